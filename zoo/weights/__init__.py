@@ -1,0 +1,1 @@
+"""Pretrained weights, cards and sample grids, listed in index.json."""
