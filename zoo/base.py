@@ -1,0 +1,386 @@
+"""Base classes of all architectures: the one training loop, and what a model promises to its users."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from zoo import random
+from zoo.distributed import MultiNetStrategy
+from zoo.loop import LoopCallback
+
+__all__ = ["AdversarialModel", "Batch", "GenerativeModel", "Terms", "inference"]
+
+Batch = dict[str, Any]
+"""One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
+Terms = dict[str, Tensor]
+"""Named terms of an objective, already weighted: their sum is the objective."""
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_NONE_BAD = torch.iinfo(torch.int64).max
+
+
+def inference(method: Callable[Concatenate[_Model, _P], _R]) -> Callable[Concatenate[_Model, _P], _R]:
+    """Run a method without gradients and with all modules in evaluation mode; the modes are restored afterwards."""
+
+    @wraps(method)
+    def wrapped(self: _Model, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            with torch.no_grad():
+                return method(self, *args, **kwargs)
+        finally:
+            for module in training:
+                module.training = True
+
+    return wrapped
+
+
+class GenerativeModel(LightningModule):
+    """A generative model of images.
+
+    Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses define `sample`, and what else they can
+    do of `encode`, `decode`, `reconstruct`, `translate`, `log_prob` and `score`.
+
+    Attributes:
+        inference_networks: names of the submodules that the public inference API needs; a published file holds these.
+        seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
+        batch_index: index of the training batch in the run, counted over epochs and resumes.
+    """
+
+    inference_networks: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = random.run_seed()
+        self.batch_index = 0
+        self._first_bad: Tensor | None = None
+
+    # What a model promises -------------------------------------------------------------------------------------------
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        channels, size = self.hparams["image_channels"], self.hparams["image_size"]
+        return channels, size, size
+
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        """Draw images from the model.
+
+        Args:
+            n: number of images.
+            seed: seed of the draw; None takes a new one from torch's generator.
+            first: global index of the first image: image i depends on (seed, first + i) only.
+            conditions: what the model can be conditioned on.
+
+        Shape:
+            Output: (n, C, H, W) in [-1, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot sample")
+
+    def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
+        """Real images of a batch and as many generated ones, to be compared as sets.
+
+        Args:
+            batch: a batch of the evaluated split.
+            seed: seed of the generated images.
+            first: global index of the first image.
+
+        Shape:
+            Output: two of (N, C, H, W) in [-1, 1].
+        """
+        real: Tensor = batch["image"]
+        return real, self.sample(len(real), seed=seed, first=first)
+
+    # Keyed randomness ------------------------------------------------------------------------------------------------
+
+    def draw_key(self, purpose: str) -> int:
+        """Key of what the objective draws for one purpose in this batch (see `zoo.random`)."""
+        return random.key(self.seed, purpose, self.batch_index)
+
+    def first_index(self, n: int) -> int:
+        """Global index of this rank's first sample in a batch of n per rank."""
+        return int(self.global_rank) * n
+
+    @staticmethod
+    def resolve_seed(seed: int | None) -> int:
+        """The seed itself, or a new one from torch's generator for None."""
+        return int(torch.randint(2**31, ()).item()) if seed is None else seed
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+        """The callback that makes counting, randomness, checkpoints and resume exact."""
+        return [LoopCallback()]
+
+    def rank_state_dict(self) -> dict[str, Any]:
+        """State that differs between ranks, as tensors and plain types (replay pools and the like)."""
+        return {}
+
+    def load_rank_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `rank_state_dict` gave."""
+
+    def adam(self, parameters: Iterable[nn.Parameter], learning_rate: float, **options: Any) -> torch.optim.Adam:
+        """Adam in its fused form, which takes a third of the time of the default one on small networks.
+
+        Args:
+            parameters: what to optimise.
+            learning_rate: step size.
+            options: further arguments of `torch.optim.Adam`.
+        """
+        # A fused step unscales fp16 gradients by itself, after the hook in which we clip: not with a gradient scaler.
+        scaled = self._trainer is not None and getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=not scaled, **options)
+
+    def check_finite(self, phase: str, loss: Tensor) -> None:
+        """Stop when a loss is not finite: at once on the CPU, without a host synchronisation on other devices.
+
+        Args:
+            phase: name of the phase, for the message.
+            loss: scalar.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite (see `raise_if_not_finite` for other devices).
+        """
+        phases: tuple[str, ...] = getattr(self, "phases", (phase,))
+        if loss.device.type == "cpu":
+            if not math.isfinite(loss.item()):
+                self._raise_not_finite(phase, self.batch_index)
+            return
+        code = self.batch_index * len(phases) + phases.index(phase)
+        if self._first_bad is None:
+            self._first_bad = torch.full((), _NONE_BAD, dtype=torch.int64, device=loss.device)
+        self._first_bad.clamp_(max=torch.where(loss.detach().isfinite(), _NONE_BAD, code))
+
+    def raise_if_not_finite(self, *, parameters: bool = False) -> None:
+        """Raise if a loss was not finite since the start; called at every logging step and before each checkpoint.
+
+        Args:
+            parameters: look at the parameters as well.
+
+        Raises:
+            FloatingPointError: names the step and the phase.
+        """
+        phases: tuple[str, ...] = getattr(self, "phases", ("training",))
+        if self._first_bad is not None and (code := int(self._first_bad.item())) != _NONE_BAD:
+            self._raise_not_finite(phases[code % len(phases)], code // len(phases))
+        if parameters:
+            for name, network in self.named_children():
+                tensors = [p.detach() for p in network.parameters()]
+                if tensors and not all(torch.isfinite(norm) for norm in torch._foreach_norm(tensors)):
+                    raise FloatingPointError(
+                        f"weights of {name!r} are not finite at step {self.global_step}: training stopped, "
+                        f"no checkpoint was written{self._last_checkpoint()}"
+                    )
+
+    def _raise_not_finite(self, phase: str, batch_index: int) -> None:
+        raise FloatingPointError(
+            f"loss of the phase {phase!r} is not finite at batch {batch_index}: training stopped"
+            f"{self._last_checkpoint()}; a lower learning rate or gradient_clip may help"
+        )
+
+    def _last_checkpoint(self) -> str:
+        if self._trainer is None:
+            return ""
+        callback = self.trainer.checkpoint_callback
+        path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+        return f", the last good checkpoint is {path}" if path else ""
+
+
+class AdversarialModel(GenerativeModel):
+    """A model whose networks play against each other: the one training loop of all adversarial papers.
+
+    Each name in `phases` has one optimizer (`configure_optimizers` returns them in this order) and one method
+    `<phase>_loss(batch, shared)` that returns the terms of its objective. What several phases need of a batch, such as
+    its fakes, `forward_shared(batch)` makes once.
+
+    update = "alternating": for each phase in turn, freeze all other networks, backward, step. So the second phase sees
+    the first one's new weights, and no gradient is computed that nobody uses.
+    update = "simultaneous": backward for every phase at the same weights, then all steps; phases may share whole
+    graphs through `forward_shared`.
+
+    Args:
+        update: see above.
+        every: a phase steps in every k-th step only; n_critic = 5 is {"generator": 5}, first at the fifth step.
+        accumulate: number of batches whose gradients make one step. A step then runs phase after phase over all of
+            them, as it would over one large batch; what phases share is made again for each phase.
+        gradient_clip: largest norm of an optimizer's gradient, after the average over ranks; None does not clip.
+
+    Attributes:
+        phases: names of the phases, in the order in which they step.
+        due: phases that step with the present batch; `forward_shared` may leave out what they do not need.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    automatic_optimization = False
+
+    def __init__(
+        self,
+        *,
+        update: Literal["alternating", "simultaneous"] = "alternating",
+        every: dict[str, int] | None = None,
+        accumulate: int = 1,
+        gradient_clip: float | None = None,
+    ) -> None:
+        super().__init__()
+        # On the instance too: LightningModule keeps it as an instance attribute.
+        self.automatic_optimization = False
+        if update not in ("alternating", "simultaneous"):
+            raise ValueError(f"update must be 'alternating' or 'simultaneous', not {update!r}")
+        if unknown := sorted(set(every or {}) - set(self.phases)):
+            raise ValueError(f"every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, not {accumulate}")
+        self.update = update
+        self.every = dict(every or {})
+        self.accumulate = accumulate
+        self.gradient_clip = gradient_clip
+        self.due = self.phases
+        self._pending: list[tuple[int, Batch]] = []
+
+    def forward_shared(self, batch: Batch) -> Any:
+        """What several phases need of this batch, made once; None if there is nothing to share."""
+        return None
+
+    def is_due(self, phase: str, step: int) -> bool:
+        """Whether a phase steps in the given step, counted from 0."""
+        return (step + 1) % self.every.get(phase, 1) == 0
+
+    def after_step(self, phase: str) -> None:
+        """Called for each phase that stepped, once the batch's buffers have been averaged over ranks."""
+
+    def setup(self, stage: str) -> None:
+        """Refuse strategies that give wrong gradients for models with several optimizers."""
+        strategy = self.trainer.strategy
+        if stage == "fit" and not isinstance(strategy, SingleDeviceStrategy | MultiNetStrategy):
+            raise ValueError(
+                f"{type(self).__name__} trains on one device or with strategy='ddp_nets'; "
+                f"{type(strategy).__name__} would mix up the gradients of its networks"
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One batch through all phases that are due."""
+        self._pending.append((self.batch_index, batch))
+        if len(self._pending) < self.accumulate:
+            return
+        batches, self._pending = self._pending, []
+        step = self.batch_index // self.accumulate
+        due = tuple(phase for phase in self.phases if self.is_due(phase, step))
+        configured = self.optimizers()
+        configured = configured if isinstance(configured, list) else [configured]
+        optimizers = dict(zip(self.phases, cast(list[LightningOptimizer], configured), strict=True))
+
+        run = self._alternate if self.update == "alternating" else self._simultaneous
+        terms = run(batches, due, optimizers)
+
+        if isinstance(strategy := self.trainer.strategy, MultiNetStrategy):
+            strategy.average_buffers()
+        for phase in due:
+            self.after_step(phase)
+        if self.trainer._logger_connector.should_update_logs:
+            self.log_dict(terms, prog_bar=True, batch_size=1)
+
+    def _alternate(
+        self, batches: list[tuple[int, Batch]], due: tuple[str, ...], optimizers: dict[str, LightningOptimizer]
+    ) -> Terms:
+        logged: Terms = {}
+        shared = None
+        if len(batches) == 1:
+            shared = self._share(*batches[0], due)
+        for phase in due:
+            optimizer = optimizers[phase]
+            with self._only(phase, optimizers):
+                for index, batch in batches:
+                    if len(batches) > 1:
+                        shared = self._share(index, batch, (phase,))
+                    loss = self._objective(phase, batch, shared, logged)
+                    self.manual_backward(loss / len(batches))
+                optimizer.step()
+            optimizer.zero_grad()
+        return logged
+
+    def _simultaneous(
+        self, batches: list[tuple[int, Batch]], due: tuple[str, ...], optimizers: dict[str, LightningOptimizer]
+    ) -> Terms:
+        logged: Terms = {}
+        for index, batch in batches:
+            shared = self._share(index, batch, due)
+            # `inputs` sends each objective's gradient to its own networks only, and skips all others' weight gradients.
+            for phase in due:
+                inputs = [p for p in _parameters(optimizers[phase]) if p.requires_grad]
+                loss = self._objective(phase, batch, shared, logged)
+                self.manual_backward(loss / len(batches), inputs=inputs, retain_graph=phase != due[-1])
+        for phase in due:
+            optimizers[phase].step()
+            optimizers[phase].zero_grad()
+        return logged
+
+    def _share(self, index: int, batch: Batch, due: tuple[str, ...]) -> Any:
+        self.batch_index = index
+        self.due = due
+        return self.forward_shared(batch)
+
+    def _objective(self, phase: str, batch: Batch, shared: Any, logged: Terms) -> Tensor:
+        terms: Terms = getattr(self, f"{phase}_loss")(batch, shared)
+        logged.update({f"{phase}/{name}": value.detach() for name, value in terms.items()})
+        loss = torch.stack([*terms.values()]).sum()
+        self.check_finite(phase, loss)
+        return loss
+
+    @contextmanager
+    def _only(self, phase: str, optimizers: dict[str, LightningOptimizer]) -> Iterator[None]:
+        """Freeze every parameter that belongs to other phases' optimizers and not to this one's."""
+        own = {id(p) for p in _parameters(optimizers[phase])}
+        frozen = [
+            p
+            for name, optimizer in optimizers.items()
+            if name != phase
+            for p in _parameters(optimizer)
+            if p.requires_grad and id(p) not in own
+        ]
+        for p in frozen:
+            p.requires_grad = False
+        try:
+            yield
+        finally:
+            for p in frozen:
+                p.requires_grad = True
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip: here gradients are averaged over ranks and unscaled already."""
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(_parameters(optimizer), self.gradient_clip)
+
+    def rank_state_dict(self) -> dict[str, Any]:
+        """Batches that wait for the rest of their step."""
+        return {"pending": self._pending} if self._pending else {}
+
+    def load_rank_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `rank_state_dict` gave."""
+        self._pending = [(index, batch) for index, batch in state.get("pending", [])]
+
+    def on_train_start(self) -> None:
+        """Move restored batches to the device, which is not known yet when a checkpoint is loaded."""
+        self._pending = [
+            (index, {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in batch.items()})
+            for index, batch in self._pending
+        ]
+
+
+def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

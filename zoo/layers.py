@@ -1,0 +1,143 @@
+"""Blocks that several architectures use unchanged."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins import LayerSync
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from zoo import random
+
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "diff_augment", "update_ema"]
+
+
+class CrossRankBatchNorm(_BatchNorm):
+    """Batch normalisation over the batch of all ranks, on any device.
+
+    torch's SyncBatchNorm refuses the CPU. This one gathers each rank's mean, sum of squared deviations and count in one
+    differentiable collective and combines them as Chan, Golub and LeVeque (1979) do, so that W ranks normalise exactly
+    as one process would on the concatenated batch. The parameters and state-dict keys are those of BatchNorm.
+
+    Shape:
+        Input and output: (N, C, ...).
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected an input of at least 2 dimensions, got {input.dim()}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise with the statistics of all ranks in training, with the running ones in evaluation."""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        self._check_input_dim(input)
+        x = input.float() if input.dtype in (torch.half, torch.bfloat16) else input
+        axes = [0, *range(2, x.dim())]
+        local = x.numel() // x.size(1)
+        mean = x.mean(axes)
+        deviation = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().sum(axes)
+        # Every rank fills its own row: one sum then gathers all rows, and its gradient is a sum as well.
+        rows = x.new_zeros(dist.get_world_size(), 2 * x.size(1) + 1)
+        own = torch.cat([mean, deviation, mean.new_full((1,), local)])
+        gathered = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), own))
+        means, deviations, counts = gathered.split([x.size(1), x.size(1), 1], dim=1)
+        counts = counts.detach()
+        total = counts.sum()
+        mean = (means * counts).sum(0) / total
+        var = (deviations.sum(0) + ((means - mean).square() * counts).sum(0)) / total
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                cast(Tensor, self.num_batches_tracked).add_(1)
+                rate = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+                self.running_var.lerp_((var * (total / (total - 1))).to(self.running_var.dtype), rate)
+        scale = torch.rsqrt(var + self.eps)
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        y = (x - mean.view(shape)) * scale.view(shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(input.dtype)
+
+
+class CrossRankSync(LayerSync):
+    """Turns a model's BatchNorm layers into `CrossRankBatchNorm` and back: `Trainer(sync_batchnorm=True)`."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Swap the class of every BatchNorm layer; parameters, buffers and keys stay the same objects."""
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and not isinstance(module, CrossRankBatchNorm | nn.SyncBatchNorm):
+                module._rank_local_class = type(module)  # type: ignore[assignment]
+                module.__class__ = CrossRankBatchNorm
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Give every layer its own class back."""
+        for module in model.modules():
+            if isinstance(module, CrossRankBatchNorm):
+                module.__class__ = module.__dict__.pop("_rank_local_class")
+        return model
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Exponential moving average of parameters, `average <- decay * average + (1 - decay) * module`; buffers are copied.
+
+    Args:
+        average: module that holds the average.
+        module: module in training, of the same architecture.
+        decay: share of the old average that is kept.
+    """
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
+    if buffers := list(average.buffers()):
+        torch._foreach_copy_(buffers, list(module.buffers()))
+
+
+def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
+    """DiffAugment: random brightness, saturation, contrast, translation and cutout, differentiable in the images.
+
+    Args:
+        x: images in [-1, 1].
+        key: key of the draws (see `zoo.random`).
+        first: global index of the first image.
+
+    Shape:
+        Input and output: (N, C, H, W).
+
+    References:
+        Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", section 3.3 and appendix.
+    """
+    n, _, height, width = x.shape
+    draws = random.uniform((n, 7), key, first, device=x.device).to(x.dtype).view(n, 7, 1, 1, 1).unbind(1)
+    brightness, saturation, contrast, shift_y, shift_x, cut_y, cut_x = draws
+    x = x + (brightness - 0.5)
+    grey = x.mean(1, keepdim=True)
+    x = torch.lerp(grey, x, 2 * saturation)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = torch.lerp(mean, x, contrast + 0.5)
+
+    rows = torch.arange(height, device=x.device).view(1, 1, height, 1)
+    columns = torch.arange(width, device=x.device).view(1, 1, 1, width)
+
+    # Translation by up to an eighth of the image, zeros moved in.
+    reach_y, reach_x = height // 8, width // 8
+    from_row = rows + ((shift_y * (2 * reach_y + 1)).floor().long() - reach_y)
+    from_column = columns + ((shift_x * (2 * reach_x + 1)).floor().long() - reach_x)
+    inside = (from_row >= 0) & (from_row < height) & (from_column >= 0) & (from_column < width)
+    sample = torch.arange(n, device=x.device).view(n, 1, 1)
+    moved = x.permute(0, 2, 3, 1)[
+        sample,
+        from_row.clamp(0, height - 1).view(n, height, 1),
+        from_column.clamp(0, width - 1).view(n, 1, width),
+    ].permute(0, 3, 1, 2)
+    x = moved * inside
+
+    # Cutout of a square of half the side, anywhere.
+    centre_y, centre_x = (cut_y * (height + 1)).floor().long(), (cut_x * (width + 1)).floor().long()
+    top, left = centre_y - height // 4, centre_x - width // 4
+    hidden = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
+    return x * ~hidden

@@ -1,0 +1,181 @@
+"""How a batch becomes a step: counting, random state, checkpoints, resume.
+
+Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes checkpoints
+through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other random numbers.
+`LoopCallback` mends the three. Models install it themselves (`GenerativeModel.configure_callbacks`), so a plain
+`Trainer` is enough. The private names of Lightning used here are checked by tests/training/test_canary.py.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.distributed import _distributed_is_initialized
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.optimization.manual import _ManualOptimization
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from zoo import random
+
+if TYPE_CHECKING:
+    from zoo.base import GenerativeModel
+
+__all__ = ["AtomicCheckpointIO", "LoopCallback", "OneStepPerBatch"]
+
+
+class OneStepPerBatch(_ManualOptimization):
+    """Manual optimization in which `global_step` counts the batches in which at least one optimizer stepped."""
+
+    _stepped = False
+
+    def on_run_start(self) -> None:
+        """Forget the previous batch."""
+        self._stepped = False
+        super().on_run_start()
+
+    def _on_before_step(self) -> None:
+        self.trainer.profiler.start("optimizer_step")
+
+    def _on_after_step(self) -> None:
+        self.trainer.profiler.stop("optimizer_step")
+        self._stepped = True
+
+    def on_run_end(self) -> Any:
+        """Count the batch once, however many optimizers stepped."""
+        if self._stepped:
+            self.optim_step_progress.increment_ready()
+            self.optim_step_progress.increment_completed()
+        return super().on_run_end()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole or absent: written beside their place, flushed to the disk, then renamed.
+
+    A kill or a full disk at any moment leaves the previous file as it was. Checkpoints are read without pickle
+    (`weights_only`): they hold tensors and plain types only.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: tensors and plain types.
+            path: where it goes; remote paths (`s3://...`) are left to Lightning.
+            storage_options: passed to Lightning for remote paths.
+
+        Raises:
+            OSError: it could not be written; an earlier file of that name is unchanged.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
+            temporary.unlink(missing_ok=True)
+            kept = "the earlier one is unchanged" if target.exists() else "nothing was written"
+            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+            raise OSError(f"cannot write the checkpoint {target}: {reason}; {kept}") from error
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Callable[..., Any] | None = lambda storage, location: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint without pickle unless `weights_only=False` is asked for.
+
+        Args:
+            path: the file.
+            map_location: as in `torch.load`.
+            weights_only: as in `torch.load`; None means True.
+
+        Raises:
+            ValueError: the file is damaged, or holds more than tensors and plain types.
+        """
+        try:
+            loaded = super().load_checkpoint(path, map_location, weights_only is not False)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path} holds more than tensors and plain types, so it was not read; "
+                f"if you trust it, pass weights_only=False ({str(error).splitlines()[0]})"
+            ) from error
+        except (RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"{path} is damaged or no checkpoint ({str(error).splitlines()[0]}); "
+                "resume from another one in the same folder, or start anew"
+            ) from error
+        return cast(dict[str, Any], loaded)
+
+
+class LoopCallback(Callback):
+    """Step counting, keyed random state, atomic checkpoints and rank-local state of a `GenerativeModel`."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Install the batch-counting loop and the atomic writer."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        model = cast("GenerativeModel", pl_module)
+        if stage == "fit":
+            model.seed = trainer.strategy.broadcast(random.run_seed())
+            if not model.automatic_optimization:
+                loop = trainer.fit_loop.epoch_loop
+                if not isinstance(loop.manual_optimization, OneStepPerBatch):
+                    loop.manual_optimization = OneStepPerBatch(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
+        model = cast("GenerativeModel", pl_module)
+        model.batch_index = trainer.fit_loop.epoch_loop.total_batch_idx
+        seed = random.key(model.seed, "torch", model.batch_index, trainer.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if model.device.type == "cuda":
+            torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Read the deferred check for losses that are not finite, now and then."""
+        if trainer._logger_connector.should_update_logs:
+            cast("GenerativeModel", pl_module).raise_if_not_finite()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
+        model = cast("GenerativeModel", pl_module)
+        model.raise_if_not_finite(parameters=True)
+        state = model.rank_state_dict()
+        states = [state]
+        if _distributed_is_initialized() and dist.get_world_size() > 1:
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, state)
+            states = gathered
+        checkpoint["zoo"] = {"seed": model.seed, "rank_states": states}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the run's seed and this rank's own state."""
+        if (saved := checkpoint.get("zoo")) is None:
+            return
+        model = cast("GenerativeModel", pl_module)
+        model.seed = saved["seed"]
+        states = saved["rank_states"]
+        model.load_rank_state_dict(states[trainer.global_rank % len(states)])

@@ -1,0 +1,128 @@
+"""Keyed randomness: every draw is a function of (key, index), never of what was drawn before.
+
+A pseudo-random number generator with a state gives different numbers when the batch is cut differently, when a run is
+resumed, or when one more sample grid is drawn. Here each number is the value of a hash at a counter: row `i` of a draw
+depends on the key and on `first + i` only. So N ranks draw what one process would draw for the concatenated batch, a
+resumed run continues bit for bit, and nothing has to be saved.
+
+The hash is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, fig. 19),
+whose output function is applied to `key + counter * golden ratio`. It runs as integer tensor operations on any device,
+without a host synchronisation; the bits are the same on every device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+__all__ = ["integers", "key", "normal", "permutation", "run_seed", "uniform"]
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def run_seed() -> int:
+    """Seed of the run: the one given to `lightning.seed_everything` (or `--seed_everything`), else 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+def key(seed: int, *purpose: str | int) -> int:
+    """Key of a stream of random numbers: a 63-bit hash of a seed and of what the numbers are for.
+
+    Args:
+        seed: seed of the run or of the caller.
+        purpose: names and numbers that tell this stream from all others, such as `("z", step)`.
+    """
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift (torch's `>>` copies the sign bit)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _bits(shape: Sequence[int], key: int, first: int, device: torch.device | str | None) -> Tensor:
+    """64 random bits per element as int64; element (i, j) comes from counter `(first + i) * row + j`."""
+    row = math.prod(shape[1:])
+    counter = torch.arange(first * row, (first + shape[0]) * row, dtype=torch.int64, device=device)
+    x = (counter + 1) * _GOLDEN + key
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    x = (x ^ _shift_right(x, 27)) * _MIX2
+    return (x ^ _shift_right(x, 31)).view(*shape)
+
+
+def uniform(
+    shape: Sequence[int],
+    key: int,
+    first: int = 0,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Independent draws from the uniform distribution on [low, high).
+
+    Args:
+        shape: shape of the result; the first axis counts samples.
+        key: see `key`.
+        first: global index of the first sample: row i depends on (key, first + i) only.
+        low: lower end.
+        high: upper end.
+        device: where the result is made.
+        dtype: float32 or float64 (24 or 53 random bits).
+
+    Shape:
+        Output: `shape`.
+    """
+    digits = 53 if dtype == torch.float64 else 24
+    unit = _shift_right(_bits(shape, key, first, device), 64 - digits).to(dtype) * 2.0**-digits
+    return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
+
+
+def normal(
+    shape: Sequence[int],
+    key: int,
+    first: int = 0,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Independent draws from N(0, 1) by the Box-Muller transform; arguments as in `uniform`.
+
+    Shape:
+        Output: `shape`.
+    """
+    # One 64-bit word gives both uniforms that a Box-Muller value needs: 32 bits each, half a step away from 0.
+    bits = _bits(shape, key, first, device)
+    radius = ((_shift_right(bits, 32)).to(torch.float64) + 0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    angle = (bits & 0xFFFFFFFF).to(torch.float64).mul_(2.0 * math.pi * 2.0**-32).cos_()
+    return (radius * angle).to(dtype)
+
+
+def integers(
+    high: int, shape: Sequence[int], key: int, first: int = 0, *, device: torch.device | str | None = None
+) -> Tensor:
+    """Independent draws from {0, ..., high - 1} as int64; arguments as in `uniform`.
+
+    Shape:
+        Output: `shape`.
+    """
+    # 31 random bits: the bias of the remainder is at most high / 2^31.
+    return _shift_right(_bits(shape, key, first, device), 33) % high
+
+
+def permutation(n: int, key: int) -> Tensor:
+    """A random permutation of n elements, a function of the key alone.
+
+    Shape:
+        Output: (n,) int64, on the CPU.
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(key))
