@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -26,18 +26,16 @@ Batch = dict[str, Any]
 Terms = dict[str, Tensor]
 """Named terms of an objective, already weighted: their sum is the objective."""
 
-_Model = TypeVar("_Model", bound=nn.Module)
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _NONE_BAD = torch.iinfo(torch.int64).max
 
 
-def inference(method: Callable[Concatenate[_Model, _P], _R]) -> Callable[Concatenate[_Model, _P], _R]:
+def inference(method: _Method) -> _Method:
     """Run a method without gradients and with all modules in evaluation mode; the modes are restored afterwards."""
 
     @wraps(method)
-    def wrapped(self: _Model, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         training = [module for module in self.modules() if module.training]
         for module in training:
             module.training = False
@@ -48,7 +46,7 @@ def inference(method: Callable[Concatenate[_Model, _P], _R]) -> Callable[Concate
             for module in training:
                 module.training = True
 
-    return wrapped
+    return cast(_Method, wrapped)
 
 
 class GenerativeModel(LightningModule):
@@ -283,7 +281,7 @@ class AdversarialModel(GenerativeModel):
         due = tuple(phase for phase in self.phases if self.is_due(phase, step))
         configured = self.optimizers()
         configured = configured if isinstance(configured, list) else [configured]
-        optimizers = dict(zip(self.phases, cast(list[LightningOptimizer], configured), strict=True))
+        optimizers = dict(zip(self.phases, configured, strict=True))
 
         run = self._alternate if self.update == "alternating" else self._simultaneous
         terms = run(batches, due, optimizers)

@@ -2,10 +2,10 @@
 
     D minimises  -E log D(x) - E log(1 - D(G(z))),   G minimises  -E log D(G(z)),   z ~ N(0, I)
 
-Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks",
-ICLR 2016, arXiv 1511.06434. The defaults are those of the widely used PyTorch example (4x4 kernels, width 64, Gaussian
-noise); `DCGAN.paper()` and `DCGAN.paper_mnist()` are those of the authors' code (5x5 kernels, width 128, uniform noise,
-linear first and last layers).
+Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks", ICLR 2016, arXiv 1511.06434. The defaults are those of the widely used PyTorch example (4x4 kernels, width
+64, Gaussian noise); `DCGAN.paper()` and `DCGAN.paper_mnist()` are those of the authors' code (5x5 kernels, width 128,
+uniform noise, linear first and last layers).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stages(image_size: int) -> tuple[int, int]:
         doublings = (image_size // start).bit_length() - 1
         if doublings >= 1 and start * 2**doublings == image_size:
             return start, doublings
-    raise ValueError(f"image_size {image_size} is not supported: take 28, or a power of two from 8 (such as 32, 64, 128)")
+    raise ValueError(f"image_size {image_size} is not supported: take 28, or a power of two from 8 (32, 64, 128, ...)")
 
 
 def with_label(x: Tensor, label: Tensor | None, num_classes: int) -> Tensor:
@@ -173,10 +173,13 @@ class Discriminator(nn.Module):
         super().__init__()
         start, doublings = stages(image_size)
         self.num_classes = num_classes
-        down: dict[str, Any] = {"kernel_size": kernel_size, "stride": 2, "padding": kernel_size // 2 - (kernel_size == 4)}
+        down: dict[str, Any] = {
+            "kernel_size": kernel_size,
+            "stride": 2,
+            "padding": {4: 1, 5: 2}[kernel_size],
+        }
         weight = cast(Callable[[nn.Module], nn.Module], spectral_norm) if norm == "spectral" else lambda module: module
-        # A normalisation without shift of its own takes away the convolution's bias; without normalisation it is useful,
-        # but the reference has none in the first and last layer either.
+        # A shift by the normalisation makes the convolution's bias useless; the reference has none at either end too.
         bias = norm in ("spectral", "none")
 
         def normalise(channels: int, dims: int = 2) -> nn.Module | None:
@@ -215,7 +218,7 @@ class Discriminator(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights of convolutions and linear maps from N(0, 0.02), scales of the normalisation from N(1, 0.02), shifts 0."""
+    """Draw weights of convolutions and linear maps from N(0, 0.02), scales of norms from N(1, 0.02); shifts are 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
@@ -246,7 +249,7 @@ class DCGAN(AdversarialModel):
         hidden_features: width of a further hidden linear layer in both networks (needs `linear`); 0 for none.
         norm_eps: constant in the batch normalisation.
         norm_affine: learn the batch normalisation's scale and shift.
-        separate_batches: train the two networks on batches in turn: the generator on one, the discriminator on the next.
+        separate_batches: train the networks on batches in turn: the generator on one, the discriminator on the next.
         loss: objective.
         discriminator_norm: normalisation in the discriminator; gradient penalties need one other than "batch".
         gradient_penalty_weight: weight of WGAN-GP's penalty.
@@ -263,8 +266,8 @@ class DCGAN(AdversarialModel):
         ValueError: an unsupported size, or options that exclude each other.
 
     References:
-        Radford et al. 2016, section 3; Odena et al. 2016 and the authors' code for the conditional form; Miyato et al.
-        2018 (spectral norm); Mescheder et al. 2018 (R1); Gulrajani et al. 2017 (WGAN-GP); Zhao et al. 2020 (DiffAugment).
+        Radford et al. 2016, section 3, and the authors' code for the conditional form; Miyato et al. 2018 (spectral
+        norm); Mescheder et al. 2018 (R1); Gulrajani et al. 2017 (WGAN-GP); Zhao et al. 2020 (DiffAugment).
     """
 
     def __init__(
@@ -323,9 +326,11 @@ class DCGAN(AdversarialModel):
             "norm_affine": norm_affine,
         }
         self.generator = Generator(image_size, image_channels, latent_dim, **shared).apply(initialise)
-        self.discriminator = Discriminator(image_size, image_channels, norm=discriminator_norm, **shared).apply(initialise)
+        self.discriminator = Discriminator(image_size, image_channels, norm=discriminator_norm, **shared).apply(
+            initialise
+        )
         if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
         self.generator_ema = None
         if ema_decay is not None:
             self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False).eval()

@@ -1,10 +1,10 @@
 """Distributed training of models with several networks: one gradient reduction per optimizer step.
 
 DistributedDataParallel ties its reductions to the backward pass of one wrapped module. An adversarial step breaks the
-assumptions behind that: several backward passes over different parts, gradients of gradients, networks that rest in some
-steps or grow. `MultiNetStrategy` (`strategy="ddp_nets"`) wraps nothing. It averages the gradients of one optimizer, in
-flat buckets, just before that optimizer steps; so every way of computing gradients is right, gradient accumulation needs
-no special case, and each gradient crosses the network once.
+assumptions behind that: several backward passes over different parts, gradients of gradients, networks that rest in
+some steps or grow. `MultiNetStrategy` (`strategy="ddp_nets"`) wraps nothing. It averages the gradients of one
+optimizer, in flat buckets, just before that optimizer steps; so every way of computing gradients is right, gradient accumulation
+needs no special case, and each gradient crosses the network once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from zoo.layers import CrossRankSync
@@ -32,8 +31,8 @@ class MultiNetStrategy(DDPStrategy):
 
     Models with automatic optimization get ordinary DistributedDataParallel, unchanged. For the others (manual
     optimization) no module is wrapped: gradients are averaged over the ranks between the last backward pass and the
-    optimizer's step, before gradients are unscaled and clipped. A parameter that has no gradient on some ranks counts as
-    zero there; one that has none on any rank stays without.
+    optimizer's step, before gradients are unscaled and clipped. A parameter that has no gradient on some ranks counts
+    as zero there; one that has none on any rank stays without.
 
     Args:
         bucket_mb: size of the flat buffers in which gradients are averaged, in MiB.
@@ -119,8 +118,8 @@ class MultiNetStrategy(DDPStrategy):
         for handle, bucket, present, buffer in reductions:
             handle.wait()
             buffer.div_(world)
-            *means, flags = buffer.split([*(p.numel() for p in bucket), len(bucket)])
-            pairs = [(p.grad, m.view_as(p)) for p, m, here in zip(bucket, means, present, strict=True) if here]
+            *means, flags = torch.split(buffer, [*(p.numel() for p in bucket), len(bucket)])
+            pairs = [(p.grad, mean.view_as(p)) for p, mean in zip(bucket, means, strict=True) if p.grad is not None]
             if pairs:
                 torch._foreach_copy_([grad for grad, _ in pairs], [mean for _, mean in pairs])
             if not all(present):  # the only read by the host, and only where gradients are missing
@@ -177,9 +176,8 @@ class MultiNetStrategy(DDPStrategy):
         flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
         dist.all_reduce(flat)
         flat.div_(dist.get_world_size())
-        torch._foreach_copy_(
-            buffers, [part.view_as(b) for b, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True)]
-        )
+        means = torch.split(flat, [buffer.numel() for buffer in buffers])
+        torch._foreach_copy_(buffers, [mean.view_as(buffer) for buffer, mean in zip(buffers, means, strict=True)])
 
     @classmethod
     def register_strategies(cls, strategy_registry: Any) -> None:

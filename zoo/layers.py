@@ -44,8 +44,9 @@ class CrossRankBatchNorm(_BatchNorm):
         # Every rank fills its own row: one sum then gathers all rows, and its gradient is a sum as well.
         rows = x.new_zeros(dist.get_world_size(), 2 * x.size(1) + 1)
         own = torch.cat([mean, deviation, mean.new_full((1,), local)])
-        gathered = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), own))
-        means, deviations, counts = gathered.split([x.size(1), x.size(1), 1], dim=1)
+        own_row = torch.tensor(dist.get_rank(), device=x.device)
+        gathered: Tensor = all_reduce(rows.index_put((own_row,), own))  # type: ignore[no-untyped-call]
+        means, deviations, counts = torch.split(gathered, [x.size(1), x.size(1), 1], dim=1)
         counts = counts.detach()
         total = counts.sum()
         mean = (means * counts).sum(0) / total
@@ -58,7 +59,7 @@ class CrossRankBatchNorm(_BatchNorm):
                 self.running_var.lerp_((var * (total / (total - 1))).to(self.running_var.dtype), rate)
         scale = torch.rsqrt(var + self.eps)
         shape = (1, -1, *[1] * (x.dim() - 2))
-        y = (x - mean.view(shape)) * scale.view(shape)
+        y: Tensor = (x - mean.view(shape)) * scale.view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y.to(input.dtype)
@@ -85,7 +86,7 @@ class CrossRankSync(LayerSync):
 
 @torch.no_grad()
 def update_ema(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """Exponential moving average of parameters, `average <- decay * average + (1 - decay) * module`; buffers are copied.
+    """Move an average of parameters: `average <- decay * average + (1 - decay) * module`; buffers are copied.
 
     Args:
         average: module that holds the average.

@@ -1,9 +1,9 @@
 """How a batch becomes a step: counting, random state, checkpoints, resume.
 
-Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes checkpoints
-through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other random numbers.
-`LoopCallback` mends the three. Models install it themselves (`GenerativeModel.configure_callbacks`), so a plain
-`Trainer` is enough. The private names of Lightning used here are checked by tests/training/test_canary.py.
+Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
+checkpoints through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other
+random numbers. `LoopCallback` mends the three. Models install it themselves (`GenerativeModel.configure_callbacks`), so
+a plain `Trainer` is enough. The private names of Lightning used here are checked by tests/training/test_canary.py.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class OneStepPerBatch(_ManualOptimization):
         super().on_run_start()
 
     def _on_before_step(self) -> None:
-        self.trainer.profiler.start("optimizer_step")
+        self.trainer.profiler.start("optimizer_step")  # type: ignore[attr-defined]
 
     def _on_after_step(self) -> None:
-        self.trainer.profiler.stop("optimizer_step")
+        self.trainer.profiler.stop("optimizer_step")  # type: ignore[attr-defined]
         self._stepped = True
 
     def on_run_end(self) -> Any:
@@ -61,9 +61,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     (`weights_only`): they hold tensors and plain types only.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Args:
@@ -99,7 +97,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(
         self,
-        path: str | os.PathLike[str],
+        path: str | Path,
         map_location: Callable[..., Any] | None = lambda storage, location: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
@@ -125,7 +123,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{path} is damaged or no checkpoint ({str(error).splitlines()[0]}); "
                 "resume from another one in the same folder, or start anew"
             ) from error
-        return cast(dict[str, Any], loaded)
+        return loaded
 
 
 class LoopCallback(Callback):

@@ -101,7 +101,8 @@ def gradient_penalty(
     mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
     x = torch.lerp(fake.detach(), real, mix).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - target).square().mean()
+    norm: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norm - target).square().mean()
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
@@ -119,4 +120,5 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tenso
     """
     x = real.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
-    return 0.5 * gradient.square().flatten(1).sum(1).mean()
+    penalty: Tensor = 0.5 * gradient.square().flatten(1).sum(1).mean()
+    return penalty
