@@ -3,8 +3,8 @@
 DistributedDataParallel ties its reductions to the backward pass of one wrapped module. An adversarial step breaks the
 assumptions behind that: several backward passes over different parts, gradients of gradients, networks that rest in
 some steps or grow. `MultiNetStrategy` (`strategy="ddp_nets"`) wraps nothing. It averages the gradients of one
-optimizer, in flat buckets, just before that optimizer steps; so every way of computing gradients is right, gradient accumulation
-needs no special case, and each gradient crosses the network once.
+optimizer, in flat buckets, just before that optimizer steps; so every way of computing gradients is right, gradient
+accumulation needs no special case, and each gradient crosses the network once.
 """
 
 from __future__ import annotations
