@@ -1,0 +1,40 @@
+"""Run a function on several processes that talk through gloo, as `torchrun` would start them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+
+def _worker(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "tests",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    torch.set_num_threads(1)
+    result = function(*args)
+    torch.save(result, Path(folder, f"{rank}.pt"))
+
+
+def on_ranks(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Results of `function(*args)` on each of `world` ranks; the function must be importable."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_worker, (world, port, folder, function, args), nprocs=world)
+        return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
