@@ -99,7 +99,7 @@ def gradient_penalty(
         Gulrajani et al. 2017, equation 3 and algorithm 1.
     """
     mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
-    x = torch.lerp(fake.detach(), real, mix).requires_grad_()
+    x = torch.lerp(fake.detach().to(real.dtype), real, mix).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     norm: Tensor = gradient.flatten(1).norm(dim=1)
     return (norm - target).square().mean()

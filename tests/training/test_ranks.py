@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -99,10 +98,22 @@ class Probe(AdversarialModel):
         return [torch.optim.SGD(own, 0.1), torch.optim.SGD(self.generator.parameters(), 0.1)]
 
 
-CASES = (
-    "plain toggled several_backwards wgan_gp r1_own_backward accumulate n_critic adam unused_then_used frozen "
-    "simultaneous clip batch_norm differs"
-).split()
+CASES = [
+    "plain",
+    "toggled",
+    "several_backwards",
+    "wgan_gp",
+    "r1_own_backward",
+    "accumulate",
+    "n_critic",
+    "adam",
+    "unused_then_used",
+    "frozen",
+    "simultaneous",
+    "clip",
+    "batch_norm",
+    "differs",
+]
 
 
 def batches(rank: int, world: int, dtype: torch.dtype = torch.float64) -> DataLoader[Any]:
@@ -198,8 +209,8 @@ def single() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def ranks(request: pytest.FixtureRequest) -> Iterator[list[dict[str, Any]]]:
-    yield on_ranks(request.param, train_all, request.param)
+def ranks(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return on_ranks(request.param, train_all, request.param)
 
 
 @pytest.mark.slow

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+import torch
+
+# Tests never reach for an account, a network or a GPU that happens to be there.
+os.environ |= {"WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@pytest.fixture(autouse=True)
+def _owned_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts from the same random state and leaves no seed behind."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.manual_seed(0)

@@ -1,0 +1,267 @@
+"""What every architecture must do. A test class derives from `ModelContract` and says how to build a tiny model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tests.ranks import on_ranks
+from zoo.base import AdversarialModel, Batch, GenerativeModel
+from zoo.distributed import MultiNetStrategy
+
+SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
+
+
+class Rest:
+    """A sampler that gives what is left of an epoch and, as Lightning expects, keeps the epoch's full length."""
+
+    def __init__(self, length: int, start: int) -> None:
+        self.length, self.start = length, start
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.length))
+
+
+class Data(L.LightningDataModule):
+    """Batches of a contract as a DataModule whose position is restored; each rank takes its slice."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        start = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        dataset: Any = [share(batch, rank, world) for batch in self.batches]
+        return DataLoader(dataset, batch_size=None, sampler=Rest(len(dataset), start))
+
+
+def share(batch: Batch, rank: int, world: int) -> Batch:
+    """A rank's contiguous slice of a global batch."""
+    size = len(next(iter(batch.values()))) // world
+    return {key: value[rank * size : (rank + 1) * size] for key, value in batch.items()}
+
+
+def trainer(world: int = 1, **options: Any) -> Trainer:
+    """A plain, silent Trainer on the CPU."""
+    warnings.simplefilter("ignore")
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": world,
+        "strategy": MultiNetStrategy() if world > 1 else "auto",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "max_epochs": 1,
+    }
+    return Trainer(**defaults | options)
+
+
+def state_of(model: GenerativeModel) -> dict[str, Tensor]:
+    """A copy of the weights and buffers."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def fit_on_ranks(contract: type[ModelContract], world: int, steps: int) -> dict[str, Tensor]:
+    """Final weights of a float64 run with batch statistics over all ranks."""
+    case = contract()
+    torch.manual_seed(0)
+    model = case.tiny().double()
+    batches = [case.batch(case.global_batch, seed=i, dtype=torch.float64) for i in range(steps)]
+    run = trainer(world, precision="64-true", sync_batchnorm=world > 1)
+    run.fit(model, datamodule=Data(batches))
+    return state_of(model)
+
+
+class ModelContract:
+    """Tests of one architecture; subclasses define `tiny` and `batch`."""
+
+    global_batch = 6
+    """Divisible by 2 and 3."""
+
+    def tiny(self) -> GenerativeModel:
+        """The architecture at its smallest."""
+        raise NotImplementedError
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        """A batch of n, different for different seeds."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def model(self) -> GenerativeModel:
+        torch.manual_seed(0)
+        return self.tiny()
+
+    def steps(self, model: GenerativeModel) -> int:
+        """Batches after which every phase has stepped."""
+        return max(getattr(model, "every", {}).values(), default=1) * getattr(model, "accumulate", 1)
+
+    # Sampling --------------------------------------------------------------------------------------------------------
+
+    def test_samples_have_shape_and_range(self, model: GenerativeModel) -> None:
+        x = model.sample(3, seed=0)
+        assert x.shape == (3, *model.image_shape)
+        assert x.dtype == torch.float32
+        assert x.min() >= -1
+        assert x.max() <= 1
+        assert not x.requires_grad
+
+    def test_sample_depends_on_seed_and_index_only(self, model: GenerativeModel) -> None:
+        x = model.sample(5, seed=3)
+        parts = torch.cat([model.sample(2, seed=3), model.sample(3, seed=3, first=2)])
+        assert torch.allclose(x, parts, atol=1e-5)
+        assert not torch.allclose(x, model.sample(5, seed=4), atol=1e-3)
+        assert not torch.allclose(x[0], x[1], atol=1e-4)
+
+    def test_sampling_without_seed_differs(self, model: GenerativeModel) -> None:
+        assert not torch.equal(model.sample(2), model.sample(2))
+
+    def test_inference_restores_modes_randomness_and_gradients(self, model: GenerativeModel) -> None:
+        model.train()
+        list(model.modules())[-1].eval()
+        modes = [module.training for module in model.modules()]
+        requires = [p.requires_grad for p in model.parameters()]
+        before, random_state = state_of(model), torch.get_rng_state()
+        model.sample(2, seed=0)
+        real, fake = model.real_and_fake(self.batch(2), seed=0, first=0)
+        assert real.shape == fake.shape
+        assert modes == [module.training for module in model.modules()]
+        assert requires == [p.requires_grad for p in model.parameters()]
+        assert torch.equal(random_state, torch.get_rng_state())
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def test_each_phase_reaches_its_parameters_and_no_other(self, model: GenerativeModel) -> None:
+        if not isinstance(model, AdversarialModel):
+            pytest.skip("one phase only")
+        optimizers = dict(zip(model.phases, model.configure_optimizers(), strict=True))
+        names = {id(p): name for name, p in model.named_parameters()}
+        for phase in model.phases:
+            model.zero_grad(set_to_none=True)
+            batch = self.batch(4)
+            with model._only(phase, optimizers):
+                shared = model.forward_shared(batch)
+                terms = getattr(model, f"{phase}_loss")(batch, shared)
+                sum(terms.values()).backward()
+            own = {id(p) for group in optimizers[phase].param_groups for p in group["params"]}
+            reached = {id(p) for p in model.parameters() if p.grad is not None}
+            assert {names[i] for i in own} == {names[i] for i in reached}, phase
+            zero = [names[id(p)] for p in model.parameters() if p.grad is not None and not p.grad.any()]
+            assert not zero, f"{phase}: gradient is zero for {zero}"
+
+    def test_every_parameter_has_an_optimizer(self, model: GenerativeModel) -> None:
+        configured: Any = model.configure_optimizers()
+        optimizers = configured if isinstance(configured, list) else [configured]
+        held = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+        missing = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+        assert not missing
+
+    def test_fit_changes_every_network(self, model: GenerativeModel) -> None:
+        before = state_of(model)
+        steps = self.steps(model)
+        trainer().fit(model, datamodule=Data([self.batch(4, seed=i) for i in range(steps)]))
+        for name, network in model.named_children():
+            if any(p.requires_grad for p in network.parameters()) or name.endswith("_ema"):
+                changed = [not torch.equal(v, before[f"{name}.{k}"]) for k, v in network.state_dict().items()]
+                assert any(changed), f"{name} did not change"
+
+    def test_global_step_counts_batches_that_stepped(self, model: GenerativeModel) -> None:
+        accumulate = getattr(model, "accumulate", 1)
+        run = trainer(max_steps=3)
+        run.fit(model, datamodule=Data([self.batch(4, seed=i) for i in range(4 * accumulate)]))
+        assert run.global_step == 3
+
+    def test_same_seed_gives_the_same_run(self) -> None:
+        ends = []
+        for _ in range(2):
+            L.seed_everything(7, verbose=False)
+            model = self.tiny()
+            trainer().fit(model, datamodule=Data([self.batch(4, seed=i) for i in range(3)]))
+            ends.append(state_of(model))
+        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+    def test_bf16_trains(self, model: GenerativeModel) -> None:
+        before = state_of(model)
+        batches = [self.batch(4, seed=i) for i in range(self.steps(model))]
+        trainer(precision="bf16-mixed").fit(model, datamodule=Data(batches))
+        after = state_of(model)
+        assert all(torch.isfinite(value).all() for value in after.values())
+        assert any(not torch.equal(after[name], before[name]) for name in after)
+
+    def test_resume_is_exact(self, tmp_path: Path) -> None:
+        batches = [self.batch(4, seed=i) for i in range(8)]
+        L.seed_everything(1, verbose=False)
+        start = self.tiny()
+
+        straight = copy.deepcopy(start)
+        trainer().fit(straight, datamodule=Data(batches))
+
+        # Stopped in mid-epoch at step 3 and taken up by another model, Trainer and random state.
+        first = copy.deepcopy(start)
+        keep = ModelCheckpoint(dirpath=tmp_path, save_last=True, every_n_train_steps=1, save_top_k=1)
+        run = trainer(enable_checkpointing=True, callbacks=[keep], max_steps=3)
+        run.fit(first, datamodule=Data(batches))
+        torch.manual_seed(99)
+        resumed = self.tiny()
+        run = trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=tmp_path)])
+        run.fit(resumed, datamodule=Data(batches), ckpt_path=tmp_path / "last.ckpt")
+        assert run.global_step == 8 // getattr(start, "accumulate", 1)
+        expected = state_of(straight)
+        different = [name for name, value in resumed.state_dict().items() if not torch.equal(value, expected[name])]
+        assert not different
+
+    def test_checkpoint_rebuilds_the_model(self, model: GenerativeModel, tmp_path: Path) -> None:
+        run = trainer()
+        run.fit(model, datamodule=Data([self.batch(4)]))
+        run.save_checkpoint(tmp_path / "model.ckpt")
+        saved = torch.load(tmp_path / "model.ckpt", weights_only=True)
+        again = type(model)(**saved["hyper_parameters"])
+        again.load_state_dict(saved["state_dict"])
+        assert torch.equal(again.sample(2, seed=0), model.sample(2, seed=0))
+
+    @pytest.mark.slow
+    def test_overfits_one_batch(self, model: GenerativeModel) -> None:
+        """An adversarial model's discriminator tells a fixed batch from the fakes, or its loss falls."""
+        batch = self.batch(4)
+        losses: list[float] = []
+        for _ in range(2):
+            if isinstance(model, AdversarialModel):
+                terms = getattr(model, f"{model.phases[0]}_loss")(batch, model.forward_shared(batch))
+                losses.append(float(sum(terms.values())))
+            if len(losses) == 1:
+                trainer(max_steps=40, max_epochs=-1).fit(model, datamodule=Data([batch] * 10))
+        assert losses[1] < losses[0]
+
+    def test_state_dict_keys_are_as_published(self, model: GenerativeModel) -> None:
+        keys = {name: list(value.shape) for name, value in model.state_dict().items()}
+        file = SNAPSHOTS / f"{type(self).__name__.removeprefix('Test')}.json"
+        expected = json.loads(file.read_text())
+        assert keys == expected, f"state-dict keys are public: if this is meant, add a migration and rewrite {file}"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("world", [2, 3])
+    def test_ranks_equal_one_process(self, model: GenerativeModel, world: int) -> None:
+        steps = max(3, self.steps(model))
+        expected = fit_on_ranks(type(self), 1, steps)
+        for state in on_ranks(world, fit_on_ranks, type(self), world, steps):
+            for name, value in expected.items():
+                assert torch.allclose(state[name], value, rtol=0, atol=1e-12), name

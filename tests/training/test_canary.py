@@ -1,0 +1,48 @@
+"""The private names of Lightning that zoo relies on: if a test fails, a new Lightning needs a look at the code."""
+
+from __future__ import annotations
+
+import inspect
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loops.optimization.manual import _ManualOptimization
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins import LayerSync
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
+
+
+def test_manual_loop_hooks() -> None:
+    for name in ("on_run_start", "on_run_end", "_on_before_step", "_on_after_step"):
+        assert callable(getattr(_ManualOptimization, name))
+    source = inspect.getsource(_ManualOptimization)
+    assert "optim_step_progress" in source
+    assert "_on_before_step" in inspect.getsource(LightningOptimizer.step)
+
+
+def test_global_step_reads_the_manual_loop() -> None:
+    source = inspect.getsource(_TrainingEpochLoop.global_step.fget)  # type: ignore[attr-defined]
+    assert "manual_optimization.optim_step_progress.total.completed" in source
+
+
+def test_trainer_names() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert isinstance(trainer.fit_loop.epoch_loop.manual_optimization, _ManualOptimization)
+    assert trainer.fit_loop.epoch_loop.total_batch_idx == -1
+    assert isinstance(trainer._logger_connector.should_update_logs, bool)
+    assert type(trainer.strategy.checkpoint_io) is TorchCheckpointIO
+
+
+def test_strategy_calls_the_closure_before_unscaling_and_clipping() -> None:
+    source = inspect.getsource(MixedPrecision.optimizer_step)
+    order = ["closure_result = closure()", "self.scaler.unscale_", "self._after_closure", "self.scaler.step"]
+    positions = [source.index(text) for text in order]
+    assert positions == sorted(positions)
+
+
+def test_ddp_setup_applies_the_layer_sync_then_configures() -> None:
+    source = inspect.getsource(DDPStrategy.setup)
+    assert source.index("self._layer_sync.apply") < source.index("self.configure_ddp()")
+    assert {"apply", "revert"} <= LayerSync.__abstractmethods__
