@@ -1,0 +1,35 @@
+# The two commands: `make demo` and `make test`. Both make a virtual environment of their own in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint install clean help
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install -e ".[dev]"
+	@touch $@
+
+install: $(VENV)/.installed ## make the environment and install the package in it
+
+demo: install ## train DCGAN on the embedded emoji (about 10 minutes on 2 cores) and show where the pictures are
+	$(BIN)/zoo fit --config dcgan-emoji32-small
+	@echo
+	@echo "Pictures:  runs/dcgan-emoji32-small/samples/   (one grid per 500 steps, and a GIF of them all)"
+	@echo "Next:      $(BIN)/zoo sample runs/dcgan-emoji32-small/checkpoints/last.ckpt --num 64 --out grid.png"
+
+test: install ## run all tests
+	$(BIN)/python -m pytest
+
+lint: install ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
