@@ -1,0 +1,34 @@
+"""DataModules: one file per data set, batches as dicts, the order of training a function of (seed, images seen)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datamodules.celeba import CelebA as CelebA
+    from datamodules.cifar10 import CIFAR10 as CIFAR10
+    from datamodules.emoji import Emoji as Emoji
+    from datamodules.image_folder import ImageFolder as ImageFolder
+    from datamodules.mnist import MNIST as MNIST
+    from datamodules.mnist import FashionMNIST as FashionMNIST
+
+_EXPORTS = {
+    "CIFAR10": "datamodules.cifar10",
+    "CelebA": "datamodules.celeba",
+    "Emoji": "datamodules.emoji",
+    "FashionMNIST": "datamodules.mnist",
+    "ImageFolder": "datamodules.image_folder",
+    "MNIST": "datamodules.mnist",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'datamodules' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

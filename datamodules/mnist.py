@@ -1,0 +1,233 @@
+"""MNIST and Fashion-MNIST in torchvision's layout: four gzipped IDX files under `<data_dir>/<name>/raw`."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.base import ImageDataModule, ImageSet, key
+
+__all__ = ["MNIST", "FashionMNIST"]
+
+BINARIZE = ("none", "dynamic", "fixed")
+
+
+def read_idx(path: Path) -> np.ndarray[Any, Any]:
+    """An IDX file of bytes, gzipped or not.
+
+    Raises:
+        ValueError: the file is truncated or of another format.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or no gzip file ({error}): fetch it again") from error
+    if len(data) < 8 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is not an IDX file of bytes: fetch it again")
+    shape = tuple(np.frombuffer(data, ">i4", data[3], 4).tolist())
+    body = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
+    if len(body) != np.prod(shape):
+        raise ValueError(f"{path} is truncated ({len(body)} of {int(np.prod(shape))} values): fetch it again")
+    return body.reshape(shape)
+
+
+def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """Grey images of 28 x 28 at another size: padded with black up to 32, resized with antialiasing otherwise.
+
+    Shape:
+        images: (N, 28, 28) uint8; output: (N, 1, size, size) uint8.
+    """
+    images = images[:, None]
+    if size == 28:
+        return images
+    if size == 32:
+        return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    out = np.empty((len(images), 1, size, size), np.uint8)
+    for start in range(0, len(images), 1000):
+        x = torch.from_numpy(images[start : start + 1000]).float()
+        x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        out[start : start + 1000] = x.round().clamp(0, 255).byte().numpy()
+    return out
+
+
+class MNIST(ImageDataModule):
+    """MNIST: 28 x 28 grey digits; 50,000 training, 10,000 validation (the last of the training file), 10,000 test images.
+
+    Batches hold `image` (N, 1, H, W) and `label` (0 to 9).
+
+    Args:
+        data_dir: folder that holds (or gets) `MNIST/raw/*.gz`.
+        cache_dir: not used.
+        image_size: 28; 32 pads with black; other sizes are resized with antialiasing.
+        batch_size: images per batch and device.
+        num_workers: loader processes per device.
+        seed: seed of the training order and of binarisation; None takes that of the run.
+        binarize: "none" leaves grey values. "dynamic" draws each training pixel anew in every epoch, with its grey
+            value as the probability, and draws validation and test images once with seed 0. "fixed" reads
+            Larochelle's files `binarized_mnist_{train,valid,test}.amat` from data_dir (no labels; 28 pixels).
+        verify: check the files' MD5 sums.
+
+    References:
+        LeCun et al. 1998; Salakhutdinov and Murray 2008 (dynamic binarisation); Larochelle and Murray 2011 (fixed).
+    """
+
+    licence: ClassVar[str] = "CC-BY-SA-3.0"
+    files: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+    labels: ClassVar[list[str]] = [str(digit) for digit in range(10)]
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] = "data",
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        image_size: int = 28,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int | None = None,
+        binarize: Literal["none", "dynamic", "fixed"] = "none",
+        verify: bool = True,
+    ) -> None:
+        super().__init__(
+            data_dir,
+            cache_dir=cache_dir,
+            image_size=image_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        if binarize not in BINARIZE:
+            raise ValueError(f"unknown binarize {binarize!r}: take one of {', '.join(BINARIZE)}")
+        if binarize == "fixed" and (image_size != 28 or type(self) is not MNIST):
+            raise ValueError("binarize='fixed' exists for MNIST at 28 pixels only")
+        self.binarize = binarize
+        self.verify = verify
+        if binarize != "none":
+            self.name += f"-{binarize}"
+        self.class_names = {} if binarize == "fixed" else {"label": self.labels}
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie: `<data_dir>/<name>/raw`."""
+        assert self.data_dir is not None
+        return self.data_dir / type(self).__name__ / "raw"
+
+    def prepare_data(self) -> None:
+        """Fetch the files that are missing."""
+        assert self.data_dir is not None
+        if self.binarize == "fixed" or all((self.folder / name).exists() for name in self.files):
+            return
+        import torchvision
+
+        try:
+            for train in (True, False):
+                getattr(torchvision.datasets, type(self).__name__)(str(self.data_dir), train=train, download=True)
+        except Exception as error:  # torchvision raises many kinds, from URLError to RuntimeError
+            raise FileNotFoundError(
+                f"{type(self).__name__} is not in {self.folder} and could not be downloaded ({error}): "
+                f"put {', '.join(self.files)} there, or set data_dir"
+            ) from error
+
+    def open(self) -> dict[str, ImageSet]:
+        """Read the files in place."""
+        if self.binarize == "fixed":
+            return self._open_fixed()
+        images, labels = {}, {}
+        for part in ("train", "t10k"):
+            images[part] = resize(self._read(f"{part}-images-idx3-ubyte.gz"), self.image_size)
+            labels[part] = torch.from_numpy(self._read(f"{part}-labels-idx1-ubyte.gz").astype(np.int64))
+        held = len(images["train"]) // 6  # 10,000 of 60,000
+        rows = torch.arange(len(images["train"]))
+        fields: dict[str, Tensor | list[str]] = {"label": labels["train"]}
+        augment = self._binarized if self.binarize == "dynamic" else None
+        splits = {
+            "train": ImageSet([images["train"]], fields, rows[:-held], augment),
+            "val": ImageSet([images["train"]], fields, rows[-held:]),
+            "test": ImageSet([images["t10k"]], {"label": labels["t10k"]}),
+        }
+        if self.binarize == "dynamic":
+            for name in ("val", "test"):
+                split = splits[name]
+                index = torch.arange(len(split))
+                drawn = self._binarized(split.images(index).float().div(127.5).sub(1), 0, 0, index, name)
+                binary = drawn.gt(0).mul(255).byte().numpy()
+                labels_of: dict[str, Tensor | list[str]] = {"label": split.batch(index)["label"]}
+                splits[name] = ImageSet([binary], labels_of)
+        return splits
+
+    @staticmethod
+    def _binarized(image: Tensor, seed: int, epoch: int, index: Tensor, purpose: str = "train") -> Tensor:
+        """Each pixel 1 with its grey value as probability, else -1; a function of (seed, epoch, image)."""
+        uniform = torch.empty_like(image)
+        generator = torch.Generator()
+        for row, i in zip(uniform, index.tolist(), strict=True):
+            generator.manual_seed(key(seed, "binarize", purpose, epoch, i))
+            torch.rand(row.shape, generator=generator, out=row)
+        return torch.where((image + 1) / 2 > uniform, 1.0, -1.0)
+
+    def _open_fixed(self) -> dict[str, ImageSet]:
+        assert self.data_dir is not None
+        splits = {}
+        for split, name in (("train", "train"), ("val", "valid"), ("test", "test")):
+            path = self.data_dir / f"binarized_mnist_{name}.amat"
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{path} is missing: binarize='fixed' reads Larochelle's binarized_mnist_{{train,valid,test}}.amat; "
+                    "put them there, or take binarize='dynamic'"
+                )
+            values = np.loadtxt(path, dtype=np.uint8)
+            if values.ndim != 2 or values.shape[1] != 784 or values.max() > 1:
+                raise ValueError(f"{path} does not hold rows of 784 zeros and ones: fetch it again")
+            splits[split] = ImageSet([(values * 255).reshape(-1, 1, 28, 28)])
+        return splits
+
+    def _read(self, name: str) -> np.ndarray[Any, Any]:
+        path = self.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: put {', '.join(self.files)} there, or set data_dir")
+        if self.verify and hashlib.md5(path.read_bytes()).hexdigest() != self.files[name]:
+            raise ValueError(f"{path} is not the published file (its MD5 sum differs): fetch it again, or verify=False")
+        return read_idx(path)
+
+
+class FashionMNIST(MNIST):
+    """Fashion-MNIST: 28 x 28 grey pictures of clothes in MNIST's layout and splits.
+
+    Arguments and batches as for `MNIST`; there are no fixed binary files.
+
+    References:
+        Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747.
+    """
+
+    licence: ClassVar[str] = "MIT"
+    files: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+    labels: ClassVar[list[str]] = [
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ]
