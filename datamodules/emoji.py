@@ -101,8 +101,8 @@ class Emoji(ImageDataModule):
         self.background = background
         self.holdout = holdout
         # Such as `emoji32`, or `emoji32-noto` for one vendor alone.
-        self.name += "" if len(vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(vendors)
-        self.name += "-holdout" if holdout else ""
+        chosen = "" if len(vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(vendors)
+        self.name = f"emoji{image_size}{chosen}" + ("-holdout" if holdout else "")
         self.table = emoji_archive.emoji_table()
         self.class_names = {
             "vendor": self.vendors,

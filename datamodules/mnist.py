@@ -21,16 +21,22 @@ __all__ = ["MNIST", "FashionMNIST"]
 BINARIZE = ("none", "dynamic", "fixed")
 
 
-def read_idx(path: Path) -> np.ndarray[Any, Any]:
-    """An IDX file of bytes, gzipped or not.
+def read_idx(path: Path, md5: str | None = None) -> np.ndarray[Any, Any]:
+    """A gzipped IDX file of bytes.
+
+    Args:
+        path: the file.
+        md5: sum of the unpacked content (mirrors pack the same content differently); None does not check.
 
     Raises:
-        ValueError: the file is truncated or of another format.
+        ValueError: the file is truncated, of another format, or has another content.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or no gzip file ({error}): fetch it again") from error
+    if md5 is not None and hashlib.md5(data).hexdigest() != md5:
+        raise ValueError(f"{path} is not the published file (its MD5 sum differs): fetch it again, or set verify=False")
     if len(data) < 8 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is not an IDX file of bytes: fetch it again")
     shape = tuple(np.frombuffer(data, ">i4", data[3], 4).tolist())
@@ -60,9 +66,9 @@ def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
 
 
 class MNIST(ImageDataModule):
-    """MNIST: 28 x 28 grey digits; 50,000 training, 10,000 validation (the last of the training file), 10,000 test images.
+    """MNIST: 28 x 28 grey digits.
 
-    Batches hold `image` (N, 1, H, W) and `label` (0 to 9).
+    50,000 training, 10,000 validation (the last ones of the training file) and 10,000 test images. Batches hold `image` (N, 1, H, W) and `label` (0 to 9).
 
     Args:
         data_dir: folder that holds (or gets) `MNIST/raw/*.gz`.
@@ -74,7 +80,7 @@ class MNIST(ImageDataModule):
         binarize: "none" leaves grey values. "dynamic" draws each training pixel anew in every epoch, with its grey
             value as the probability, and draws validation and test images once with seed 0. "fixed" reads
             Larochelle's files `binarized_mnist_{train,valid,test}.amat` from data_dir (no labels; 28 pixels).
-        verify: check the files' MD5 sums.
+        verify: check the MD5 sums of the files' contents.
 
     References:
         LeCun et al. 1998; Salakhutdinov and Murray 2008 (dynamic binarisation); Larochelle and Murray 2011 (fixed).
@@ -82,10 +88,10 @@ class MNIST(ImageDataModule):
 
     licence: ClassVar[str] = "CC-BY-SA-3.0"
     files: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
     }
     labels: ClassVar[list[str]] = [str(digit) for digit in range(10)]
 
@@ -185,8 +191,8 @@ class MNIST(ImageDataModule):
             path = self.data_dir / f"binarized_mnist_{name}.amat"
             if not path.exists():
                 raise FileNotFoundError(
-                    f"{path} is missing: binarize='fixed' reads Larochelle's binarized_mnist_{{train,valid,test}}.amat; "
-                    "put them there, or take binarize='dynamic'"
+                    f"{path} is missing: binarize='fixed' reads Larochelle's binarized_mnist_{{train,valid,test}}.amat "
+                    "from there; binarize='dynamic' needs no further files"
                 )
             values = np.loadtxt(path, dtype=np.uint8)
             if values.ndim != 2 or values.shape[1] != 784 or values.max() > 1:
@@ -198,9 +204,7 @@ class MNIST(ImageDataModule):
         path = self.folder / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: put {', '.join(self.files)} there, or set data_dir")
-        if self.verify and hashlib.md5(path.read_bytes()).hexdigest() != self.files[name]:
-            raise ValueError(f"{path} is not the published file (its MD5 sum differs): fetch it again, or verify=False")
-        return read_idx(path)
+        return read_idx(path, self.files[name] if self.verify else None)
 
 
 class FashionMNIST(MNIST):
@@ -214,10 +218,10 @@ class FashionMNIST(MNIST):
 
     licence: ClassVar[str] = "MIT"
     files: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
     }
     labels: ClassVar[list[str]] = [
         "T-shirt/top",
