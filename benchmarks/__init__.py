@@ -1,0 +1,1 @@
+"""Programs that measure the zoo: `python -m benchmarks.speed`, `.quality` and `.readme`. They are not installed."""

@@ -1,0 +1,326 @@
+"""Speed of an architecture's training step: `python -m benchmarks.speed dcgan`.
+
+The zoo's step, as a Lightning Trainer runs it (loop, hooks and logging included), is measured beside a plain PyTorch
+loop of the same maths and options, beside the textbook loop of the reference, and beside the passes of its networks
+alone. All run in one process, in turn, a few steps at a time, so that a change in the machine's load meets all of them;
+the figures are medians over rounds, and ratios are medians of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.environment import RESULTS, environment
+from benchmarks.steps import Loop, Settings
+from zoo.base import AdversarialModel
+
+Program = Generator[int, None, None]
+"""A measurement: where it yields k, the Trainer runs k steps."""
+
+LOOPS = ("zoo", "plain", "textbook", "networks")
+
+
+def architectures() -> list[str]:
+    """Names of the architectures that can be measured."""
+    return sorted(p.stem for p in (Path(__file__).parent / "steps").glob("[!_]*.py"))
+
+
+class Batches:
+    """An endless stream of random images that are in memory already, the same for every loop."""
+
+    def __init__(self, shape: tuple[int, int, int], settings: Settings, dtype: torch.dtype = torch.float32) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = [
+            torch.rand(settings.batch_size, *shape, generator=generator, dtype=dtype)
+            .mul_(2)
+            .sub_(1)
+            .to(settings.device)
+            for _ in range(8)
+        ]
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            for image in self.images:
+                yield {"image": image}
+
+
+class Driver(Callback):
+    """Runs a measurement inside a fit: the program goes on whenever the steps that it asked for are done.
+
+    So the time that passes at a `yield` is all that a user of the Trainer waits for: fetching batches, hooks, logging.
+    """
+
+    def __init__(self, program: Callable[[LightningModule], Program]) -> None:
+        self.program = program
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the program."""
+        self.running = self.program(pl_module)
+        self.left = next(self.running)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Hand over when the steps are done; stop when the program is."""
+        self.left -= 1
+        if self.left == 0:
+            self.left = next(self.running, 0)
+            trainer.should_stop = self.left == 0
+
+
+def fit(model: AdversarialModel, batches: Batches, settings: Settings, program: Callable[[Any], Program]) -> None:
+    """Train a model in a Trainer with a logger, as the program says."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            accelerator="gpu" if settings.device == "cuda" else "cpu",
+            devices=1,
+            precision={"32": "32-true", "bf16": "bf16-mixed"}[settings.precision],  # type: ignore[arg-type]
+            max_steps=-1,
+            logger=CSVLogger(folder),
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[Driver(program)],
+        )
+        trainer.fit(model, batches)
+
+
+def synchronise(settings: Settings) -> None:
+    """Wait for the device."""
+    if settings.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def build(module: ModuleType, name: str, model: AdversarialModel, settings: Settings) -> Loop:
+    """One of the loops that the model is measured beside, with noise of the same distribution."""
+    latent_dim = model.hparams["latent_dim"]
+    options: dict[str, Any] = {"device": settings.device, "dtype": model.dtype}
+
+    def noise(step: int) -> Tensor:
+        return torch.randn(settings.batch_size, latent_dim, **options)
+
+    loop: Loop = getattr(module, name)(model, settings, noise)
+    return loop
+
+
+def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> dict[str, Any]:
+    """Seconds per step of every loop and round, FLOPs per step, and numbers of parameters."""
+    torch.manual_seed(0)
+    model: AdversarialModel = module.model(settings)
+    batches = Batches(model.image_shape, settings)
+    seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
+    flops: dict[str, int] = {}
+
+    def program(model: AdversarialModel) -> Program:
+        loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}
+        stream = iter(batches)
+
+        def run(name: str, count: int) -> None:
+            for _ in range(count):
+                loops[name].step(next(stream))
+
+        yield 3
+        for name in loops:
+            run(name, 3)
+        for _ in range(rounds):
+            synchronise(settings)
+            start = perf_counter()
+            yield steps
+            synchronise(settings)
+            seconds["zoo"].append((perf_counter() - start) / steps)
+            for name in loops:
+                start = perf_counter()
+                run(name, steps)
+                synchronise(settings)
+                seconds[name].append((perf_counter() - start) / steps)
+        if settings.compile:
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield 1
+        flops["zoo"] = counter.get_total_flops()
+        for name in loops:
+            with FlopCounterMode(display=False) as counter:
+                run(name, 1)
+            flops[name] = counter.get_total_flops()
+
+    fit(model, batches, settings, program)
+    parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in model.named_children()}
+    return {"seconds": seconds, "flops": flops, "parameters": parameters}
+
+
+def peak_memory(module: ModuleType, name: str, settings: Settings, steps: int = 3) -> float:
+    """MiB that one loop adds to this process in a few steps; call it in a fresh process."""
+    before = _peak_bytes(settings)
+    model: AdversarialModel = module.model(settings)
+    batches = Batches(model.image_shape, settings)
+    if name == "zoo":
+
+        def program(_: LightningModule) -> Program:
+            yield steps
+
+        fit(model, batches, settings, program)
+    else:
+        loop = build(module, name, model.to(settings.device), settings)
+        del model
+        stream = iter(batches)
+        for _ in range(steps):
+            loop.step(next(stream))
+    return (_peak_bytes(settings) - before) / 2**20
+
+
+def _peak_bytes(settings: Settings) -> int:
+    if settings.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        # Not getrusage: a process started from this one inherits its peak there.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Median, lower and upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
+    return {"median": middle, "lower": low, "upper": high}
+
+
+def summary(measured: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """Figures of a measurement: those of each loop, and the zoo's ratio to each other one."""
+    seconds = measured["seconds"]
+    loops: dict[str, dict[str, Any]] = {}
+    for name, values in seconds.items():
+        loops[name] = {
+            "images_per_second": round(batch_size / statistics.median(values), 1),
+            "milliseconds_per_step": {k: round(1000 * v, 2) for k, v in quartiles(values).items()},
+        }
+        if name in measured["flops"]:
+            loops[name]["gflop_per_step"] = measured["flops"][name] / 1e9
+    ratios = {
+        name: {
+            k: round(v, 4) for k, v in quartiles([b / a for a, b in zip(seconds["zoo"], values, strict=True)]).items()
+        }
+        for name, values in seconds.items()
+        if name in ("plain", "textbook")
+    }
+    inside = [b / a for a, b in zip(seconds["zoo"], seconds["networks"], strict=True)]
+    return {
+        "loops": loops,
+        "zoo_over": ratios,
+        "share_outside_networks": round(1 - statistics.median(inside), 4),
+        "parameters": measured["parameters"],
+    }
+
+
+def table(row: dict[str, Any]) -> str:
+    """A row as a table to read."""
+    lines = [f"{'loop':<10}{'images/s':>10}{'ms/step':>10}{'GFLOP/step':>12}{'peak MiB':>10}{'zoo is x':>10}"]
+    for name, loop in row["loops"].items():
+        ratio = row["zoo_over"].get(name, {}).get("median", "")
+        flops = f"{loop['gflop_per_step']:.2f}" if "gflop_per_step" in loop else ""
+        lines.append(
+            f"{name:<10}{loop['images_per_second']:>10}{loop['milliseconds_per_step']['median']:>10}"
+            f"{flops:>12}{loop.get('peak_memory_mib', ''):>10}{ratio:>10}"
+        )
+    parameters = ", ".join(f"{name} {n:,}" for name, n in row["parameters"].items())
+    lines.append(
+        f"outside the networks: {row['share_outside_networks']:.1%} of the zoo's time; parameters: {parameters}"
+    )
+    return "\n".join(lines)
+
+
+def file_name(architecture: str, settings: Settings) -> str:
+    """Name of a row's file: the settings that tell it from other rows."""
+    words = [architecture, f"{settings.image_size}px", f"b{settings.batch_size}", f"fp{settings.precision}"]
+    words = ["bf16" if word == "fpbf16" else word for word in words]
+    words += [word for word in ("channels_last", "compile") if getattr(settings, word)]
+    return "-".join(["speed", *words, settings.device]) + ".json"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command-line options."""
+    result = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description="Speed of an architecture's training step beside a plain loop and the textbook loop.",
+        epilog="example: python -m benchmarks.speed dcgan --precision bf16 --threads 2",
+    )
+    add = result.add_argument
+    add("architecture", choices=architectures())
+    add("--image-size", type=int, default=64)
+    add("--batch-size", type=int, default=64)
+    add("--precision", choices=["32", "bf16"], default="32", help="of the zoo and of the plain loop")
+    add("--channels-last", action=argparse.BooleanOptionalAction, default=True, help="for the zoo and the plain loop")
+    add("--compile", action="store_true", help="torch.compile the networks of the zoo and of the plain loop")
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--threads", type=int, help="threads of torch; default: as many as it takes itself")
+    add("--rounds", type=int, default=10, help="times that every loop has its turn")
+    add("--steps", type=int, default=3, help="steps in a turn")
+    add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, in a process per loop")
+    add("--out", type=Path, help="file of the row; default: a name made of the settings in benchmarks/results")
+    add("--only-memory-of", choices=LOOPS, help=argparse.SUPPRESS)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write a row."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = parser().parse_args(arguments)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser().error("--device cuda: this torch sees no CUDA device; take --device cpu")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    module = import_module(f"benchmarks.steps.{args.architecture}")
+    settings = Settings(
+        args.image_size, args.batch_size, args.precision, args.channels_last, args.compile, device=args.device
+    )
+    if args.only_memory_of:
+        print(peak_memory(module, args.only_memory_of, settings))
+        return
+
+    measured = measure(module, settings, args.rounds, args.steps)
+    row = {
+        "benchmark": "speed",
+        "architecture": args.architecture,
+        "settings": {k: v for k, v in asdict(settings).items() if k != "options"}
+        | {"threads": torch.get_num_threads(), "rounds": args.rounds, "steps_per_round": args.steps},
+        **summary(measured, settings.batch_size),
+        **environment(torch.device(settings.device)),
+    }
+    if args.memory:
+        for name in LOOPS[:3]:
+            command = [sys.executable, "-m", "benchmarks.speed", *arguments, "--only-memory-of", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            row["loops"][name]["peak_memory_mib"] = round(float(done.stdout.split()[-1]))
+    print(table(row))
+    out = args.out or RESULTS / file_name(args.architecture, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(row, indent=2) + "\n")
+    print(f"row: {out}")
+
+
+if __name__ == "__main__":
+    main()
