@@ -1,0 +1,32 @@
+"""Monitoring of generative models in training: sample grids, Fréchet distance, latent walks.
+
+A callback asks of a model only the methods that its Protocol in `callbacks.base` names, and leaves the run as it was:
+with and without it the final weights are the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callbacks.frechet_distance import FrechetDistance as FrechetDistance
+    from callbacks.interpolation import Interpolation as Interpolation
+    from callbacks.sample_grid import SampleGrid as SampleGrid
+
+_EXPORTS = {
+    "FrechetDistance": "callbacks.frechet_distance",
+    "Interpolation": "callbacks.interpolation",
+    "SampleGrid": "callbacks.sample_grid",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'callbacks' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,150 @@
+"""Fréchet distance between two sets of features, each taken as a Gaussian.
+
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
+
+with means m and unbiased covariances S (Heusel et al. 2017, "GANs trained by a two time-scale update rule", eq. 6).
+Everything here is float64. With Inception features this is FID; with any others it is not, and must not be called so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+__all__ = ["FrechetMetric", "gaussian_distance"]
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """F with F F^T = covariance: by Cholesky, or by eigenvectors where the covariance is singular."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    pivots = factor.diagonal().square()
+    tolerance = len(covariance) * torch.finfo(covariance.dtype).eps
+    if not failed and pivots.min() > tolerance * covariance.diagonal().max():
+        return cast(Tensor, factor)
+    values, vectors = torch.linalg.eigh(covariance)
+    # Eigenvalues below the rounding error are zeros; the square root would blow that error up to its square root.
+    kept = values > tolerance * values[-1].clamp(min=0)
+    return cast(Tensor, vectors[:, kept] * values[kept].sqrt())
+
+
+def gaussian_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> Tensor:
+    """Fréchet distance between two Gaussians.
+
+    Args:
+        mean_a: mean of the first.
+        covariance_a: covariance of the first; may be singular.
+        mean_b: mean of the second.
+        covariance_b: covariance of the second; may be singular.
+
+    Shape:
+        means: (d,); covariances: (d, d); output: scalar.
+    """
+    # With S = F F^T, tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of F1^T S2 F1, which are the
+    # singular values of F1^T F2: taken from there, their error is a rounding error and not the square root of one.
+    cross = _factor(covariance_a).T @ _factor(covariance_b)
+    root = torch.linalg.svdvals(cross).sum() if cross.numel() else cross.sum()
+    distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * root
+    return distance.clamp(min=0)
+
+
+class FrechetMetric(Metric):
+    """Fréchet distance between the features of real and of generated images.
+
+    The states are counts, sums and sums of outer products in float64, added over ranks: how images are split over
+    batches and ranks changes the value only by rounding errors (1e-13 or so).
+
+    Args:
+        num_features: length of a feature vector.
+        kwargs: options of `torchmetrics.Metric`.
+
+    Shape:
+        features: (N, num_features); output: scalar, float64.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 0.0
+
+    real_count: Tensor
+    real_sum: Tensor
+    real_outer: Tensor
+    fake_count: Tensor
+    fake_sum: Tensor
+    fake_outer: Tensor
+
+    def __init__(self, num_features: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_features = num_features
+        for side in ("real", "fake"):
+            for name, shape in (("count", ()), ("sum", (num_features,)), ("outer", (num_features, num_features))):
+                self.add_state(f"{side}_{name}", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Add images.
+
+        Args:
+            features: their features.
+            real: whether they are real or generated.
+
+        Raises:
+            ValueError: the features have another shape, or are not finite.
+        """
+        if features.ndim != 2 or features.shape[1] != self.num_features:
+            raise ValueError(f"features must be (N, {self.num_features}), not {tuple(features.shape)}")
+        features = features.detach().to(self.real_sum.device).to(self.real_sum.dtype)
+        total = features.sum(0)
+        if not total.isfinite().all():
+            raise ValueError(f"features of {'real' if real else 'generated'} images are not finite")
+        side = "real" if real else "fake"
+        getattr(self, f"{side}_count").add_(len(features))
+        getattr(self, f"{side}_sum").add_(total)
+        getattr(self, f"{side}_outer").addmm_(features.T, features)
+
+    def moments(self, real: bool) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased covariance of one side.
+
+        Args:
+            real: which side.
+
+        Raises:
+            ValueError: it has fewer than two images.
+        """
+        side = "real" if real else "fake"
+        count, total, outer = (getattr(self, f"{side}_{name}") for name in ("count", "sum", "outer"))
+        if count < 2:
+            raise ValueError(f"a covariance needs two {'real' if real else 'generated'} images, got {int(count)}")
+        mean = total / count
+        return mean, (outer - torch.outer(total, mean)) / (count - 1)
+
+    def compute(self) -> Tensor:
+        """The distance; warns where a covariance cannot have full rank."""
+        fewest = int(min(self.real_count, self.fake_count))
+        if fewest <= self.num_features:
+            warnings.warn(
+                f"{fewest} images for {self.num_features} features: the covariance is singular and the distance "
+                f"far too large; compare only with values from as many images, or take more than {self.num_features}",
+                stacklevel=2,
+            )
+        return gaussian_distance(*self.moments(real=True), *self.moments(real=False))
+
+    def real_state(self) -> dict[str, Tensor]:
+        """The real side's states, added over ranks; every rank must call this."""
+        with self.sync_context(should_sync=True):
+            return {name: getattr(self, f"real_{name}").clone() for name in ("count", "sum", "outer")}
+
+    def load_real_state(self, state: dict[str, Tensor]) -> None:
+        """Take the real side's states from elsewhere; on several ranks, let one of them do this.
+
+        Args:
+            state: what `real_state` gave.
+        """
+        for name, value in state.items():
+            setattr(self, f"real_{name}", value.to(self.real_sum))
+        # Else a metric that has seen no generated images yet would count as never updated.
+        self._update_count += 1
+        self._computed = None

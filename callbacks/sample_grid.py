@@ -1,0 +1,125 @@
+"""Grids of samples while a model trains, and their animation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from callbacks import base
+
+__all__ = ["SampleGrid"]
+
+
+class SampleGrid(Callback):
+    """Draws the same samples again and again while the model trains, from the first step to the last.
+
+    Every image of the grid keeps its seed, so that one sees it develop. The grids are `samples/step-*.png` in the run's
+    folder; at the end `samples/progress.gif` is made of them. Weights & Biases and TensorBoard get them too if they log
+    the run. A resumed run makes the frames that a straight one would have made, and the animation holds all of them.
+
+    The samples of a conditional model cycle over its classes, a column for each if they are few.
+
+    Args:
+        every_n_steps: a grid after each of so many training steps, beside those at the start and the end; None for no
+            others.
+        num_samples: images in the grid.
+        columns: images per row; by default the grid is about square.
+        seed: seed of the samples, the same for all grids.
+        gif: make the animation.
+        gif_seconds: its length.
+        gif_frames: it has at most so many pictures, evenly chosen from the grids.
+
+    Raises:
+        ValueError: a number that must be positive is not.
+        TypeError: at the start of a fit, if the model cannot sample.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = 500,
+        num_samples: int = 64,
+        *,
+        columns: int | None = None,
+        seed: int = 0,
+        gif: bool = True,
+        gif_seconds: float = 6.0,
+        gif_frames: int = 60,
+    ) -> None:
+        super().__init__()
+        base.check_positive(
+            "SampleGrid",
+            every_n_steps=every_n_steps,
+            num_samples=num_samples,
+            columns=columns,
+            gif_seconds=gif_seconds,
+            gif_frames=gif_frames,
+        )
+        self.every_n_steps = every_n_steps
+        self.num_samples = num_samples
+        self.columns = columns
+        self.seed = seed
+        self.gif = gif
+        self.gif_seconds = gif_seconds
+        self.gif_frames = gif_frames
+        self._last_step = -1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the model and the folder before any time is spent."""
+        if stage == "fit":
+            base.require(pl_module, base.Samples, "SampleGrid")
+            base.samples_folder(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The untrained model; not when a run is resumed."""
+        self._last_step = trainer.global_step
+        if trainer.global_step == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Every so many steps."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._last_step:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trained model, and the animation."""
+        if trainer.global_step != self._last_step:
+            self._draw(trainer, pl_module)
+        if self.gif and trainer.is_global_zero:
+            self._animate(base.samples_folder(trainer), trainer.global_step)
+
+    def _draw(self, trainer: Trainer, model: LightningModule) -> None:
+        # Rank zero alone samples: nothing in here talks to other ranks, and the grid does not depend on their number.
+        self._last_step = step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        label = base.classes(model, self.num_samples)
+        with base.evaluating(model, self.seed):
+            conditions: dict[str, Any] = {} if label is None else {"label": label}
+            images = cast(base.Samples, model).sample(self.num_samples, seed=self.seed, **conditions)
+        picture = base.grid(images, self._columns(model))
+        base.write_png(base.samples_folder(trainer) / f"step-{step:08d}.png", picture)
+        base.log_picture(trainer.loggers, "samples", picture, step)
+
+    def _columns(self, model: LightningModule) -> int:
+        if self.columns is not None:
+            return self.columns
+        count = base.class_count(model)
+        return count if 1 < count <= 16 else math.ceil(math.sqrt(self.num_samples))
+
+    def _animate(self, folder: Path, last: int) -> None:
+        """Frames from the files, so that those from before a resume are among them; others' files are not."""
+        steps = {0, last}
+        if self.every_n_steps:
+            steps.update(range(0, last + 1, self.every_n_steps))
+        paths = [path for step in sorted(steps) if (path := folder / f"step-{step:08d}.png").is_file()]
+        frames = [Image.open(path).convert("RGB") for path in base.evenly(paths, self.gif_frames)]
+        # A frame of another size is from a run with another grid, which the same folder held before.
+        frames = [frame for frame in frames if frame.size == frames[-1].size]
+        base.write_gif(folder / "progress.gif", frames, self.gif_seconds, hold=1.0)
