@@ -1,0 +1,45 @@
+"""The library: one module per architecture, `load` for published weights, and the base on which all stand.
+
+>>> from zoo import load
+>>> load("dcgan-emoji32").sample(16, seed=0).shape  # doctest: +SKIP
+torch.Size([16, 3, 32, 32])
+
+Everything is imported on first use, so that `import zoo` and the commands that only look things up need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.dcgan import DCGAN as DCGAN
+    from zoo.pretrained import list_pretrained as list_pretrained
+    from zoo.pretrained import load as load
+    from zoo.recipes import list_recipes as list_recipes
+
+    __version__: str
+
+ARCHITECTURES = {
+    "DCGAN": "zoo.dcgan",
+}
+"""Architectures by name, with the module that holds each."""
+
+_EXPORTS = ARCHITECTURES | {
+    "list_pretrained": "zoo.pretrained",
+    "list_recipes": "zoo.recipes",
+    "load": "zoo.pretrained",
+}
+__all__ = sorted([*_EXPORTS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("generative-zoo")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "ARCHITECTURES"]

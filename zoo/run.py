@@ -1,0 +1,262 @@
+"""Run folders: `runs/<name>/` with config.yaml, checkpoints/, samples/ and metrics.csv, resumed by the same command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+__all__ = ["MetricsFile", "RunCheckpoint", "RunFolder", "global_rank", "write_atomically"]
+
+# What may differ when a run is resumed, because it cannot change the result.
+FREE = (
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.profiler",
+    "trainer.logger",
+    "trainer.default_root_dir",
+    "data.init_args.num_workers",
+    "data.init_args.cache_dir",
+)
+
+
+def global_rank() -> int:
+    """Rank of this process as its launcher has set it, before any process group exists."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is whole or absent.
+
+    Raises:
+        OSError: it could not be written; an earlier file is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "w", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key in sorted(tree, key=str):
+            yield from _leaves(tree[key], f"{prefix}{key}.")
+    elif isinstance(tree, list) and tree:
+        for i, value in enumerate(tree):
+            yield from _leaves(value, f"{prefix}{i}.")
+    else:
+        yield prefix.removesuffix("."), tree
+
+
+def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
+    """First key, in alphabetical order, whose value differs in two configurations, and both values."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key) and not key.startswith(FREE):
+            return key, before.get(key, "not set"), after.get(key, "not set")
+    return None
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def last(self) -> Path:
+        """The latest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def set_aside(self) -> Path | None:
+        """Rename the folder to the first free `<name>.1`, `<name>.2`, ...; None if there is no folder."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        return target
+
+    def take(self, config: dict[str, Any]) -> Path | None:
+        """Claim the folder for a configuration.
+
+        Args:
+            config: the resolved configuration.
+
+        Returns:
+            The checkpoint to resume from; None starts from scratch.
+
+        Raises:
+            ValueError: the folder holds a run with another configuration, or something else.
+            OSError: it cannot be written to.
+        """
+        if self.config.exists():
+            old = yaml.safe_load(self.config.read_text())
+            if difference := first_difference(old, config):
+                key, before, after = difference
+                raise ValueError(
+                    f"{self.path} holds a run with {key}: {before!r}, this command has {after!r}; "
+                    "repeat the earlier command to resume it, or take --fresh or another --name"
+                )
+            return self.last if self.last.exists() else None
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"{self.path} is not empty and holds no run (no config.yaml): take another --name")
+        if global_rank() == 0:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
+            except OSError as error:
+                raise OSError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
+        return None
+
+    def finished(self, max_steps: int, max_epochs: int | None) -> int | None:
+        """Steps of the run if its last checkpoint has reached the end that is asked for, else None."""
+        from zoo.loop import AtomicCheckpointIO
+
+        checkpoint = AtomicCheckpointIO().load_checkpoint(self.last)
+        steps = int(checkpoint["global_step"])
+        epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
+        done = (max_steps > 0 and steps >= max_steps) or (max_epochs not in (None, -1) and epochs >= max_epochs)
+        return steps if done else None
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt`, every so many steps and at the end of training.
+
+    Args:
+        folder: the run's folder.
+        every_n_train_steps: steps between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
+        super().__init__(
+            dirpath=folder / "checkpoints",
+            every_n_train_steps=every_n_train_steps,
+            save_last=True,
+            save_top_k=0,
+            enable_version_counter=False,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last step, and what other callbacks measured at the end."""
+        super().on_train_end(trainer, pl_module)
+        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"))
+
+
+class MetricsFile(Logger):
+    """Logs metrics to `metrics.csv` and hyperparameters to `hparams.yaml` of a run folder.
+
+    A resumed run appends. Rows of steps that are run again are dropped when they are logged again, never before; new
+    columns are added. The file is rewritten atomically, or a whole row is appended: a kill loses nothing that was
+    there.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._columns: list[str] | None = None
+        self._last_step: int | None = None
+        self._hparams: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """No folder of its own within the run's."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """No folder of its own within the run's."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Add hyperparameters to `hparams.yaml`."""
+        values = vars(params) if isinstance(params, Namespace) else dict(params)
+        self._hparams |= {str(key): _plain(value) for key, value in values.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path.with_name("hparams.yaml"), yaml.safe_dump(self._hparams))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row, or to the row of the same step."""
+        step = step or 0
+        row = {"step": str(step)} | {key: repr(float(value)) for key, value in metrics.items()}
+        if self._columns is None or step == self._last_step or not set(row) <= set(self._columns):
+            # The first row of this process takes the place of what an interrupted one logged from here on.
+            first = self._columns is None
+            rows = self._read()
+            same = next((old for old in rows if old["step"] == str(step)), {}) if not first else {}
+            kept = [old for old in rows if int(old["step"]) < step]
+            rows = [*kept, same | row]
+            self._columns = list(dict.fromkeys(key for old in rows for key in old))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, _csv(self._columns, rows, header=True))
+        else:
+            with open(self.path, "a", newline="") as file:
+                file.write(_csv(self._columns, [row], header=False))
+        self._last_step = step
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        # A kill can leave the last row incomplete.
+        return [{k: v for k, v in row.items() if k and v} for row in rows if (row.get("step") or "").isdigit()]
+
+
+def _csv(columns: list[str], rows: list[dict[str, str]], *, header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
