@@ -1,0 +1,180 @@
+"""Writes benchmarks/README.md from the rows in benchmarks/results: `python -m benchmarks.readme`.
+
+Values under different protocols never share a column: every protocol has a table of its own, and so has every
+combination of architecture, image size, batch size and hardware whose speed was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import RESULTS
+
+README = RESULTS.parent / "README.md"
+
+Row = dict[str, Any]
+
+HEAD = """# Benchmarks
+
+Made by `python -m benchmarks.readme` from the rows in `results/`; nothing here is typed by hand.
+"""
+
+SPEED = """## Speed
+
+`python -m benchmarks.speed <architecture>`. A training step of the zoo as a Lightning Trainer runs it (loop, hooks and
+logging included), beside a plain PyTorch loop of the same maths and options, and beside the textbook loop of the
+reference (float32, channels first, default Adam, the discriminator's weight gradients computed in the generator step
+too). All in one process, in turn; medians over rounds, and ratios are medians of the ratios within a round, with their
+quartiles. *Outside*: share of the zoo's time beyond the passes of its networks, measured the same way; about 0 comes
+out on either side of 0. Peak memory is what the loop adds to a fresh process.
+"""
+
+QUALITY = """## Quality
+
+`python -m benchmarks.quality <checkpoint>`. *Untrained*: the same model before training, median over initial weights.
+*Other real images*: the distance of as many other training images, which a perfect model would reach.
+"""
+
+
+def read(folder: Path = RESULTS) -> list[Row]:
+    """All rows of a folder.
+
+    Raises:
+        ValueError: a file is no row; names it.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            row = json.loads(path.read_text())
+            row["benchmark"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is no row of a benchmark: {error}") from error
+        rows.append(row)
+    return rows
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; all columns but the first are aligned to the right."""
+    lines = [header, [":--"] + ["--:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def hardware(row: Row) -> str:
+    """The machine in words."""
+    machine = row["hardware"]
+    cpu = f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']})"
+    return f"{machine['gpu']}; {cpu}" if "gpu" in machine else cpu
+
+
+def origin(row: Row) -> str:
+    """Commit and versions in words."""
+    versions = row["versions"]
+    return f"commit {row['commit']}, torch {versions['torch']}, lightning {versions['lightning']}"
+
+
+def _ratio(row: Row, name: str) -> str:
+    ratio = row["zoo_over"][name]
+    return f"**{ratio['median']:.2f}** ({ratio['lower']:.2f} to {ratio['upper']:.2f})"
+
+
+def _options(row: Row) -> str:
+    settings = row["settings"]
+    words = [{"32": "float32", "bf16": "bf16-mixed"}[settings["precision"]]]
+    words += [name for name in ("channels_last", "compile") if settings[name]]
+    return ", ".join(words)
+
+
+def speed(rows: Iterable[Row]) -> str:
+    """Tables of speed, one per architecture, size, batch and machine."""
+
+    def key(row: Row) -> tuple[str, ...]:
+        settings = row["settings"]
+        size = f"{settings['image_size']}x{settings['image_size']}, batch {settings['batch_size']}"
+        return row["architecture"], size, f"{settings['threads']} threads", hardware(row)
+
+    header = ["options", "zoo images/s", "plain", "textbook", "zoo / plain", "zoo / textbook"]
+    header += ["GFLOP/step", "textbook's", "peak MiB", "textbook's", "outside", "commit"]
+    parts = []
+    for title, grouped in groupby(sorted(rows, key=lambda row: (key(row), _options(row))), key):
+        group, lines = list(grouped), []
+        for row in group:
+            loops = row["loops"]
+            cells = [
+                _options(row),
+                *(f"{loops[name]['images_per_second']:.0f}" for name in ("zoo", "plain", "textbook")),
+            ]
+            cells += [_ratio(row, "plain"), _ratio(row, "textbook")]
+            for field in ("gflop_per_step", "peak_memory_mib"):
+                cells += [f"{loops[n][field]:.0f}" if field in loops[n] else "" for n in ("zoo", "textbook")]
+            cells += [f"{row['share_outside_networks']:.1%}", row["commit"]]
+            lines.append(cells)
+        parameters = ", ".join(f"{name} {n:,}" for name, n in group[0]["parameters"].items())
+        parts.append(f"### {title[0]}, {title[1]}\n\nOn {title[3]}, {title[2]}. Parameters: {parameters}.\n")
+        parts.append(markdown(header, lines))
+    return "\n".join(parts)
+
+
+def quality(rows: Iterable[Row]) -> str:
+    """Tables of quality, one per protocol."""
+    parts = []
+    header = ["checkpoint", "value", "seeds", "untrained", "value / untrained", "other real images", "recipe"]
+    header += ["seconds", "measured with"]
+    for protocol, group in groupby(
+        sorted(rows, key=lambda row: (row["protocol"], row["slug"])), lambda r: r["protocol"]
+    ):
+        parts.append(f"### `{protocol}`\n")
+        parts.append(markdown(header, map(_quality_cells, group)))
+    return "\n".join(parts)
+
+
+def _quality_cells(row: Row) -> list[str]:
+    def number(name: str, form: str = ".1f") -> str:
+        value = row.get(name)
+        return "" if value is None else format(value, form)
+
+    return [
+        row["slug"],
+        f"**{row['value']:.1f}**",
+        ", ".join(row["seeds"]),
+        number("untrained"),
+        number("over_untrained", ".0%"),
+        number("other_real_images"),
+        row["recipe"],
+        f"{row['seconds']:.0f}",
+        f"{origin(row)}; {hardware(row)}",
+    ]
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for name, text, make in (("quality", QUALITY, quality), ("speed", SPEED, speed)):
+        if chosen := [row for row in rows if row["benchmark"] == name]:
+            parts += [text, make(chosen)]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page, or check that it is up to date."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.readme",
+        description="Write benchmarks/README.md from the rows in benchmarks/results.",
+        epilog="example: python -m benchmarks.readme --check",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
+    args = parser.parse_args(arguments)
+    text = page(read())
+    if not args.check:
+        README.write_text(text)
+    elif not README.exists() or README.read_text() != text:
+        sys.exit(f"{README} does not follow from the rows: run python -m benchmarks.readme")
+
+
+if __name__ == "__main__":
+    main()

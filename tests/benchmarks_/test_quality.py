@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import quality
+from zoo.dcgan import DCGAN
+
+
+class Pixels(nn.Module):
+    """Features that need no network: means of four patches per channel."""
+
+    name = "patch-means"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+class Noise:
+    """A data set of images whose brightness varies."""
+
+    name = "noise8"
+
+    def __init__(self, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        base = torch.rand(size, 3, 8, 8, generator=generator)
+        self.images = base * torch.rand(size, 1, 1, 1, generator=generator) * 2 - 1
+
+    def reference_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "train", rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        if num_samples > len(self.images):
+            raise ValueError("too few")
+        for first in range(rank * chunk_size, num_samples, world_size * chunk_size):
+            yield first, {"image": self.images[first : min(first + chunk_size, num_samples)]}
+
+
+def tiny() -> DCGAN:
+    return DCGAN(image_size=8, latent_dim=4, base_channels=4)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {"extractor": Pixels(), "cache_dir": tmp_path, "chunk_size": 16, "progress": False}
+
+
+def test_a_row_has_value_untrained_and_floor(options: dict[str, Any]) -> None:
+    model = tiny()
+    state = torch.get_rng_state()
+    row = quality.measure(model, Noise(90), num_samples=40, seeds=[0, 1, 2], untrained_seeds=[5, 6], **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert row["protocol"].startswith(f"{row['metric']}[")
+    assert len(set(row["seeds"].values())) == 3
+    assert row["value"] == sorted(row["seeds"].values())[1]
+    assert row["untrained"] == pytest.approx(sum(row["untrained_seeds"].values()) / 2)
+    assert row["over_untrained"] == row["value"] / row["untrained"]
+    # Other images of the same set are nearer than those of a network that was never trained.
+    assert 0 < row["other_real_images"] < 0.5 * row["untrained"]
+
+
+def test_an_untrained_model_depends_on_its_seed_alone() -> None:
+    model = tiny()
+    first, again, other = (quality.untrained(model, seed).sample(2, seed=0) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, model.sample(2, seed=0))
+
+
+def test_no_floor_where_the_split_is_too_small(options: dict[str, Any]) -> None:
+    row = quality.measure(tiny(), Noise(50), num_samples=40, seeds=[0], untrained_seeds=[], **options)
+    assert row["other_real_images"] is None
+    assert "untrained" not in row
+
+
+def test_other_images_are_others() -> None:
+    data = Noise(80)
+    others = quality.OtherImages(data, 40)
+    real, other = others.real_and_fake({"image": data.images[32:48]}, seed=0, first=32)
+    assert torch.equal(real, data.images[32:48])
+    assert torch.equal(other[:8], data.images[72:80])
+
+
+def test_data_of_a_recipe() -> None:
+    data = quality.data_of("dcgan-emoji32-small", cache_dir="somewhere", data_dir=None)
+    assert type(data).__name__ == "Emoji"
+    assert data.name == "emoji32"
+
+
+def test_the_command_writes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    def distance(*arguments: Any, device: torch.device, **given: Any) -> Any:
+        return frechet_distance(*arguments, **given | options)
+
+    frechet_distance = quality.frechet_distance
+    monkeypatch.setattr(quality, "frechet_distance", distance)
+    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), "dcgan-emoji32-small"))
+    monkeypatch.setattr(quality, "data_of", lambda recipe, **_: Noise(80))
+    out = tmp_path / "row.json"
+    quality.main(["dcgan-emoji32", "--num-samples", "40", "--out", str(out)])
+    row = json.loads(out.read_text())
+    assert (row["benchmark"], row["slug"], row["architecture"]) == ("quality", "dcgan-emoji32", "DCGAN")
+    assert row["seconds"] >= 0
+    assert row["versions"]["torch"] == torch.__version__

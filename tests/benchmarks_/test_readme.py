@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import readme
+
+MACHINE = {
+    "commit": "0123456789",
+    "versions": {"python": "3.11", "torch": "2.11", "lightning": "2.6"},
+    "hardware": {"cpu": "A CPU", "cores": 2, "capability": "AVX2"},
+}
+
+
+def quality(slug: str, protocol: str, value: float, **more: Any) -> dict[str, Any]:
+    row = {"benchmark": "quality", "slug": slug, "protocol": protocol, "value": value, "seeds": {"0": value}}
+    return row | {"recipe": "a-recipe", "seconds": 12.0, "other_real_images": None} | MACHINE | more
+
+
+def speed(precision: str = "32", **settings: Any) -> dict[str, Any]:
+    quartiles = {"median": 1.25, "lower": 1.2, "upper": 1.3}
+    base = {"image_size": 64, "batch_size": 64, "channels_last": True, "compile": False, "device": "cpu", "threads": 2}
+    loops = {name: {"images_per_second": 100.0, "gflop_per_step": 145.6} for name in ("zoo", "plain", "textbook")}
+    return {
+        "benchmark": "speed",
+        "architecture": "dcgan",
+        "settings": base | {"precision": precision} | settings,
+        "loops": loops,
+        "zoo_over": {"plain": quartiles, "textbook": quartiles},
+        "share_outside_networks": 0.02,
+        "parameters": {"generator": 3576704},
+        **MACHINE,
+    }
+
+
+def tables(page: str) -> list[list[str]]:
+    return [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)]
+
+
+def test_protocols_never_share_a_table() -> None:
+    rows = [quality("b", "fd[x]", 300.0), quality("a", "fd[x]", 200.0, untrained=800.0, over_untrained=0.25)]
+    found = tables(readme.page([*rows, quality("c", "fid[y]", 20.0)]))
+    assert [len(table) - 2 for table in found] == [2, 1]
+    assert found[0][2].startswith("| a | **200.0** | 0 | 800.0 | 25% |")
+    assert "`fid[y]`" in readme.page([*rows, quality("c", "fid[y]", 20.0)])
+
+
+def test_sizes_never_share_a_table() -> None:
+    found = tables(readme.page([speed(), speed("bf16"), speed(image_size=32), speed(threads=1)]))
+    assert sorted(len(table) - 2 for table in found) == [1, 1, 2]
+
+
+def test_every_line_has_as_many_cells_as_the_head() -> None:
+    for table in tables(readme.page([speed(), quality("a", "fd[x]", 1.0)])):
+        assert len({line.count("|") for line in table}) == 1
+
+
+def test_a_file_that_is_no_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(json.dumps(speed()))
+    assert len(readme.read(tmp_path)) == 1
+    (tmp_path / "torn.json").write_text("{")
+    with pytest.raises(ValueError, match=r"torn\.json is no row"):
+        readme.read(tmp_path)
+
+
+def test_the_page_follows_from_the_rows() -> None:
+    readme.main(["--check"])
+
+
+def test_an_old_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    with pytest.raises(SystemExit, match=r"README\.md does not follow"):
+        readme.main(["--check"])
+    readme.main([])
+    readme.main(["--check"])
