@@ -23,7 +23,7 @@ __all__ = [
     "HasReference",
     "Samples",
     "atomic_write",
-    "check_positive",
+    "check_at_least",
     "class_count",
     "classes",
     "evaluating",
@@ -98,26 +98,27 @@ def require(thing: object, protocol: type, asker: str) -> None:
     """
     if isinstance(thing, protocol):
         return
-    needed = [name for name in vars(protocol) | protocol.__annotations__ if not name.startswith("_")]
+    needed = sorted(name for name in vars(protocol) | protocol.__annotations__ if not name.startswith("_"))
     if thing is None:
         raise TypeError(f"{asker} needs a DataModule with {' and '.join(needed)}: give the Trainer datamodule=...")
     missing = [name for name in needed if not hasattr(thing, name)]
     raise TypeError(f"{asker} needs {' and '.join(missing)}, which {type(thing).__name__} does not have")
 
 
-def check_positive(asker: str, **values: float | None) -> None:
-    """Check arguments that must be positive.
+def check_at_least(asker: str, least: int, **values: float | None) -> None:
+    """Check arguments that have a lower limit.
 
     Args:
         asker: name of the callback, for the message.
+        least: the limit.
         values: the arguments by name; None passes.
 
     Raises:
-        ValueError: names the first that is not.
+        ValueError: names the first that is below.
     """
     for name, value in values.items():
-        if value is not None and value <= 0:
-            raise ValueError(f"{asker}: {name} must be positive, not {value}")
+        if value is not None and value < least:
+            raise ValueError(f"{asker}: {name} must be at least {least}, not {value}")
 
 
 # What a callback must not disturb -------------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ def frechet_distance(
         TypeError: the model or the DataModule lacks the method.
         ValueError: the split has fewer images, or the extractor is not known.
     """
-    base.check_positive("frechet_distance", num_samples=num_samples - 1, chunk_size=chunk_size)
+    base.check_at_least("frechet_distance", 2, num_samples=num_samples)
+    base.check_at_least("frechet_distance", 1, chunk_size=chunk_size)
     base.require(model, base.ComparesSets, "frechet_distance")
     base.require(datamodule, base.HasReference, "frechet_distance")
     with base.evaluating(model, seed):  # building a network draws random numbers
@@ -148,12 +149,9 @@ class FrechetDistance(Callback):
         cache_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
-        base.check_positive(
-            "FrechetDistance",
-            every_n_epochs=every_n_epochs,
-            every_n_steps=every_n_steps,
-            num_samples=num_samples - 1,
-            chunk_size=chunk_size,
+        base.check_at_least("FrechetDistance", 2, num_samples=num_samples)
+        base.check_at_least(
+            "FrechetDistance", 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, chunk_size=chunk_size
         )
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
@@ -330,6 +328,10 @@ class _Evaluation:
         )
         for first, batch in batches:
             count = min(self.chunk_size, self.num_samples - first)
+            if (given := _length(batch)) != count:
+                raise ValueError(
+                    f"reference_batches of {datamodule.name} gave {given} images from {first}, not {count}"
+                )
             padded = move_data_to_device(_pad(batch, count, self.chunk_size), home)
             real, fake = model.real_and_fake(padded, seed=self.seed, first=first)
             yield count, real, fake
@@ -361,6 +363,11 @@ class _Evaluation:
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _length(batch: Any) -> int:
+    tensors = batch.values() if isinstance(batch, dict) else [batch]
+    return next(len(value) for value in tensors if isinstance(value, Tensor))
 
 
 def _pad(batch: Any, count: int, size: int) -> Any:

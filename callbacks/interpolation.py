@@ -62,7 +62,7 @@ class Interpolation(Callback):
         gif_seconds: length of the animation, there and back.
 
     Raises:
-        ValueError: a number that must be positive is not.
+        ValueError: a number is too small.
         TypeError: at the start of a fit, if the model does not make images from noise.
     """
 
@@ -77,14 +77,9 @@ class Interpolation(Callback):
         gif_seconds: float = 4.0,
     ) -> None:
         super().__init__()
-        base.check_positive(
-            "Interpolation",
-            every_n_steps=every_n_steps,
-            num_walks=num_walks,
-            columns=columns - 1,
-            frames=frames - 1,
-            gif_seconds=gif_seconds,
-        )
+        base.check_at_least("Interpolation", 1, every_n_steps=every_n_steps, num_walks=num_walks)
+        base.check_at_least("Interpolation", 2, columns=columns, frames=frames)
+        base.check_at_least("Interpolation", 0, gif_seconds=gif_seconds)
         self.every_n_steps = every_n_steps
         self.num_walks = num_walks
         self.columns = columns

