@@ -17,18 +17,19 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 __all__ = ["Batch", "ImageDataModule", "ImageSet", "default_cache_dir", "key", "nearest"]
 
 Batch = dict[str, Any]
-SPLITS = ("train", "val", "test")
+_AnyLoader = TypeVar("_AnyLoader", bound="Loader")
 
 
 def key(seed: int, *purpose: str | int) -> int:
@@ -58,16 +59,26 @@ class ImageSet:
         arrays: one or more arrays (n, C, H, W) uint8, in memory or mapped from a file; they are numbered through.
         fields: what goes into a batch beside `image`: an int64 tensor or a list per key, one entry per image.
         rows: the images of this split, as numbers into `arrays` and `fields`; None takes all.
-        augment: changes a float batch in [-1, 1]: `augment(image, seed, epoch, index)`.
+        augment: changes a float batch in [-1, 1]: `augment(image, seed, epoch, index)`, a function of its arguments.
+        always: the augmentation belongs to the data: evaluation has it too, drawn once (seed 0, epoch 0).
     """
 
     arrays: Sequence[np.ndarray[Any, Any]]
     fields: dict[str, Tensor | list[str]] = field(default_factory=dict)
     rows: Tensor | None = None
     augment: Callable[[Tensor, int, int, Tensor], Tensor] | None = None
+    always: bool = False
 
     def __post_init__(self) -> None:
         self._starts = np.cumsum([0, *(len(array) for array in self.arrays)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Mapped files go to other processes by name; numpy would copy their contents.
+        return self.__dict__ | {"arrays": [getattr(a, "filename", a) for a in self.arrays]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = [a if isinstance(a, np.ndarray) else np.load(a, mmap_mode="r") for a in state["arrays"]]
+        self.__dict__.update(state, arrays=arrays)
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.rows is None else len(self.rows)
@@ -95,13 +106,13 @@ class ImageSet:
             index: numbers of the images in the split.
             seed: seed of the augmentation.
             epoch: how often the split has been seen before.
-            augment: apply the augmentation.
+            augment: apply the augmentation (that which belongs to the data is applied in any case).
 
         Shape:
             index: (n,); image: (n, C, H, W) float32 in [-1, 1].
         """
         image = self.images(index).float().div_(127.5).sub_(1)
-        if augment and self.augment is not None:
+        if self.augment is not None and (augment or self.always):
             image = self.augment(image, seed, epoch, index)
         rows = index if self.rows is None else self.rows[index]
         batch: Batch = {"image": image}
@@ -147,8 +158,8 @@ class Evaluation(Dataset[Batch]):
     def __init__(self, images: ImageSet) -> None:
         self.images = images
 
-    def __getitem__(self, index: Sequence[int]) -> Batch:
-        return self.images.batch(torch.as_tensor(index))
+    def __getitem__(self, index: range) -> Batch:
+        return self.images.batch(torch.arange(index.start, index.stop, index.step))
 
 
 def _join(parts: list[Batch]) -> Batch:
@@ -159,45 +170,101 @@ def _join(parts: list[Batch]) -> Batch:
     return joined
 
 
-class _Sampler(DistributedSampler[Any]):
-    """Gives whole batches of one rank. A DistributedSampler by type, so that Lightning does not replace it."""
+class Loader:
+    """Batches of one rank.
 
-    def __init__(self, length: int) -> None:
+    It is not a DataLoader, because Lightning rebuilds those: it would add a second sampler in distributed runs and when
+    predicting, and take away ours for `overfit_batches`.
+
+    Args:
+        dataset: gives a whole batch for a range of positions.
+        plan: the ranges of one pass, asked for when the first batch of the pass is fetched.
+        length: batches of a whole pass.
+        num_workers: loader processes.
+        pin_memory: put batches into page-locked memory, from where a GPU can fetch them.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        plan: Callable[[], Iterable[range]],
+        length: int,
+        *,
+        num_workers: int,
+        pin_memory: bool,
+    ) -> None:
         self.length = length
+        self._loader: DataLoader[Batch] = DataLoader(
+            dataset,
+            batch_size=None,  # the sampler gives whole batches
+            sampler=_Plan(plan),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else each pass would draw from torch's global generator
+        )
+
+    @property
+    def dataset(self) -> Dataset[Batch]:
+        """What the batches are taken from."""
+        return self._loader.dataset
 
     def __len__(self) -> int:
         return self.length
 
-    def set_epoch(self, epoch: int) -> None:
-        """Nothing: the order depends on the images seen."""
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing is started and no position is fixed before the first batch is asked for.
+        yield from self._loader
+
+    def close(self) -> None:
+        """End the loader processes."""
+        self._loader._iterator = None
 
 
-class _Positions(_Sampler):
-    """Positions of this rank's training batches in what is left of the epoch."""
-
-    def __init__(self, module: ImageDataModule, length: int) -> None:
-        super().__init__(length)
-        self.module = module
+class _Plan(Sampler[range]):
+    def __init__(self, plan: Callable[[], Iterable[range]]) -> None:
+        self.plan = plan
 
     def __iter__(self) -> Iterator[range]:
-        # At once and not at the first batch: the loader may fetch ahead of the training loop.
-        module = self.module
-        first, left = module._next_image(), module._batches_left(self.length)
-        size, rank, world = module.batch_size, *module._rank_and_world()
-        starts = [first + (k * world + rank) * size for k in range(left)]
-        return iter([range(start, start + size) for start in starts])
+        return iter(self.plan())
 
 
-class _Strided(_Sampler):
-    """Every world-th image from the rank-th on, in batches: no image twice, none left out."""
+class TrainLoader(Loader):
+    """This rank's batches of the training stream, from where the run is to the end of the epoch.
 
-    def __init__(self, total: int, batch_size: int, rank: int, world: int) -> None:
-        self.own, self.batch_size = range(rank, total, world), batch_size
-        super().__init__(-(-len(self.own) // batch_size))
+    Its length is that of a whole epoch, as Lightning counts from the epoch's start after a resume too.
 
-    def __iter__(self) -> Iterator[list[int]]:
-        own = list(self.own)
-        return iter([own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)])
+    Args:
+        module: knows where the run is.
+        images: the training split.
+    """
+
+    def __init__(self, module: ImageDataModule, images: ImageSet) -> None:
+        self.module = module
+        length = len(images) // module.global_batch_size
+        stream = Stream(images, module.run_seed)
+        super().__init__(stream, self._rest, length, num_workers=module.num_workers, pin_memory=module.pin_memory)
+
+    def _rest(self) -> list[range]:
+        (rank, world), size = self.module.rank_and_world, self.module.batch_size
+        first = self.module.images_seen
+        left = range(self.length - self.module.batches_into_epoch)
+        if self.module.overfitting:  # the same batches in every epoch
+            first = self.module.batches_into_epoch * size * world
+        return [range(start, start + size) for k in left for start in (first + (k * world + rank) * size,)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            self.module.count()
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state is the module's; that it is here too tells Lightning that a mid-epoch resume is exact."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the images that were seen."""
+        self.module.load_state_dict(state_dict)
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -220,7 +287,9 @@ class ImageDataModule(L.LightningDataModule):
         splits: the opened splits.
     """
 
-    licence: ClassVar[str] = "none stated"
+    licence: str = "none stated"
+    # A rank may have no image of a small evaluation split; no training loader is ever empty.
+    allow_zero_length_dataloader_with_multiple_devices = True
 
     def __init__(
         self,
@@ -235,6 +304,8 @@ class ImageDataModule(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, not {num_workers}")
         if not 8 <= image_size <= 1024:
             raise ValueError(f"image_size must lie in 8..1024, not {image_size}")
         self.data_dir = None if data_dir is None else Path(data_dir).expanduser()
@@ -246,8 +317,10 @@ class ImageDataModule(L.LightningDataModule):
         self.name = f"{type(self).__name__.lower()}{image_size}"
         self.class_names: dict[str, list[str]] = {}
         self.splits: dict[str, ImageSet] = {}
-        self._images_before = 0  # images seen before the batches that the trainer counts since `_batches_before`
-        self._batches_before: int | None = None
+        self._loaders: list[Loader] = []
+        self._restored_seed: int | None = None
+        # Images seen when the trainer had counted so many batches.
+        self._images, self._batches = 0, 0
 
     # What a data set says --------------------------------------------------------------------------------------------
 
@@ -258,50 +331,143 @@ class ImageDataModule(L.LightningDataModule):
     @property
     def num_train(self) -> int:
         """Number of training images."""
-        self.setup("fit")
-        return len(self.splits["train"])
+        return len(self.split("train"))
+
+    def split(self, name: str) -> ImageSet:
+        """A split by name; without a Trainer this fetches or renders first what is missing.
+
+        Args:
+            name: `train`, `val` or `test`, or one of the data set's own.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if not self.splits:
+            if self.trainer is None:
+                self.prepare_data()
+            self.splits = self.open()
+        if name not in self.splits:
+            raise ValueError(f"{self.name} has no split {name!r}: {nearest(name, self.splits)}")
+        return self.splits[name]
+
+    # Where the run is ------------------------------------------------------------------------------------------------
+
+    @property
+    def run_seed(self) -> int:
+        """Seed of order and augmentation: the given one, else that of the resumed run, else of `seed_everything`."""
+        given = self._restored_seed if self.seed is None else self.seed
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if given is None else given
+
+    @property
+    def rank_and_world(self) -> tuple[int, int]:
+        """This process's number among all, and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Images per step over all ranks.
+
+        Raises:
+            ValueError: larger than the training split.
+        """
+        images, (_, world) = self.num_train, self.rank_and_world
+        if self.batch_size * world > images:
+            raise ValueError(
+                f"batch_size {self.batch_size} on {world} device(s) is larger than the {images} training images "
+                f"of {self.name}: take at most {images // world}"
+            )
+        return self.batch_size * world
+
+    @property
+    def images_seen(self) -> int:
+        """Training images seen in the run, over all ranks: position of the next one in the stream."""
+        return self._images + (self._counted - self._batches) * self.global_batch_size
+
+    @property
+    def batches_into_epoch(self) -> int:
+        """Batches of the present epoch that are done: 0 unless the run was resumed in the middle of it."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    @property
+    def overfitting(self) -> bool:
+        """Whether the Trainer was told to overfit a few batches."""
+        return self.trainer is not None and bool(getattr(self.trainer, "overfit_batches", 0))
+
+    @property
+    def pin_memory(self) -> bool:
+        """Whether batches go to a GPU."""
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cuda"
+
+    @property
+    def _counted(self) -> int:
+        # `processed`: a batch whose step was interrupted is done again. Loaders fetch ahead, so they cannot count.
+        if self.trainer is None:
+            return self._batches
+        return cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
+
+    def count(self) -> None:
+        """Count a training batch, where there is no Trainer that does."""
+        if self.trainer is None:
+            self._images += self.batch_size
 
     # Lightning's hooks -----------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the splits."""
-        if not self.splits:
-            self.splits = self.open()
+        """Open the splits; a fit starts at the first image (a checkpoint, if any, is read after this)."""
+        if stage == "fit":
+            self._images, self._batches, self._restored_seed = 0, 0, None
+        self.split("train")
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def teardown(self, stage: str | None = None) -> None:
+        """End loader processes."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
+    def train_dataloader(self) -> Loader:
         """Batches of the training stream, from where the run is."""
-        self.setup("fit")
-        images = self.splits["train"]
-        _, world = self._rank_and_world()
-        size = self.batch_size * world
-        if size > len(images):
-            raise ValueError(
-                f"batch_size {self.batch_size} on {world} device(s) is larger than the {len(images)} training images "
-                f"of {self.name}: take at most {len(images) // world}"
-            )
-        stream = Stream(images, self._run_seed())
-        return self._loader(stream, _Positions(self, len(images) // size))
+        return self._opened(TrainLoader(self, self.split("train")))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Loader:
         """The validation split, each image once."""
-        return self._evaluation_loader("val")
+        return self.evaluation_loader("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> Loader:
         """The test split, each image once."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> Loader:
         """The test split, each image once."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
+
+    def evaluation_loader(self, split: str) -> Loader:
+        """A split in its own order, not augmented; this rank has images rank, rank + world, ... none twice, none lost.
+
+        Args:
+            split: name of the split.
+        """
+        images, (rank, world), size = self.split(split), self.rank_and_world, self.batch_size
+        own = range(rank, len(images), world)
+        plan = [own[i : i + size] for i in range(0, len(own), size)]
+        loader = Loader(
+            Evaluation(images), lambda: plan, len(plan), num_workers=self.num_workers, pin_memory=self.pin_memory
+        )
+        return self._opened(loader)
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of training images seen, over all ranks."""
-        return {"images_seen": self._next_image()}
+        """Where the run is in the training stream."""
+        return {"seed": self.run_seed, "images_seen": self.images_seen, "batches": self._counted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the images that were seen."""
-        self._images_before = state_dict["images_seen"]
-        self._batches_before = None
+        """Go on after the images that were seen, with any batch size and number of ranks."""
+        self._restored_seed = state_dict["seed"]
+        self._images, self._batches = state_dict["images_seen"], state_dict["batches"]
+
+    def _opened(self, loader: _AnyLoader) -> _AnyLoader:
+        self._loaders.append(loader)
+        return loader
 
     # For metrics -----------------------------------------------------------------------------------------------------
 
@@ -313,7 +479,7 @@ class ImageDataModule(L.LightningDataModule):
         Args:
             num_samples: images in the subset, the same for every run and seed.
             chunk_size: images per chunk; the last one may be smaller.
-            split: `train`, `val` or `test`.
+            split: name of the split.
             rank: this rank gets chunks rank, rank + world_size, ...
             world_size: number of ranks.
 
@@ -323,54 +489,10 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: an unknown split, or one with fewer images.
         """
-        images = self._split(split)
+        images = self.split(split)
         if num_samples > len(images):
             raise ValueError(f"the {split} split of {self.name} has {len(images)} images, {num_samples} were asked for")
         generator = torch.Generator().manual_seed(key(0, "reference", split))
         index = torch.randperm(len(images), generator=generator)[:num_samples]
         for first in range(rank * chunk_size, num_samples, world_size * chunk_size):
             yield first, images.batch(index[first : first + chunk_size])
-
-    # Inside ----------------------------------------------------------------------------------------------------------
-
-    def _split(self, split: str) -> ImageSet:
-        self.setup()
-        if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}: {nearest(split, self.splits)}")
-        return self.splits[split]
-
-    def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
-        images = self._split(split)
-        return self._loader(Evaluation(images), _Strided(len(images), self.batch_size, *self._rank_and_world()))
-
-    def _loader(self, dataset: Dataset[Batch], sampler: _Sampler) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=None,  # the sampler gives whole batches
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=False,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def _run_seed(self) -> int:
-        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
-
-    def _rank_and_world(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _next_image(self) -> int:
-        """Position of the next image in the training stream."""
-        if self.trainer is None:
-            return self._images_before
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        if self._batches_before is None:
-            self._batches_before = batches if self._images_before else 0
-        _, world = self._rank_and_world()
-        return self._images_before + (batches - self._batches_before) * self.batch_size * world
-
-    def _batches_left(self, length: int) -> int:
-        """Batches left in the epoch: all, unless the run was resumed in the middle of it."""
-        if self.trainer is None:
-            return length
-        return length - self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % length

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Emoji(ImageDataModule):
         https://github.com/googlefonts/noto-emoji; Fluent Emoji, https://github.com/microsoft/fluentui-emoji.
     """
 
-    licence: ClassVar[str] = "Apache-2.0 AND CC-BY-SA-4.0 AND CC-BY-4.0 AND MIT"
+    licence = "Apache-2.0 AND CC-BY-SA-4.0 AND CC-BY-4.0 AND MIT"
 
     def __init__(
         self,

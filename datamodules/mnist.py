@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -43,7 +44,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray[Any, Any]:
     body = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
     if len(body) != np.prod(shape):
         raise ValueError(f"{path} is truncated ({len(body)} of {int(np.prod(shape))} values): fetch it again")
-    return body.reshape(shape)
+    return body.reshape(shape).copy()
 
 
 def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
@@ -65,10 +66,29 @@ def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return out
 
 
+def binarized(image: Tensor, seed: int, epoch: int, index: Tensor, *, purpose: str) -> Tensor:
+    """Each pixel 1 with its grey value as the probability, else -1.
+
+    Args:
+        image: (N, C, H, W) in [-1, 1].
+        seed: seed of the draw; each image has its own, a function of all arguments.
+        epoch: how often the images were seen before.
+        index: (N,) numbers of the images.
+        purpose: name of the split.
+    """
+    uniform = torch.empty_like(image)
+    generator = torch.Generator()
+    for row, i in zip(uniform, index.tolist(), strict=True):
+        generator.manual_seed(key(seed, "binarize", purpose, epoch, i))
+        torch.rand(row.shape, generator=generator, out=row)
+    return torch.where((image + 1) / 2 > uniform, 1.0, -1.0)
+
+
 class MNIST(ImageDataModule):
     """MNIST: 28 x 28 grey digits.
 
-    50,000 training, 10,000 validation (the last ones of the training file) and 10,000 test images. Batches hold `image` (N, 1, H, W) and `label` (0 to 9).
+    50,000 training, 10,000 validation (the last ones of the training file) and 10,000 test images. Batches hold `image`
+    (N, 1, H, W) and `label` (0 to 9).
 
     Args:
         data_dir: folder that holds (or gets) `MNIST/raw/*.gz`.
@@ -86,7 +106,7 @@ class MNIST(ImageDataModule):
         LeCun et al. 1998; Salakhutdinov and Murray 2008 (dynamic binarisation); Larochelle and Murray 2011 (fixed).
     """
 
-    licence: ClassVar[str] = "CC-BY-SA-3.0"
+    licence = "CC-BY-SA-3.0"
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
@@ -122,7 +142,7 @@ class MNIST(ImageDataModule):
         self.binarize = binarize
         self.verify = verify
         if binarize != "none":
-            self.name += f"-{binarize}"
+            self.name = f"{self.name}-{binarize}"
         self.class_names = {} if binarize == "fixed" else {"label": self.labels}
 
     @property
@@ -158,31 +178,15 @@ class MNIST(ImageDataModule):
         held = len(images["train"]) // 6  # 10,000 of 60,000
         rows = torch.arange(len(images["train"]))
         fields: dict[str, Tensor | list[str]] = {"label": labels["train"]}
-        augment = self._binarized if self.binarize == "dynamic" else None
         splits = {
-            "train": ImageSet([images["train"]], fields, rows[:-held], augment),
+            "train": ImageSet([images["train"]], fields, rows[:-held]),
             "val": ImageSet([images["train"]], fields, rows[-held:]),
             "test": ImageSet([images["t10k"]], {"label": labels["t10k"]}),
         }
         if self.binarize == "dynamic":
-            for name in ("val", "test"):
-                split = splits[name]
-                index = torch.arange(len(split))
-                drawn = self._binarized(split.images(index).float().div(127.5).sub(1), 0, 0, index, name)
-                binary = drawn.gt(0).mul(255).byte().numpy()
-                labels_of: dict[str, Tensor | list[str]] = {"label": split.batch(index)["label"]}
-                splits[name] = ImageSet([binary], labels_of)
+            for name, split in splits.items():
+                split.augment, split.always = partial(binarized, purpose=name), True
         return splits
-
-    @staticmethod
-    def _binarized(image: Tensor, seed: int, epoch: int, index: Tensor, purpose: str = "train") -> Tensor:
-        """Each pixel 1 with its grey value as probability, else -1; a function of (seed, epoch, image)."""
-        uniform = torch.empty_like(image)
-        generator = torch.Generator()
-        for row, i in zip(uniform, index.tolist(), strict=True):
-            generator.manual_seed(key(seed, "binarize", purpose, epoch, i))
-            torch.rand(row.shape, generator=generator, out=row)
-        return torch.where((image + 1) / 2 > uniform, 1.0, -1.0)
 
     def _open_fixed(self) -> dict[str, ImageSet]:
         assert self.data_dir is not None
@@ -216,7 +220,7 @@ class FashionMNIST(MNIST):
         Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747.
     """
 
-    licence: ClassVar[str] = "MIT"
+    licence = "MIT"
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",

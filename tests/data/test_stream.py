@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def labels(batches: Iterator[Batch]) -> list[list[int]]:
     return [batch["label"].tolist() for batch in batches]
 
 
+def flat(parts: Iterable[list[Any]]) -> list[Any]:
+    return list(chain.from_iterable(parts))
+
+
 def straight(steps: int, **options: Any) -> list[list[int]]:
     model = Recorder()
     trainer(max_steps=steps).fit(model, Numbered(**options))
@@ -83,19 +88,19 @@ def straight(steps: int, **options: Any) -> list[list[int]]:
 
 
 def test_an_epoch_holds_no_image_twice_and_the_next_one_goes_on() -> None:
-    flat = [i for batch in straight(11) for i in batch]
-    assert len(flat) == 44
-    assert sorted(flat[:22]) == sorted(flat[22:]) == list(range(22))
-    assert flat[:22] != flat[22:]
+    seen = flat(straight(11))
+    assert len(seen) == 44
+    assert sorted(seen[:22]) == sorted(seen[22:]) == list(range(22))
+    assert seen[:22] != seen[22:]
 
 
 def test_order_depends_on_the_seed_and_the_images_seen_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    order = sum(straight(10), [])
-    assert sum(straight(8, batch_size=5), []) == order
-    assert sum(straight(10, seed=0), []) == order
-    assert sum(straight(10, seed=1), []) != order
+    order = flat(straight(10))
+    assert flat(straight(8, batch_size=5)) == order
+    assert flat(straight(10, seed=0)) == order
+    assert flat(straight(10, seed=1)) != order
     monkeypatch.setenv("PL_GLOBAL_SEED", "1")
-    assert sum(straight(10), []) == sum(straight(10, seed=1), [])
+    assert flat(straight(10)) == flat(straight(10, seed=1))
 
 
 def test_loader_processes_change_nothing() -> None:
@@ -157,7 +162,7 @@ class SaveAtBatch(L.Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("limit", [{"max_steps": 13}, {"max_epochs": 3}], ids=["steps", "epochs"])
 @pytest.mark.parametrize(
     ("saved", "options"),
@@ -184,3 +189,159 @@ def test_resume_is_exact(
     trainer(**limit, **options).fit(second, Numbered(num_workers=workers), ckpt_path=path)
     assert second.seen == whole.seen[saved + 1 :]
     assert second.epochs == whole.epochs[saved + 1 :]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_after_a_save_in_validation_is_exact(workers: int, tmp_path: Path) -> None:
+    """The validation in the middle of the second epoch, after batch 6."""
+    options: dict[str, Any] = {"max_steps": 13, "val_check_interval": 2}
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trainer(**options).fit(whole, Numbered())
+    path = tmp_path / "x.ckpt"
+    trainer(**options, callbacks=[SaveInValidation(path)]).fit(first, Numbered(num_workers=workers))
+    trainer(**options).fit(second, Numbered(num_workers=workers), ckpt_path=path)
+    assert first.seen == whole.seen
+    assert second.seen == whole.seen[7:]
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 2}])
+def test_resume_after_a_save_at_the_end_of_validation_is_exact(options: dict[str, Any], tmp_path: Path) -> None:
+    whole, second = Recorder(), Recorder()
+    keep = ModelCheckpoint(tmp_path, save_top_k=-1, save_on_train_epoch_end=False, filename="{step}")
+    trainer(max_epochs=3, **options, enable_checkpointing=True, callbacks=[keep]).fit(whole, Numbered())
+    for path in sorted(tmp_path.iterdir()):
+        step = int(path.stem.removeprefix("step="))
+        second = Recorder()
+        trainer(max_epochs=3, **options).fit(second, Numbered(), ckpt_path=path)
+        assert second.seen == whole.seen[step:], path.name
+
+
+def test_a_batch_whose_step_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    class SaveOnException(L.Callback):
+        def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+            trainer.save_checkpoint(tmp_path / "x.ckpt")
+
+    with pytest.raises(KeyError):
+        trainer(max_steps=13, callbacks=[SaveOnException()]).fit(Recorder(stop=7), Numbered())
+    second = Recorder()
+    trainer(max_steps=13).fit(second, Numbered(), ckpt_path=tmp_path / "x.ckpt")
+    assert second.seen == straight(13)[7:]
+
+
+def test_a_resumed_run_keeps_its_seed_and_may_change_its_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    path = tmp_path / "x.ckpt"
+    trainer(max_steps=2, callbacks=[SaveAtBatch(path, 1)]).fit(Recorder(), Numbered())
+    monkeypatch.setenv("PL_GLOBAL_SEED", "6")
+    second = Recorder()
+    trainer(max_steps=4).fit(second, Numbered(batch_size=2), ckpt_path=path)
+    assert flat(second.seen) == flat(straight(3, seed=5))[8:12]
+
+
+def test_a_module_that_was_resumed_starts_a_new_run_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    trainer(max_steps=2, callbacks=[SaveAtBatch(path, 1)]).fit(Recorder(), Numbered())
+    module = Numbered()
+    trainer(max_steps=3).fit(Recorder(), module, ckpt_path=path)
+    again = Recorder()
+    trainer(max_steps=3).fit(again, module)
+    assert again.seen == straight(3)
+
+
+def test_a_resume_is_not_warned_about(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "x.ckpt"
+    trainer(max_steps=2, callbacks=[SaveAtBatch(path, 1)]).fit(Recorder(), Numbered())
+    trainer(max_steps=4).fit(Recorder(), Numbered(), ckpt_path=path)
+    assert not [w for w in recwarn if "resum" in str(w.message)]
+
+
+# Evaluation and references -------------------------------------------------------------------------------------------
+
+
+def test_evaluation_sees_each_image_once_whatever_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in ("0", "1"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        for run in ("validate", "test", "predict"):
+            model = Recorder()
+            getattr(trainer(), run)(model, datamodule=Numbered())
+            assert model.evaluated == list(range(7, 18)), run
+
+
+def test_overfitting_repeats_the_same_batches() -> None:
+    model = Recorder()
+    trainer(max_epochs=3, overfit_batches=2).fit(model, Numbered())
+    assert len(model.seen) == 6
+    assert model.seen[:2] == model.seen[2:4] == model.seen[4:]
+
+
+def test_references_are_fixed_and_shared_out_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [(first, b["label"].tolist()) for first, b in Numbered().reference_batches(20, 6)]
+    assert [first for first, _ in whole] == [0, 6, 12, 18]
+    assert [len(chunk) for _, chunk in whole] == [6, 6, 6, 2]
+    assert len({i for _, chunk in whole for i in chunk}) == 20
+    monkeypatch.setenv("PL_GLOBAL_SEED", "9")
+    for rank in range(3):
+        mine = Numbered(seed=4, batch_size=1).reference_batches(20, 6, rank=rank, world_size=3)
+        assert [(first, b["label"].tolist()) for first, b in mine] == whole[rank::3]
+    fewer = [i for _, b in Numbered().reference_batches(10, 5) for i in b["label"].tolist()]
+    assert fewer == [i for _, chunk in whole for i in chunk][:10]
+
+
+def test_mapped_files_travel_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1000, 1, 32, 32), np.uint8))
+    images = ImageSet([np.load(tmp_path / "x.npy", mmap_mode="r")])
+    sent = pickle.dumps(images)
+    assert len(sent) < 2000
+    assert pickle.loads(sent).batch(torch.arange(3))["image"].shape == (3, 1, 32, 32)
+
+
+# Ranks ---------------------------------------------------------------------------------------------------------------
+
+
+def fit_and_validate(world: int, steps: int, batch_size: int, folder: str) -> tuple[list[list[int]], list[int]]:
+    """A plain Trainer, without `use_distributed_sampler=False`."""
+    model = Recorder()
+    plain = trainer(max_steps=steps, devices=world, strategy="ddp")
+    path = Path(folder, "x.ckpt")
+    resuming = path.exists()  # asked before the ranks meet: afterwards a rank might find what another has just saved
+    plain.fit(model, Numbered(batch_size=batch_size), ckpt_path=path if resuming else None)
+    if not resuming:
+        plain.save_checkpoint(path)
+    model.evaluated.clear()
+    plain.validate(model, datamodule=Numbered(batch_size=2), verbose=False)
+    return model.seen, model.evaluated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_concatenated_equal_one_process(world: int, tmp_path: Path) -> None:
+    ranks = on_ranks(world, fit_and_validate, world, 5, 3, str(tmp_path))
+    joined = [flat(parts) for parts in zip(*(seen for seen, _ in ranks), strict=True)]
+    assert joined == straight(5, batch_size=3 * world)
+    assert sorted(flat(evaluated for _, evaluated in ranks)) == list(range(7, 18)), "no padding, nothing lost"
+
+    resumed = on_ranks(world, fit_and_validate, world, 8, 3, str(tmp_path))
+    joined = [flat(parts) for parts in zip(*(seen for seen, _ in resumed), strict=True)]
+    assert joined == straight(8, batch_size=3 * world)[5:]
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_line_for_each_mistake() -> None:
+    with pytest.raises(
+        ValueError, match=r"^batch_size 64 on 1 device\(s\) is larger than the 22 training images of num"
+    ):
+        Numbered(batch_size=64).train_dataloader()
+    with pytest.raises(ValueError, match=r"^batch_size must be at least 1, not 0$"):
+        Numbered(batch_size=0)
+    with pytest.raises(ValueError, match=r"^image_size must lie in 8\.\.1024, not 4$"):
+        Numbered(image_size=4)
+    with pytest.raises(ValueError, match=r"^num_workers must be at least 0, not -1$"):
+        Numbered(num_workers=-1)
+    with pytest.raises(ValueError, match=r"^numbered8 has no split 'trian': did you mean 'train'\?$"):
+        next(Numbered().reference_batches(4, 4, split="trian"))
+    with pytest.raises(ValueError, match=r"^the train split of numbered8 has 22 images, 23 were asked for$"):
+        next(Numbered().reference_batches(23, 4))
