@@ -63,6 +63,22 @@ class Layer(nn.Sequential):
                 self.add_module(name, module)
 
 
+class StartMap(nn.ConvTranspose2d):
+    """Transposed convolution of vectors, taken as maps of 1x1: a matrix product, and several times faster as one.
+
+    Shape:
+        input: (N, in_channels); output: (N, out_channels, kernel_size, kernel_size).
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Maps from vectors."""
+        # In the weights' own order in memory, so that nothing is copied and the maps come out in the network's layout.
+        if self.weight.is_contiguous(memory_format=torch.channels_last):
+            weight = self.weight.permute(0, 2, 3, 1)  # (Z, S, S, C)
+            return (input @ weight.flatten(1)).view(-1, *weight.shape[1:]).permute(0, 3, 1, 2)
+        return (input @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])  # (N, C, S, S)
+
+
 class Generator(nn.Module):
     """Noise to image: a start map of start x start, doubled by strided transposed convolutions.
 
@@ -116,7 +132,7 @@ class Generator(nn.Module):
             first = nn.Linear(features, width * start * start, bias=False)
             layers.append(Layer(first, nn.BatchNorm1d(width * start * start, **norm), nn.ReLU(True)))
         else:
-            first = nn.ConvTranspose2d(features, width, start, 1, 0, bias=False)
+            first = StartMap(features, width, start, bias=False)
             layers.append(Layer(first, nn.BatchNorm2d(width, **norm), nn.ReLU(True)))  # (N, C, start, start)
         for _ in range(doublings - 1):
             conv = nn.ConvTranspose2d(width + num_classes, width // 2, **up)
@@ -130,8 +146,6 @@ class Generator(nn.Module):
         x = z
         for i, layer in enumerate(self.layers):
             x = with_label(x, label, self.num_classes)
-            if i == self.first_map and isinstance(layer.conv, nn.ConvTranspose2d):
-                x = x[:, :, None, None]
             x = layer(x)
             if i == self.first_map:
                 x = x.view(len(x), *self.start_shape) if x.dim() == 2 else x
