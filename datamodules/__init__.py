@@ -6,13 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datamodules.celeba import CelebA as CelebA
+    from datamodules.cifar10 import CIFAR10 as CIFAR10
     from datamodules.emoji import Emoji as Emoji
+    from datamodules.image_folder import ImageFolder as ImageFolder
     from datamodules.mnist import MNIST as MNIST
     from datamodules.mnist import FashionMNIST as FashionMNIST
 
 _EXPORTS = {
+    "CIFAR10": "datamodules.cifar10",
+    "CelebA": "datamodules.celeba",
     "Emoji": "datamodules.emoji",
     "FashionMNIST": "datamodules.mnist",
+    "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
 }
 __all__ = sorted(_EXPORTS)

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.base import ImageDataModule, ImageSet, key
+from datamodules.files import fetch
+from datamodules.pictures import resize
 
 __all__ = ["MNIST", "FashionMNIST"]
 
@@ -47,23 +48,14 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray[Any, Any]:
     return body.reshape(shape).copy()
 
 
-def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+def scale(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     """Grey images of 28 x 28 at another size: padded with black up to 32, resized with antialiasing otherwise.
 
     Shape:
         images: (N, 28, 28) uint8; output: (N, 1, size, size) uint8.
     """
     images = images[:, None]
-    if size == 28:
-        return images
-    if size == 32:
-        return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    out = np.empty((len(images), 1, size, size), np.uint8)
-    for start in range(0, len(images), 1000):
-        x = torch.from_numpy(images[start : start + 1000]).float()
-        x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
-        out[start : start + 1000] = x.round().clamp(0, 255).byte().numpy()
-    return out
+    return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))) if size == 32 else resize(images, size)
 
 
 def binarized(image: Tensor, seed: int, epoch: int, index: Tensor, *, purpose: str) -> Tensor:
@@ -153,19 +145,17 @@ class MNIST(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Fetch the files that are missing."""
-        assert self.data_dir is not None
-        if self.binarize == "fixed" or all((self.folder / name).exists() for name in self.files):
+        if self.binarize == "fixed":
             return
-        import torchvision
 
-        try:
-            for train in (True, False):
-                getattr(torchvision.datasets, type(self).__name__)(str(self.data_dir), train=train, download=True)
-        except Exception as error:  # torchvision raises many kinds, from URLError to RuntimeError
-            raise FileNotFoundError(
-                f"{type(self).__name__} is not in {self.folder} and could not be downloaded ({error}): "
-                f"put {', '.join(self.files)} there, or set data_dir"
-            ) from error
+        def download(file: str, folder: str) -> None:
+            from torchvision import datasets
+            from torchvision.datasets.utils import download_url
+
+            published = getattr(datasets, type(self).__name__)
+            download_url(published.mirrors[0] + file, folder, file, dict(published.resources)[file])
+
+        fetch(type(self).__name__, self.folder, self.files, download)
 
     def open(self) -> dict[str, ImageSet]:
         """Read the files in place."""
@@ -173,7 +163,7 @@ class MNIST(ImageDataModule):
             return self._open_fixed()
         images, labels = {}, {}
         for part in ("train", "t10k"):
-            images[part] = resize(self._read(f"{part}-images-idx3-ubyte.gz"), self.image_size)
+            images[part] = scale(self._read(f"{part}-images-idx3-ubyte.gz"), self.image_size)
             labels[part] = torch.from_numpy(self._read(f"{part}-labels-idx1-ubyte.gz").astype(np.int64))
         held = len(images["train"]) // 6  # 10,000 of 60,000
         rows = torch.arange(len(images["train"]))

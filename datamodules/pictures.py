@@ -1,0 +1,126 @@
+"""Pictures: from files of any kind to square uint8 arrays, in parallel; other sizes; mirroring."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from datamodules.base import key
+
+__all__ = ["decode_all", "mirrored", "resize", "square"]
+
+_WHITE = (255, 255, 255, 255)
+
+
+def square(file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int = 3) -> np.ndarray[Any, Any]:
+    """A picture of any mode and size: its centre square, resized with antialiasing, transparency on white.
+
+    Args:
+        file: path or open file.
+        size: side of the result.
+        channels: 3 for colour, 1 for grey.
+
+    Shape:
+        Output: (channels, size, size) uint8.
+    """
+    with Image.open(file) as opened:
+        opened.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of its size where that is enough
+        picture = ImageOps.exif_transpose(opened)
+        picture.load()
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits and more: convert() would cut, not scale
+        values = np.asarray(picture, np.float64)
+        if values.max() > 255 or picture.mode.startswith("I;16"):
+            values = values / 257
+        picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture.convert("RGBA"))
+    picture = picture.convert("RGB" if channels == 3 else "L")
+    side = min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    box = (left, top, left + side, top + side)
+    picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    pixels = np.asarray(picture).reshape(size, size, channels)
+    return pixels.transpose(2, 0, 1)
+
+
+def decode_all(
+    jobs: Sequence[Any],
+    decode: Callable[[Any], np.ndarray[Any, Any]],
+    out: np.ndarray[Any, Any],
+    *,
+    description: str,
+    failed: Callable[[int, Exception], None],
+) -> None:
+    """Fill `out` with decoded pictures, several at once, under a progress bar.
+
+    Args:
+        jobs: one per picture.
+        decode: makes the pixels of a job; the codecs release Python's lock, so threads suffice.
+        out: gets the pixels, in the order of the jobs.
+        description: what the progress bar says.
+        failed: is told the number of a job and its error; what it raises ends the work.
+    """
+    workers = os.cpu_count() or 1
+    waiting: deque[tuple[int, Future[np.ndarray[Any, Any]]]] = deque()
+
+    def take() -> None:
+        i, future = waiting.popleft()
+        try:
+            out[i] = future.result()
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            failed(i, error)
+        bar.update()
+
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(jobs), desc=description, unit="image", leave=False, disable=len(jobs) < 500) as bar,
+    ):
+        try:
+            for i, job in enumerate(jobs):
+                waiting.append((i, pool.submit(decode, job)))
+                if len(waiting) > 4 * workers:  # not all at once: the results wait in memory
+                    take()
+            while waiting:
+                take()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """Images at another size, bilinear with antialiasing.
+
+    Shape:
+        images: (N, C, H, W) uint8; output: (N, C, size, size) uint8.
+    """
+    if images.shape[2:] == (size, size):
+        return images
+    out = np.empty((*images.shape[:2], size, size), np.uint8)
+    for start in range(0, len(images), 1000):
+        x = torch.from_numpy(images[start : start + 1000]).float()
+        x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        out[start : start + 1000] = x.round().clamp(0, 255).byte().numpy()
+    return out
+
+
+def mirrored(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Each image mirrored with probability 1/2, drawn for (seed, epoch, image).
+
+    Shape:
+        image: (N, C, H, W); index: (N,); output as image.
+    """
+    # splitmix64 of a counter: a coin per image without a generator per image.
+    x = index.numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key(seed, "mirror", epoch))
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    coin = torch.from_numpy((x ^ (x >> np.uint64(31))) >> np.uint64(63) == 1)
+    return torch.where(coin[:, None, None, None], image.flip(3), image)
