@@ -246,11 +246,12 @@ def _check_rooms() -> None:
     home = Path(zoo.__file__).parents[1]
     for name in ("datamodules", "callbacks"):
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
+        if spec is None:
             raise ImportError(f"the package {name!r} of generative-zoo is missing: install generative-zoo again")
-        if Path(spec.origin).parents[1] != home:
+        found = Path(spec.origin or next(iter(spec.submodule_search_locations or ["."]), "."))
+        if found != home / name / "__init__.py":
             raise ImportError(
-                f"{spec.origin} hides the package {name!r} of generative-zoo: rename it, or run zoo from another folder"
+                f"{found} hides the package {name!r} of generative-zoo: rename it, or run zoo from another folder"
             )
 
 
@@ -264,6 +265,7 @@ def _train(name: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--fresh", action="store_true", help="start anew; an earlier run is moved aside, not deleted"
         )
+        parser.add_argument("--checkpoint_every", type=int, default=250, help="steps between two checkpoints (250)")
         parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases (offline without an account)")
     else:
         parser.add_argument("--ckpt", help="checkpoint to use (the run's last one)")
@@ -277,6 +279,8 @@ def _train(name: str, arguments: list[str]) -> None:
         ]
     )
     options, rest = parser.parse_known_args(arguments)
+    if name == "fit" and options.checkpoint_every < 1:
+        raise UsageError(f"--checkpoint_every must be at least 1, not {options.checkpoint_every}")
     _check_rooms()
     from zoo import training
 

@@ -45,7 +45,7 @@ class CrossRankBatchNorm(_BatchNorm):
         rows = x.new_zeros(dist.get_world_size(), 2 * x.size(1) + 1)
         own = torch.cat([mean, deviation, mean.new_full((1,), local)])
         own_row = torch.tensor(dist.get_rank(), device=x.device)
-        gathered: Tensor = all_reduce(rows.index_put((own_row,), own))  # type: ignore[no-untyped-call]
+        gathered: Tensor = all_reduce(rows.index_put((own_row,), own))
         means, deviations, counts = torch.split(gathered, [x.size(1), x.size(1), 1], dim=1)
         counts = counts.detach()
         total = counts.sum()

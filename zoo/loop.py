@@ -118,7 +118,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{path} holds more than tensors and plain types, so it was not read; "
                 f"if you trust it, pass weights_only=False ({str(error).splitlines()[0]})"
             ) from error
-        except (RuntimeError, EOFError) as error:
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (RuntimeError, EOFError, OSError) as error:  # torch seeks beyond the end of a truncated file
             raise ValueError(
                 f"{path} is damaged or no checkpoint ({str(error).splitlines()[0]}); "
                 "resume from another one in the same folder, or start anew"

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
 
-__all__ = ["MetricsFile", "RunCheckpoint", "RunFolder", "global_rank", "write_atomically"]
+__all__ = ["MetricsFile", "RunCheckpoint", "RunFolder", "StepBar", "global_rank", "write_atomically"]
 
 # What may differ when a run is resumed, because it cannot change the result.
 FREE = (
@@ -170,7 +171,59 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end."""
         super().on_train_end(trainer, pl_module)
-        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"))
+        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+
+
+class StepBar(ProgressBar):
+    """One bar over all steps of the run, with the latest terms of the objectives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        """Called on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """The opposite of `disable`."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start where the run starts."""
+        total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+        self._bar = tqdm(
+            total=total,
+            initial=trainer.global_step,
+            desc="Training",
+            unit="step",
+            disable=not self._enabled,
+            mininterval=0.5,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on."""
+        self._bar.update(trainer.global_step - self._bar.n)
+        if trainer._logger_connector.should_update_logs:
+            metrics = self.get_metrics(trainer, pl_module)
+            self._bar.set_postfix({k: f"{v:.2f}" for k, v in metrics.items() if isinstance(v, float)}, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the last state on the screen."""
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the line to the error message."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar."""
+        if self._enabled:
+            tqdm.write(" ".join(map(str, args)))
 
 
 class MetricsFile(Logger):

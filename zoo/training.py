@@ -7,8 +7,8 @@ import difflib
 import importlib
 import os
 import re
-import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +16,14 @@ import lightning.pytorch.callbacks as lightning_callbacks
 import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 
 import zoo
 from zoo.base import GenerativeModel
-from zoo.run import MetricsFile, RunCheckpoint, RunFolder, global_rank
+from zoo.run import MetricsFile, RunCheckpoint, RunFolder, StepBar, global_rank
 
 __all__ = ["run"]
 
@@ -41,6 +41,10 @@ class ZooCLI(LightningCLI):
         """Defaults that make a plain command right."""
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.max_epochs": -1})
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; `args` come from the command line by way of `zoo.cli`, so there is nothing to warn of."""
+        self.config = parser.parse_args(cast(list[str], args))
+
     def before_instantiate_classes(self) -> None:
         """Claim or resume the run folder; nothing was written before."""
         config = self.config
@@ -50,10 +54,13 @@ class ZooCLI(LightningCLI):
         self.folder = RunFolder(self.options.runs_dir / self.run_name)
         if self.command == "fit":
             resolved["init"] = self.options.init
-            if self.options.fresh and global_rank() == 0 and (aside := self.folder.set_aside()):
+            # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
+            restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
+            fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
+            if fresh and global_rank() == 0 and (aside := self.folder.set_aside()):
                 print(f"The earlier run is now {aside}")
-            fresh = self.options.fresh and global_rank() > 0  # rank zero is moving the old folder at this moment
-            self.checkpoint = None if fresh else self.folder.take(resolved)
+            # Rank zero may be moving the old folder at this moment, so that the others do not look at it.
+            self.checkpoint = None if fresh and global_rank() > 0 else self.folder.take(resolved)
             if trainer.max_steps == -1 and trainer.max_epochs == -1:
                 raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
         trainer.default_root_dir = str(self.folder.path)
@@ -70,6 +77,9 @@ class ZooCLI(LightningCLI):
             if self.options.wandb:
                 loggers.append(_wandb(self.run_name, self.folder.path))
             loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
+        bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
+        if self.command == "fit" and bar:
+            kwargs["callbacks"] = [*(self._get(self.config_init, "trainer.callbacks") or []), StepBar()]
         trainer = super().instantiate_trainer(logger=loggers, **kwargs)
         checkpoints = [c for c in trainer.callbacks if isinstance(c, lightning_callbacks.ModelCheckpoint)]  # type: ignore[attr-defined]
         if self.command == "fit":
@@ -77,7 +87,7 @@ class ZooCLI(LightningCLI):
                 if callback.dirpath is None:
                     callback.dirpath = str(self.folder.path / "checkpoints")
             # Last, so that what other callbacks measured at a step is in that step's checkpoint.
-            own = RunCheckpoint(self.folder.path)
+            own = RunCheckpoint(self.folder.path, self.options.checkpoint_every)
             trainer.callbacks = [c for c in trainer.callbacks if not _is_default_checkpoint(c)] + [own]  # type: ignore[attr-defined]
         return trainer
 
@@ -101,12 +111,11 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             getattr(package, export)
     for export in zoo.ARCHITECTURES:
         getattr(zoo, export)
-    arguments = [word for config in configs for word in ("--config", config)] + rest
     try:
         cli = ZooCLI(
             command,
             options,
-            args=arguments,
+            args=[*(word for config in configs for word in ("--config", config)), *rest],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
@@ -114,10 +123,11 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             save_config_callback=None,
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
+            load_from_checkpoint_support=False,  # it would add what is no hyperparameter to `hparams`
             run=False,
         )
     except ArgumentError as error:
-        raise ValueError(_explain(str(error), rest)) from error
+        raise ValueError(_explain(str(error))) from error
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     model = cast(GenerativeModel, cli.model)
@@ -144,21 +154,50 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         if global_rank() == 0:
             print(f"Resuming {cli.folder.path}")
     elif cli.options.init:
-        source = zoo.load(cli.options.init)
-        held = source.state_dict()
-        own = model.state_dict()
-        wrong = [n for n in own if n not in held or held[n].shape != own[n].shape]
-        if type(source) is not type(model) or wrong:
-            what = f"its {wrong[0]!r} has another shape or is missing" if wrong else f"it is a {type(source).__name__}"
-            raise ValueError(f"{cli.options.init} does not fit this {type(model).__name__}: {what}")
-        model.load_state_dict(held)
+        _initialise(model, cli.options.init)
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
-    cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    start = -1
+    try:
+        cli.datamodule.prepare_data()
+        start = cli.trainer.global_step
+        cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    except Exception as error:
+        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
+            raise RuntimeError(str(error)) from error
+        raise
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
     if cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+
+
+def _initialise(model: GenerativeModel, name: str) -> None:
+    """Start from the weights of a checkpoint; networks that it does not hold start as they are."""
+    source = zoo.load(name)
+    if type(source) is not type(model):
+        raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
+    held, own = source.state_dict(), model.state_dict()
+    # A published file holds the networks that make samples; the others of the loaded model are untrained.
+    published = (
+        source.inference_networks if not name.endswith(".ckpt") else tuple(n for n, _ in source.named_children())
+    )
+    taken = {n: v for n, v in held.items() if n.startswith(published)}
+    for key in own:
+        # Where one side has an average of the generator and the other has not, they stand for each other.
+        other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""
+        other = key.replace("generator_ema.", "generator.") if key.startswith("generator_ema.") else other
+        if key not in taken and other in taken:
+            taken[key] = taken[other]
+    taken = {n: v for n, v in taken.items() if n in own}
+    if wrong := [n for n, v in taken.items() if v.shape != own[n].shape]:
+        n = wrong[0]
+        raise ValueError(
+            f"--init {name} does not fit: its {n} has shape {tuple(taken[n].shape)}, here it is {tuple(own[n].shape)}"
+        )
+    model.load_state_dict(own | taken)
+    started = sorted({n.partition(".")[0] for n in taken})
+    print(f"Starting from {name}: {', '.join(started)}")
 
 
 def _weights(model: GenerativeModel, checkpoint: Path) -> None:
@@ -211,6 +250,9 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", pattern)
     warnings.filterwarnings("ignore", ".*dataloader is not resumable.*|.*checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    # It would keep the weights from before each step; ours are those after it.
+    warnings.filterwarnings("ignore", "(?s).*Using ModelCheckpoint with manual optimization.*")
+    warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*")
     if not os.environ.get("ZOO_TRACEBACK"):
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -235,7 +277,7 @@ def _processes(trainer: Namespace) -> int:
 
 
 def _plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
-    text = parser.dump(config, skip_none=False, skip_validation=True)
+    text = parser.dump(config, skip_unset=False, skip_validation=True)
     resolved: dict[str, Any] = yaml.safe_load(text)
     resolved.pop("config", None)
     return resolved
@@ -261,25 +303,50 @@ def _netrc_has_wandb() -> bool:
     return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
 
 
-def _explain(message: str, arguments: list[str]) -> str:
-    """The one line of a parser's long message that tells what is wrong, and the nearest valid setting."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    unknown = re.search(r"(?:Unrecognized arguments|unrecognized arguments): (\S+)", message)
+def _explain(message: str) -> str:
+    """One line for a parser's long message: what is wrong, and what would be right."""
+    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|[Oo]ption '([\w.]+)'(?: is not accepted|)", message)
     if unknown:
-        name = unknown[1].split("=")[0].lstrip("-")
-        return f"there is no setting --{name}{_suggest(name)}"
-    key = re.search(r"[Kk]ey [\"']?([\w.]+)[\"']? is not expected|Option '([\w.]+)' is not accepted", message)
-    if key:
-        name = key[1] or key[2]
-        return f"there is no setting {name}{_suggest(name)}"
-    return "; ".join(dict.fromkeys(lines[:1] + lines[-1:])) if len(lines) > 1 else lines[0]
+        name = (unknown[1] or unknown[2]).split("=")[0]
+        return f"there is no setting {name}{_suggest(name.lstrip('-'))}"
+    keys = re.findall(r"(?:[Kk]ey|argument) [\"']?([\w.]+)[\"']?:", message)
+    kind = re.search(r"dot import path string: (\S+)", message)
+    if kind and keys:
+        package = {"model": zoo.ARCHITECTURES, "data": importlib.import_module("datamodules").__all__}.get(keys[0], [])
+        return f"there is no {keys[0]} {kind[1]!r}{_nearest(kind[1], package)}"
+    got = re.search(r"Got value: (.+)", message) or re.search(r"Given value: (.+)", message)
+    if keys and got:
+        value = got[1].strip().strip("'")
+        literals = re.findall(r"Literal\[(.*?)\]", message)
+        choices = [word.strip().strip("'") for group in literals for word in group.split(",")]
+        plain = re.search(r"Expected an? <class '(\w+)'>\. Got", message)
+        what = _nearest(value, choices) if choices else f": expected {plain[1]}" if plain else ""
+        return f"{'.'.join(keys)} cannot be {value!r}{what}"
+    return next((line.strip(" -") for line in message.splitlines() if line.strip(" -")), message)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {close[0]!r}?" if close else f": take one of {', '.join(known)}" if known else ""
 
 
 def _suggest(name: str) -> str:
     import inspect
 
     known = [f"trainer.{parameter}" for parameter in inspect.signature(Trainer.__init__).parameters]
-    known += ["model", "data", "config", "name", "runs_dir", "init", "fresh", "wandb", "seed_everything"]
+    known += [
+        "model",
+        "data",
+        "config",
+        "name",
+        "runs_dir",
+        "init",
+        "fresh",
+        "checkpoint_every",
+        "wandb",
+        "seed_everything",
+    ]
     for prefix, package in (("model", zoo), ("data", importlib.import_module("datamodules"))):
         exports = zoo.ARCHITECTURES if package is zoo else package.__all__
         for export in exports:
@@ -288,7 +355,7 @@ def _suggest(name: str) -> str:
             known += [f"{prefix}.init_args.{parameter}" for parameter in parameters]
     known = [option for option in known if not option.endswith(".self")]
     close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    if not close:
-        last = name.rpartition(".")[2]
-        close = [option for option in known if option.endswith(f".{last}")][:1]
-    return f": did you mean {close[0]!r}?" if close else f" (zoo {sys.argv[1] if len(sys.argv) > 1 else 'fit'} --help)"
+    if not close:  # without its prefix, as parsers name it within a group
+        ends = {option.rpartition(".")[2]: option for option in known}
+        close = [ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, 1)]
+    return f": did you mean {close[0]!r}?" if close else "; `zoo fit --help` says more"
