@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -204,8 +205,10 @@ class FrechetDistance(Callback):
             self._evaluation = _Evaluation(network, *self._options, self._statistics)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The untrained model; not when a run is resumed."""
-        if self.at_start and trainer.global_step == 0:
+        """The untrained model; a resumed run goes on with the last value, as a straight one would."""
+        if self.last is not None:
+            trainer.callback_metrics[self.last.metric] = torch.tensor(self.last.value)
+        elif self.at_start and trainer.global_step == 0:
             self._measure(trainer, pl_module)
 
     def on_train_batch_end(
@@ -341,10 +344,7 @@ class _Evaluation:
         images = images.to(device, torch.float32)
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
-        with (
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
+        with torch.autocast(device.type, enabled=False), _exact_convolutions():
             features = self.extractor(images)
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -363,6 +363,18 @@ class _Evaluation:
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Convolutions on CUDA in full float32 (not TF32, the default) and always by the same algorithm."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
 
 
 def _length(batch: Any) -> int:

@@ -160,3 +160,25 @@ def distances(folder: str) -> list[float]:
     if in_job:
         dist.destroy_process_group()
     return values
+
+
+def fit_on_ranks(folder: str, watched: bool) -> dict[str, object]:
+    """A fit of DCGAN on all ranks with or without the callbacks; what is left of it."""
+    from callbacks import FrechetDistance, Interpolation, SampleGrid
+    from zoo.dcgan import DCGAN
+
+    L.seed_everything(1, verbose=False)
+    watch = FrechetDistance(
+        None, 3, at_start=True, num_samples=41, chunk_size=8, extractor=Features(), cache_dir=Path(folder, "cache")
+    )
+    run = trainer(
+        Path(folder),
+        callbacks=[SampleGrid(3, 4), watch, Interpolation(4, num_walks=2, frames=3)] if watched else [],
+        strategy="ddp_nets",
+        devices=int(os.environ["WORLD_SIZE"]),
+        max_steps=5,
+        max_epochs=-1,
+    )
+    model = DCGAN(8, base_channels=4, latent_dim=4)
+    run.fit(model, datamodule=Images())
+    return {"weights": model.state_dict(), "history": watch.history, "rng": torch.get_rng_state()}

@@ -249,6 +249,38 @@ def test_a_resumed_run_has_the_same_history(tmp_path: Path) -> None:
     torch.load(tmp_path / "half.ckpt", weights_only=True)  # plain types only
 
 
+def test_a_resumed_run_still_knows_the_last_value(tmp_path: Path) -> None:
+    seen = []
+
+    class Look(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            seen.append(trainer.callback_metrics["fd"].item())
+
+    watch = callback(tmp_path)
+    fit = trainer(tmp_path, callbacks=[watch])
+    fit.fit(GAN(), datamodule=Images())
+    fit.save_checkpoint(tmp_path / "end.ckpt")
+    again = trainer(tmp_path, callbacks=[callback(tmp_path, at_end=False), Look()], max_epochs=2)
+    again.fit(GAN(), datamodule=Images(), ckpt_path=tmp_path / "end.ckpt")
+    assert seen == pytest.approx([watch.history[-1][1]])
+
+
+def test_convolutions_are_exact_and_the_settings_restored(tmp_path: Path) -> None:
+    cudnn: Any = torch.backends.cudnn
+
+    class Look(Features):
+        def forward(self, x: Tensor) -> Tensor:
+            assert (cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark) == ("ieee", True, False)
+            assert x.dtype == torch.float32
+            assert not torch.is_autocast_enabled("cpu")
+            return super().forward(x)
+
+    before = cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    with torch.autocast("cpu", torch.bfloat16):
+        measure(tmp_path, extractor=Look())
+    assert before == (cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+
+
 def test_two_with_different_features(tmp_path: Path) -> None:
     other = Features()
     other.name = "other"

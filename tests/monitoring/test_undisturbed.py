@@ -15,7 +15,8 @@ from torch import Tensor
 
 from callbacks import FrechetDistance, Interpolation, SampleGrid
 from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Features, Images, trainer
+from tests.monitoring.fakes import GAN, Features, Images, fit_on_ranks, trainer
+from tests.ranks import on_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
 
@@ -99,3 +100,15 @@ def test_evaluating_restores_after_an_error_and_seeds_inside() -> None:
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.slow
+def test_two_ranks(tmp_path: Path) -> None:
+    """Nobody waits for anybody, the weights are those of an unwatched run, and all ranks know the same values."""
+    bare, watched = (on_ranks(2, fit_on_ranks, str(tmp_path / str(flag)), flag) for flag in (False, True))
+    for rank in range(2):
+        assert_equal(bare[rank]["weights"], watched[rank]["weights"])
+        assert torch.equal(bare[rank]["rng"], watched[rank]["rng"])
+    assert watched[0]["history"] == watched[1]["history"]
+    assert [step for step, _ in watched[0]["history"]] == [0, 3, 5]
+    assert len(list((tmp_path / "True").glob("samples/*"))) == 3 + 1 + 4
