@@ -27,6 +27,8 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are exceptions."""
 
     def error(self, message: str) -> NoReturn:
+        if (option := message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]).startswith("-"):
+            message = f"there is no option {option}: {_nearest(option, self._option_string_actions)}"
         raise UsageError(message)
 
 

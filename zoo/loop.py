@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -131,6 +133,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LoopCallback(Callback):
     """Step counting, keyed random state, atomic checkpoints and rank-local state of a `GenerativeModel`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds = 0.0  # of wall time before this process
+        self._started = time.monotonic()
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop and the atomic writer."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -142,6 +149,10 @@ class LoopCallback(Callback):
                 loop = trainer.fit_loop.epoch_loop
                 if not isinstance(loop.manual_optimization, OneStepPerBatch):
                     loop.manual_optimization = OneStepPerBatch(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
@@ -169,7 +180,13 @@ class LoopCallback(Callback):
             gathered: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(gathered, state)
             states = gathered
-        checkpoint["zoo"] = {"seed": model.seed, "rank_states": states}
+        checkpoint["zoo"] = {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "seed": model.seed,
+            "rank_states": states,
+            "seconds": self._seconds + time.monotonic() - self._started,
+            "hardware": _hardware(model, trainer.world_size),
+        }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take up the run's seed and this rank's own state."""
@@ -177,5 +194,14 @@ class LoopCallback(Callback):
             return
         model = cast("GenerativeModel", pl_module)
         model.seed = saved["seed"]
+        self._seconds = saved["seconds"]
         states = saved["rank_states"]
         model.load_rank_state_dict(states[trainer.global_rank % len(states)])
+
+
+def _hardware(model: LightningModule, world_size: int) -> str:
+    """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
+    if model.device.type == "cuda":
+        name = torch.cuda.get_device_name(model.device)
+        return name if world_size == 1 else f"{world_size} x {name}"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"

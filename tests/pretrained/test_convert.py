@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from zoo import convert
+
+
+def reference_generator(nz: int, ngf: int, nc: int) -> nn.Module:
+    """The generator as specs and the example's key layout describe it: 64 pixels, under the name `main`."""
+    layers: list[nn.Module] = []
+    widths = [ngf * 8, ngf * 4, ngf * 2, ngf]
+    layers += [nn.ConvTranspose2d(nz, widths[0], 4, 1, 0, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(True)]
+    for a, b in pairwise(widths):
+        layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
+    layers += [nn.ConvTranspose2d(ngf, nc, 4, 2, 1, bias=False), nn.Tanh()]
+    return nn.ModuleDict({"main": nn.Sequential(*layers)})
+
+
+def reference_discriminator(ndf: int, nc: int) -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)]
+    for a in (ndf, ndf * 2, ndf * 4):
+        layers += [nn.Conv2d(a, a * 2, 4, 2, 1, bias=False), nn.BatchNorm2d(a * 2), nn.LeakyReLU(0.2, True)]
+    layers += [nn.Conv2d(ndf * 8, 1, 4, 1, 0, bias=False), nn.Sigmoid()]
+    return nn.ModuleDict({"main": nn.Sequential(*layers)})
+
+
+@pytest.fixture
+def nets() -> tuple[nn.Module, nn.Module]:
+    generator, discriminator = reference_generator(10, 4, 3), reference_discriminator(4, 3)
+    for net in (generator, discriminator):
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):  # statistics that are not the initial ones
+                module.running_mean.uniform_(-1, 1)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, 0.5, 2)
+        net.eval()
+    return generator, discriminator
+
+
+def write(nets: tuple[nn.Module, nn.Module], folder: Path, prefix: str = "", drop: str = "-") -> list[Path]:
+    paths = []
+    for name, net in zip(("netG", "netD"), nets, strict=True):
+        state = {prefix + key: value for key, value in net.state_dict().items() if not key.endswith(drop)}
+        torch.save(state, folder / f"{name}.pth")
+        paths.append(folder / f"{name}.pth")
+    return paths
+
+
+@pytest.mark.parametrize(("prefix", "drop"), [("", "-"), ("module.", "num_batches_tracked")])
+def test_same_outputs_as_the_reference(
+    nets: tuple[nn.Module, nn.Module], tmp_path: Path, prefix: str, drop: str
+) -> None:
+    model = convert.dcgan(write(nets, tmp_path, prefix, drop))
+    z = torch.randn(3, 10)
+    with torch.no_grad():
+        expected = nets[0]["main"](z[:, :, None, None])
+        assert torch.allclose(model.generator(z), expected, atol=1e-6)
+        assert torch.allclose(model.discriminator(expected).sigmoid(), nets[1]["main"](expected).flatten(), atol=1e-6)
+    assert model.image_shape == (3, 64, 64)
+
+
+def test_the_generator_alone(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
+    model = convert.dcgan(write(nets, tmp_path)[:1])
+    z = torch.randn(2, 10)
+    with torch.no_grad():
+        assert torch.allclose(model.generator(z), nets[0]["main"](z[:, :, None, None]), atol=1e-6)
+
+
+def test_wrong_files_are_named(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
+    paths = write(nets, tmp_path)
+    with pytest.raises(ValueError, match=r"unknown layout 'lua' of dcgan: take pytorch-examples"):
+        convert.dcgan(paths, layout="lua")
+    torch.save({"conv.weight": torch.rand(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth does not have the layout"):
+        convert.dcgan([tmp_path / "other.pth"])
+    with pytest.raises(ValueError, match=r"netD\.pth lacks the BatchNorm"):
+        convert.dcgan(paths[::-1])
+    paths[0].write_bytes(paths[0].read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"netG\.pth is damaged"):
+        convert.dcgan(paths)

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save as serialise
+
+import zoo
+from zoo import pretrained
+from zoo.dcgan import DCGAN
+
+
+def tiny(**options: Any) -> DCGAN:
+    return DCGAN(8, base_channels=4, latent_dim=5, **options)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    pretrained.save(tiny(), path, networks=["generator"])
+    return path
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    header, tensors = pretrained.read(path)
+    path.write_bytes(serialise(tensors, {"zoo": json.dumps(header | changes)}))
+
+
+# Loading -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_model_samples_the_same(tmp_path: Path) -> None:
+    model = tiny(ema_decay=0.5, num_classes=3)
+    pretrained.save(model, tmp_path / "m.safetensors")
+    again = zoo.load(tmp_path / "m.safetensors")
+    assert torch.equal(again.sample(4, seed=0), model.sample(4, seed=0))
+    assert not again.training
+    assert dict(again.hparams) == json.loads(json.dumps(dict(model.hparams)))
+
+
+def test_networks_that_are_not_held_are_rebuilt_untrained(file: Path) -> None:
+    state = torch.get_rng_state()
+    model = zoo.load(str(file))
+    assert isinstance(model, DCGAN)
+    assert model.discriminator.layers[0].conv.weight.std() > 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_half_precision_is_stored_and_float32_loaded(tmp_path: Path) -> None:
+    model = tiny()
+    pretrained.save(model, tmp_path / "half.safetensors", networks=["generator"], half=True)
+    _, tensors = pretrained.read(tmp_path / "half.safetensors")
+    assert tensors["generator.layers.0.conv.weight"].dtype == torch.float16
+    assert tensors["generator.layers.0.norm.running_var"].dtype == torch.float32
+    again = zoo.load(tmp_path / "half.safetensors")
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert torch.allclose(again.sample(4, seed=0), model.sample(4, seed=0), atol=1e-2)
+
+
+def test_a_truncated_file(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"tiny\.safetensors is damaged"):
+        zoo.load(file)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(tiny().state_dict(), path)
+    with pytest.raises(ValueError, match=r"is a pickle, which could run any code.*zoo import"):
+        zoo.load(path)
+
+
+@pytest.mark.parametrize("name", ["os.system", "zoo.dcgan.Generator", "zoo.dcgan.Nothing", "zoo", "zoo..os.system"])
+def test_only_models_of_the_zoo_are_built(file: Path, name: str) -> None:
+    rewrite(file, **{"class": name})
+    with pytest.raises(ValueError, match=r"asks for"):
+        zoo.load(file)
+
+
+def test_a_file_of_other_hyperparameters(file: Path) -> None:
+    header, _ = pretrained.read(file)
+    rewrite(file, hparams=header["hparams"] | {"base_channels": 8})
+    with pytest.raises(
+        ValueError, match=r"is not a checkpoint of this zoo\.dcgan\.DCGAN: \S+ has shape \(\d.*expected"
+    ):
+        zoo.load(file)
+    rewrite(file, hparams={"depth": 3})
+    with pytest.raises(ValueError, match=r"has hyperparameters that zoo\.dcgan\.DCGAN does not take"):
+        zoo.load(file)
+
+
+def test_missing_and_unknown_keys(file: Path) -> None:
+    header, tensors = pretrained.read(file)
+    gone = dict(tensors)
+    del gone["generator.layers.0.conv.weight"]
+    file.write_bytes(serialise(gone, {"zoo": json.dumps(header)}))
+    with pytest.raises(ValueError, match=r"lacks generator\.layers\.0\.conv\.weight"):
+        zoo.load(file)
+    file.write_bytes(serialise(tensors | {"generator.extra": torch.zeros(1)}, {"zoo": json.dumps(header)}))
+    with pytest.raises(ValueError, match=r"unknown generator\.extra"):
+        zoo.load(file)
+
+
+def test_a_file_of_something_else_or_of_the_future(file: Path) -> None:
+    rewrite(file, format=pretrained.FORMAT + 1)
+    with pytest.raises(ValueError, match="newer version"):
+        zoo.load(file)
+    file.write_bytes(serialise({"a": torch.zeros(1)}))
+    with pytest.raises(ValueError, match="no header of this package"):
+        zoo.load(file)
+
+
+def test_a_renamed_key_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, tensors = pretrained.read(file)
+    old = {key.replace("generator.layers.", "generator.blocks."): value for key, value in tensors.items()}
+    file.write_bytes(serialise(old, {"zoo": json.dumps(header)}))
+    monkeypatch.setattr(pretrained, "FORMAT", 2)
+    monkeypatch.setattr(pretrained, "MIGRATIONS", {2: [("generator.blocks.", "generator.layers.")]})
+    assert zoo.load(file).sample(1, seed=0).shape == (1, 3, 8, 8)
+
+
+def test_an_unknown_name_suggests_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "index", lambda folder=None: {"dcgan-emoji32": {}})
+    with pytest.raises(LookupError, match="no checkpoint or file 'dcgan-emoji23': did you mean 'dcgan-emoji32'"):
+        zoo.load("dcgan-emoji23")
+    with pytest.raises(FileNotFoundError, match=r"there is no file gone\.safetensors"):
+        zoo.load("gone.safetensors")
+
+
+# Fetching ------------------------------------------------------------------------------------------------------------
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves one file with ranges; breaks off the first transfer in the middle."""
+
+    content = b""
+    requests: list[str | None] = []  # noqa: RUF012
+    honest = True
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        first = not self.requests
+        self.requests.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        body = self.content[start:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if first else body)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def remote(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    Handler.content, Handler.requests = file.read_bytes(), []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    entry = {
+        "file": "remote.safetensors",
+        "sha256": hashlib.sha256(Handler.content).hexdigest(),
+        "url": f"http://127.0.0.1:{server.server_port}/remote.safetensors",
+    }
+    monkeypatch.setattr(pretrained, "index", lambda folder=None: {"remote": entry})
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ZOO_OFFLINE", raising=False)
+    yield entry
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_interrupted_transfer_goes_on(remote: dict[str, Any]) -> None:
+    path = pretrained.pull("remote")
+    assert path.read_bytes() == Handler.content
+    assert Handler.requests == [None, f"bytes={len(Handler.content) // 2}-"]
+    pretrained.pull("remote")
+    assert len(Handler.requests) == 2, "fetched although it is in the cache"
+    assert zoo.load("remote").sample(1, seed=0).shape == (1, 3, 8, 8)
+
+
+def test_another_file_than_the_published_one_is_refused(remote: dict[str, Any]) -> None:
+    remote["sha256"] = "0" * 64
+    with pytest.raises(ValueError, match="is not the published file"):
+        pretrained.pull("remote")
+    assert not list(pretrained.cache_dir().glob("*.safetensors"))
+
+
+def test_a_flipped_bit_in_the_cache_is_found(remote: dict[str, Any]) -> None:
+    path = pretrained.pull("remote")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is damaged: its sha256 is .* published is"):
+        zoo.load("remote")
+
+
+def test_offline_is_obeyed(remote: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="ZOO_OFFLINE is set"):
+        pretrained.pull("remote")
+    assert not Handler.requests
+
+
+def test_a_host_that_is_not_there(remote: dict[str, Any]) -> None:
+    remote["url"] = "http://127.0.0.1:9/none.safetensors"
+    with pytest.raises(OSError, match=r"cannot fetch http://127\.0\.0\.1:9"):
+        pretrained.pull("remote")
+
+
+# What is published ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", pretrained.list_pretrained())
+def test_published_files_are_what_the_index_says(slug: str) -> None:
+    entry = pretrained.index()[slug]
+    header, _ = pretrained.read(pretrained.pull(slug))
+    assert header["hparams"] == entry["hparams"]
+    assert header["data"]["licence"] == entry["data"]["licence"] != "none stated"
+    assert entry["bytes"] <= pretrained.MAX_FILE
+    model = zoo.load(slug)
+    x = model.sample(2, seed=0)
+    assert x.shape == (2, *model.image_shape)
+    assert x.std() > 0.1
+    folder = Path(pretrained.__file__).parent / "weights"
+    assert (folder / f"{slug}.png").stat().st_size > 1000
+    text = pretrained.card(slug)
+    for metric in entry["metrics"]:
+        assert metric["protocol"] in text
+        assert f"{metric['value']:.1f}" in text
+
+
+def test_all_published_files_together_fit_the_wheel() -> None:
+    folder = Path(pretrained.__file__).parent / "weights"
+    assert sum(p.stat().st_size for p in folder.glob("*.safetensors")) <= pretrained.MAX_TOTAL
+    assert {p.stem for p in folder.glob("*.safetensors")} == set(pretrained.list_pretrained())
+
+
+def test_index_and_card_import_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, zoo.cli; from zoo import pretrained as p; p.index(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": "."})

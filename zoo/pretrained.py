@@ -1,0 +1,611 @@
+"""Pretrained weights: safetensors files that say what they are, their index, cards and sample grids.
+
+A file holds the networks that the public inference API needs (`inference_networks`), and a header with the class, its
+hyperparameters, the data and the measured values. Nothing is unpickled; only classes under `zoo.` are built. The index
+`weights/index.json` is the one source of names, sums and values; cards are generated from it. `index` and `card` import
+no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from zoo.base import GenerativeModel
+
+__all__ = ["card", "index", "list_pretrained", "load", "picture", "publish", "pull", "save", "verify"]
+
+FORMAT = 1
+MAX_FILE, MAX_TOTAL = 16 * 2**20, 40 * 2**20
+# Renamed state-dict keys by the format version that they were renamed in: (old prefix, new prefix).
+MIGRATIONS: dict[int, list[tuple[str, str]]] = {}
+
+
+def _folder() -> Path:
+    return Path(str(files("zoo") / "weights"))
+
+
+def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """All published checkpoints by name."""
+    path = (folder or _folder()) / "index.json"
+    result: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    return result
+
+
+def list_pretrained() -> list[str]:
+    """Names of all published checkpoints."""
+    return sorted(index())
+
+
+def _entry(slug: str) -> dict[str, Any]:
+    known = index()
+    if slug not in known:
+        close = difflib.get_close_matches(slug, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
+        raise LookupError(f"there is no checkpoint or file {slug!r}: {hint}")
+    return known[slug]
+
+
+def card(slug: str) -> str:
+    """The card of a checkpoint, as Markdown.
+
+    Raises:
+        LookupError: there is no such checkpoint; names the nearest.
+    """
+    _entry(slug)
+    return (_folder() / f"{slug}.md").read_text()
+
+
+# Fetching ------------------------------------------------------------------------------------------------------------
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_dir() -> Path:
+    """Where fetched weights are kept: `$ZOO_HOME/weights`, else `~/.cache/generative-zoo/weights`."""
+    home = os.environ.get("ZOO_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "generative-zoo")
+    return Path(home).expanduser() / "weights"
+
+
+def pull(slug: str) -> Path:
+    """The file of a checkpoint, fetched if need be, its sum verified.
+
+    Files that come with the package are used in place. Others are fetched once (`url`, `hf` or `wandb` in the index)
+    into the cache; an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1` forbids fetching.
+
+    Raises:
+        LookupError: there is no such checkpoint.
+        ValueError: the file is not the published one.
+        OSError: it could not be fetched.
+    """
+    entry = _entry(slug)
+    path = _folder() / str(entry["file"])
+    if not path.exists():
+        path = cache_dir() / f"{entry['sha256'][:16]}-{entry['file']}"
+        if not path.exists():
+            _fetch(slug, entry, path)
+    if (found := _sha256(path)) != entry["sha256"]:
+        raise ValueError(
+            f"{path} is damaged: its sha256 is {found[:12]}..., published is {entry['sha256'][:12]}...; "
+            "delete it and pull again, or install the package again"
+        )
+    return path
+
+
+def _fetch(slug: str, entry: dict[str, Any], path: Path) -> None:
+    from filelock import FileLock
+
+    if os.environ.get("ZOO_OFFLINE", "0") not in ("", "0"):
+        raise FileNotFoundError(
+            f"{slug} is not in the cache ({path.parent}) and ZOO_OFFLINE is set: pull it once online"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():  # another process has fetched it while this one waited
+                return
+            partial = path.with_suffix(".part")
+            if "url" in entry:
+                _download(entry["url"], partial)
+            elif "hf" in entry:
+                huggingface = importlib.import_module("huggingface_hub")
+                shutil.copyfile(huggingface.hf_hub_download(**entry["hf"]), partial)
+            elif "wandb" in entry:
+                folder = (
+                    importlib.import_module("wandb").Api().artifact(entry["wandb"]).download(str(path.parent / slug))
+                )
+                shutil.copyfile(Path(folder) / entry["file"], partial)
+            else:
+                raise FileNotFoundError(f"{slug} is missing from the installation and has no address: install it again")
+            if (found := _sha256(partial)) != entry["sha256"]:
+                partial.unlink()
+                raise ValueError(f"what was fetched for {slug} is not the published file (sha256 {found[:12]}...)")
+            os.replace(partial, path)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{slug} needs {error.name}: pip install 'generative-zoo[hub]'") from error
+
+
+def _download(url: str, partial: Path) -> None:
+    """Fetch a file, from where an earlier attempt stopped."""
+    from tqdm import tqdm
+
+    for _ in range(5):
+        have = partial.stat().st_size if partial.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                resumed = response.status == 206 if url.startswith("http") else False
+                total = int(response.headers.get("Content-Length") or 0) + (have if resumed else 0)
+                with (
+                    open(partial, "ab" if resumed else "wb") as file,
+                    tqdm(total=total or None, initial=file.tell(), unit="B", unit_scale=True, desc=partial.stem) as bar,
+                ):
+                    while block := response.read(2**16):
+                        file.write(block)
+                        bar.update(len(block))
+            if not total or partial.stat().st_size == total:
+                return
+            reason: object = f"stopped at {partial.stat().st_size} of {total} bytes"
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing is left to fetch
+                return
+            raise OSError(f"cannot fetch {url}: {error}") from error
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+    raise OSError(f"cannot fetch {url}: {reason}; what has come is kept, try again")
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> GenerativeModel:
+    """A pretrained model, in evaluation mode.
+
+    Args:
+        slug_or_path: name of a published checkpoint, a `.safetensors` file, or a `.ckpt` of an own run.
+        device: where the model goes.
+
+    Returns:
+        The model. Networks that the file does not hold (such as the discriminator) are untrained.
+
+    Raises:
+        LookupError: there is no such checkpoint or file.
+        ValueError: the file is damaged, is a pickle, or does not fit its class.
+    """
+    path = Path(slug_or_path)
+    if path.suffix not in (".safetensors", ".ckpt", ".pth", ".pt", ".bin") and not path.is_file():
+        path = pull(str(slug_or_path))
+    elif not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    model = _from_checkpoint(path) if path.suffix == ".ckpt" else _from_safetensors(path)
+    return model.to(device).eval()
+
+
+def _from_safetensors(path: Path) -> GenerativeModel:
+    header, tensors = read(path)
+    model = _build(header["class"], header["hparams"], path)
+    for version in range(int(header["format"]) + 1, FORMAT + 1):
+        for old, new in MIGRATIONS.get(version, []):
+            tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
+    prefixes = tuple(f"{name}." for name in header["networks"])
+    own = model.state_dict()
+    expected = {key for key in own if key.startswith(prefixes)}
+    if wrong := sorted(expected ^ tensors.keys()):
+        what = "lacks" if wrong[0] in expected else "holds an unknown"
+        raise ValueError(f"{path} is not a checkpoint of this {header['class']}: it {what} {wrong[0]}")
+    for key, value in tensors.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"{path} is not a checkpoint of this {header['class']}: "
+                f"{key} has shape {tuple(value.shape)}, expected is {tuple(own[key].shape)}"
+            )
+        own[key].copy_(value)
+    return model
+
+
+def _from_checkpoint(path: Path) -> GenerativeModel:
+    from zoo.loop import AtomicCheckpointIO
+
+    saved = AtomicCheckpointIO().load_checkpoint(path)
+    name = saved.get("zoo", {}).get("class", "")
+    if not name or "hyper_parameters" not in saved:
+        raise ValueError(f"{path} is no checkpoint of a run of this package (it names no class)")
+    model = _build(name, _hparams(saved), path)
+    try:
+        model.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error
+    return model
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a file.
+
+    Raises:
+        ValueError: the file is damaged, is a pickle, or was written by something else.
+    """
+    import safetensors
+
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise ValueError(
+            f"{path} is a pickle, which could run any code, and was not opened: convert it with `zoo import`"
+        )
+    try:
+        with safetensors.safe_open(path, "pt") as content:
+            metadata = content.metadata() or {}
+            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from error
+    try:
+        header: dict[str, Any] = json.loads(metadata["zoo"])
+        known = {"format", "class", "hparams", "networks"} <= header.keys()
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} has no header of this package: it was written by something else") from error
+    if not known or int(header["format"]) > FORMAT:
+        raise ValueError(
+            f"{path} was written by a newer version (format {header.get('format')}): upgrade generative-zoo"
+        )
+    return header, tensors
+
+
+def _build(name: str, hparams: dict[str, Any], path: Path) -> GenerativeModel:
+    import torch
+
+    from zoo.base import GenerativeModel
+
+    module, _, attribute = name.rpartition(".")
+    if not (module.startswith("zoo.") and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError(f"{path} asks for the class {name!r}; only classes under 'zoo.' are built")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path} asks for the class {name!r}, which this version does not have") from error
+    if not (isinstance(kind, type) and issubclass(kind, GenerativeModel)):
+        raise ValueError(f"{path} asks for {name!r}, which is no model")
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights: the caller's random state stays
+        try:
+            return kind(**hparams)
+        except TypeError as error:
+            raise ValueError(f"{path} has hyperparameters that {name} does not take: {error}") from error
+
+
+def _hparams(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def save(
+    model: GenerativeModel,
+    path: Path,
+    *,
+    networks: Sequence[str] | None = None,
+    half: bool = False,
+    information: dict[str, Any] | None = None,
+) -> None:
+    """Write a model as a safetensors file that `load` reads.
+
+    Args:
+        model: the model.
+        path: where it goes.
+        networks: names of the submodules that are kept; by default all that have weights.
+        half: store parameters in float16; buffers, such as running statistics, stay as they are.
+        information: further fields of the header.
+
+    Raises:
+        OSError: it could not be written; an earlier file is unchanged.
+    """
+    import torch
+    from safetensors.torch import save as serialise
+
+    kept = networks or [name for name, child in model.named_children() if child.state_dict()]
+    prefixes = tuple(f"{name}." for name in kept)
+    parameters = {name for name, _ in model.named_parameters()}
+    tensors = {
+        key: (value.to(torch.float16) if half and key in parameters else value).detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if key.startswith(prefixes)
+    }
+    header = {
+        "format": FORMAT,
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "hparams": json.loads(json.dumps(dict(model.hparams))),
+        "networks": list(kept),
+        "versions": {"generative-zoo": zoo.__version__, "torch": str(torch.__version__)},
+        **(information or {}),
+    }
+    content = serialise(tensors, {"zoo": json.dumps(header)})
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def picture(images: torch.Tensor, columns: int, gap: int = 2) -> Image.Image:
+    """Images side by side on white.
+
+    Args:
+        images: values in [-1, 1].
+        columns: images per row.
+        gap: white pixels between and around them.
+
+    Shape:
+        images: (N, 1 or 3, H, W).
+    """
+    import torch
+    from PIL import Image
+
+    levels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = levels.expand(-1, 3, -1, -1)
+    n, _, height, width = levels.shape
+    rows = -(-n // columns)
+    sheet = torch.full((3, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
+    for i, image in enumerate(levels):
+        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
+        sheet[:, top : top + height, left : left + width] = image
+    return Image.fromarray(sheet.permute(1, 2, 0).numpy())
+
+
+def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
+    """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
+
+    Parameters are stored in float16 if 256 samples then differ by less than one grey level (1/255) from those of the
+    float32 weights, else in float32.
+
+    Args:
+        run: folder of a finished run.
+        slug: name of the checkpoint; by default the recipe's without its budget.
+        out_dir: where the files go; by default `zoo/weights` of this installation.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or has no checkpoint.
+        ValueError: the file would be larger than 16 MiB, or all together than 40 MiB.
+    """
+    import yaml
+
+    from zoo.loop import AtomicCheckpointIO
+
+    config_path, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    for path in (config_path, checkpoint):
+        if not path.exists():
+            raise FileNotFoundError(f"{run} is no run with a checkpoint: {path} is missing")
+    config = yaml.safe_load(config_path.read_text())
+    saved = AtomicCheckpointIO().load_checkpoint(checkpoint)
+    slug = slug or run.name.rpartition("-")[0]
+    target = out_dir or _folder()
+    target.mkdir(parents=True, exist_ok=True)
+    if not os.access(target, os.W_OK):
+        raise PermissionError(f"no permission to write to {target}: take another --out_dir")
+
+    model = load(checkpoint)
+    data_settings = {
+        "class": config["data"]["class_path"],
+        "init_args": {
+            k: v
+            for k, v in config["data"]["init_args"].items()
+            if k not in ("data_dir", "cache_dir", "num_workers", "seed", "batch_size")
+        },
+    }
+    data = _data(data_settings, config["data"]["init_args"].get("data_dir"))
+    information: dict[str, Any] = {
+        "slug": slug,
+        "recipe": run.name,
+        "training": {
+            "steps": saved["global_step"],
+            "seed": saved["zoo"]["seed"],
+            "batch_size": config["data"]["init_args"]["batch_size"],
+            "precision": config["trainer"]["precision"],
+            "seconds": saved["zoo"].get("seconds"),
+            "hardware": saved["zoo"].get("hardware"),
+        },
+        "data": {"name": data.name, "licence": data.licence, **data_settings},
+    }
+    networks = list(model.inference_networks)
+    path = target / f"{slug}.safetensors"
+    temporary = target / f".{slug}.new.safetensors"
+    try:
+        save(model, temporary, networks=networks, half=True, information=information)
+        reference, rounded = (m.sample(256, seed=0) for m in (model, load(temporary)))
+        difference = float((reference - rounded).abs().max()) * 127.5
+        half = difference < 1
+        information["stored"] = "float16" if half else "float32"
+        save(model, temporary, networks=networks, half=half, information=information)
+        others = sum(
+            p.stat().st_size for p in target.glob("*.safetensors") if p.name not in (path.name, temporary.name)
+        )
+        size = temporary.stat().st_size
+        if size > MAX_FILE or size + others > MAX_TOTAL:
+            raise ValueError(
+                f"{slug} has {size / 2**20:.1f} MiB, all together {(size + others) / 2**20:.1f} MiB; at most "
+                f"{MAX_FILE >> 20} and {MAX_TOTAL >> 20} MiB are allowed: train a narrower network"
+            )
+        published = load(temporary)
+        metrics = [_measured(published, data, state) for state in _distances(saved, config)]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    grid = target / f"{slug}.png"
+    picture(published.sample(64, seed=0), 8).save(grid)
+    entry = {
+        "file": path.name,
+        "sha256": _sha256(path),
+        "bytes": path.stat().st_size,
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "parameters": sum(p.numel() for n in networks for p in getattr(model, n).parameters()),
+        "rounding": f"{difference:.3f} grey levels at most over 256 samples" if half else "none",
+        "hparams": dict(published.hparams),
+        "networks": networks,
+        **information,
+        "metrics": metrics,
+    }
+    entries = index(target) | {slug: json.loads(json.dumps(entry))}
+    (target / "index.json").write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
+    (target / f"{slug}.md").write_text(_card(slug, entries[slug]))
+    return [path, target / "index.json", target / f"{slug}.md", grid]
+
+
+def _data(settings: dict[str, Any], data_dir: str | None) -> Any:
+    """The DataModule of a checkpoint, ready for measuring."""
+    module, _, name = settings["class"].rpartition(".")
+    if module.partition(".")[0] != "datamodules":
+        raise ValueError(f"the data class {settings['class']!r} is not of the package datamodules")
+    folder = {} if data_dir is None else {"data_dir": data_dir}
+    data = getattr(importlib.import_module(module), name)(**settings["init_args"], **folder)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def _distances(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Arguments and history of each Fréchet distance of the run."""
+    states = [state for key, state in saved["callbacks"].items() if key.startswith("FrechetDistance")]
+    callbacks = config["trainer"]["callbacks"] or []
+    callbacks = [c for c in callbacks if c["class_path"].endswith("FrechetDistance")]
+    for state, callback in zip(states, callbacks, strict=True):
+        settings = callback["init_args"]
+        yield {
+            "arguments": {k: settings[k] for k in ("num_samples", "split", "seed", "chunk_size")},
+            "history": [list(pair) for pair in state["history"]],
+        }
+
+
+def _measured(model: GenerativeModel, data: Any, distance: dict[str, Any]) -> dict[str, Any]:
+    measure = importlib.import_module("callbacks.frechet_distance").frechet_distance
+    result = measure(model, data, **distance["arguments"])
+    # Other processors round convolutions differently; 1 % is far more than that, and far less than a seed's worth.
+    return {
+        "name": result.metric,
+        "value": result.value,
+        "protocol": result.protocol,
+        "tolerance": 0.01 * result.value,
+        **distance,
+    }
+
+
+def _card(slug: str, entry: dict[str, Any]) -> str:
+    """The card, from the index entry alone."""
+    training, data = entry["training"], entry["data"]
+    rows = [
+        ("class", f"`{entry['class']}`"),
+        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in entry["hparams"].items())),
+        ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
+        ("recipe", f"`zoo fit --config {entry['recipe']}`"),
+        ("data", f"{data['name']}, licence {data['licence']}"),
+        (
+            "training",
+            f"{training['steps']:,} steps of {training['batch_size']} images, {training['precision']}, "
+            f"seed {training['seed']}",
+        ),
+    ]
+    if training.get("seconds"):
+        rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
+    rows += [
+        (
+            "file",
+            f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}; rounding changes samples by {entry['rounding']}",
+        ),
+        ("sha256", f"`{entry['sha256']}`"),
+    ]
+    lines = [f"# {slug}", "", f"![64 samples, seed 0, not selected]({slug}.png)", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows]
+    lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]
+    for metric in entry["metrics"]:
+        lines.append(
+            f"| {metric['name']} {metric['value']:.1f} | ±{metric['tolerance']:.1f} | `{metric['protocol']}` |"
+        )
+        history = ", ".join(f"{value:.1f} at step {step:,}" for step, value in metric["history"])
+        lines += ["", f"During training: {history}."]
+    lines += ["", f"`zoo verify {slug}` measures it again.", "", "## Use", "", "```python", "import zoo"]
+    lines += [f'model = zoo.load("{slug}")', "images = model.sample(64, seed=0)  # (N, C, H, W) in [-1, 1]", "```", ""]
+    return "\n".join(lines)
+
+
+# Verifying -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A published value beside a new measurement.
+
+    Attributes:
+        name: name of the metric.
+        published: published value.
+        measured: value measured now.
+        tolerance: largest difference that is accepted.
+        protocol: what both mean.
+    """
+
+    name: str
+    published: float
+    measured: float
+    tolerance: float
+    protocol: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree."""
+        return abs(self.published - self.measured) <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = "agrees" if self.passed else "DIFFERS"
+        return (
+            f"{verdict}: {self.name} {self.measured:.2f} measured, {self.published:.2f} published "
+            f"(tolerance {self.tolerance:.2f})  {self.protocol}"
+        )
+
+
+def verify(slug: str, *, data_dir: str | None = None, device: str | torch.device = "cpu") -> list[Verification]:
+    """Measure all published values of a checkpoint again.
+
+    Args:
+        slug: name of the checkpoint.
+        data_dir: folder of the data set, where the package does not carry it.
+        device: where to compute.
+
+    Raises:
+        LookupError: there is no such checkpoint.
+    """
+    entry = _entry(slug)
+    model = load(slug, device=device)
+    data = _data(entry["data"], data_dir)
+    results = []
+    for metric in entry["metrics"]:
+        now = _measured(model, data, {"arguments": metric["arguments"], "history": []})
+        if now["protocol"] != metric["protocol"]:
+            raise ValueError(
+                f"{slug} was measured as {metric['protocol']}, this installation measures {now['protocol']}"
+            )
+        results.append(
+            Verification(metric["name"], metric["value"], now["value"], metric["tolerance"], metric["protocol"])
+        )
+    return results
