@@ -242,7 +242,8 @@ class MetricsFile(Logger):
         self.path = folder / "metrics.csv"
         self._columns: list[str] | None = None
         self._last_step: int | None = None
-        self._hparams: dict[str, Any] = {}
+        hparams = self.path.with_name("hparams.yaml")
+        self._hparams: dict[str, Any] = yaml.safe_load(hparams.read_text()) if hparams.exists() else {}
 
     @property
     def name(self) -> str:
@@ -272,6 +273,8 @@ class MetricsFile(Logger):
         """Add a row, or to the row of the same step."""
         step = step or 0
         row = {"step": str(step)} | {key: repr(float(value)) for key, value in metrics.items()}
+        # A value stands beside its protocol, where it has one.
+        row |= {name: self._hparams[name] for key in metrics if (name := f"{key}_protocol") in self._hparams}
         if self._columns is None or step == self._last_step or not set(row) <= set(self._columns):
             # The first row of this process takes the place of what an interrupted one logged from here on.
             first = self._columns is None
