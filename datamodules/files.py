@@ -33,9 +33,9 @@ def write_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray[A
     Raises:
         OSError: no permission, or no room.
     """
-    if path.exists():
-        return
     try:
+        if path.exists():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f"{path.name}.lock"))
         lock.acquire()

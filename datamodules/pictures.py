@@ -46,9 +46,10 @@ def square(file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture.convert("RGBA"))
     picture = picture.convert("RGB" if channels == 3 else "L")
     side = min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    box = (left, top, left + side, top + side)
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    # Not resize(box=...): its filter would reach over the edge of the square.
+    picture = picture.crop((left, top, left + side, top + side))
+    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(picture).reshape(size, size, channels)
     return pixels.transpose(2, 0, 1)
 

@@ -1,0 +1,192 @@
+"""Anyone's own pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import ImageFolder
+from datamodules.pictures import square
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def save(path: Path, colour: tuple[int, ...] = RED, size: tuple[int, int] = (20, 30), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """30 pictures: 20 cats, 10 of them one level deeper, and 10 dogs; and what is no picture."""
+    folder = tmp_path / "pets"
+    for i in range(10):
+        save(folder / "cat" / f"{i}.png", (i, 0, 0))
+        save(folder / "cat" / "more" / f"{i}.PNG", (10 + i, 0, 0))
+        save(folder / "dog" / f"{i}.png", (20 + i, 0, 0))
+    (folder / "cat" / "notes.txt").write_text("x")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "x.png").write_text("x")
+    return folder
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {"cache_dir": tmp_path / "cache", "image_size": 8, "batch_size": 4}
+
+
+def reds(module: ImageFolder, split: str) -> list[int]:
+    return [
+        int(value)
+        for batch in module.evaluation_loader(split)
+        for value in ((batch["image"][:, 0, 0, 0] + 1) * 127.5).round().tolist()
+    ]
+
+
+def all_reds(module: ImageFolder) -> list[int]:
+    return [value for split in ("train", "val", "test") for value in reds(module, split)]
+
+
+def test_labels_splits_and_batches(folder: Path, options: dict[str, Any]) -> None:
+    module = ImageFolder(folder, **options)
+    assert module.num_train == 24
+    assert module.class_names == {"label": ["cat", "dog"]}
+    assert module.name == "pets8"
+    batch = next(iter(module.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 8, 8)
+    parts = {split: reds(module, split) for split in ("train", "val", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 24, "val": 3, "test": 3}
+    assert sorted(all_reds(module)) == list(range(30)), "each in one split"
+    for batch in module.evaluation_loader("train"):
+        red = ((batch["image"][:, 0, 0, 0] + 1) * 127.5).round()
+        assert torch.equal(batch["label"], (red >= 20).long())
+    other = ImageFolder(folder, **{**options, "seed": 5, "image_size": 16})
+    assert {split: reds(other, split) for split in parts} == parts, "whatever the seed and the size"
+
+
+def test_without_folders_there_are_no_labels(folder: Path, options: dict[str, Any]) -> None:
+    module = ImageFolder(folder / "dog", **options)
+    assert module.class_names == {}
+    assert set(next(iter(module.train_dataloader()))) == {"image"}
+
+
+def test_folders_of_splits(tmp_path: Path, options: dict[str, Any]) -> None:
+    for i in range(20):
+        save(tmp_path / "pets" / "train" / ("cat" if i % 2 else "dog") / f"{i}.png", (i, 0, 0))
+    save(tmp_path / "pets" / "Test" / "dog" / "0.png", (100, 0, 0))
+    module = ImageFolder(tmp_path / "pets", **options)
+    assert module.num_train == 18
+    assert reds(module, "test") == [100]
+    assert max(reds(module, "val")) < 20, "from the training pictures, as there is no folder for it"
+    assert module.class_names == {"label": ["cat", "dog"]}
+    save(tmp_path / "pets" / "valid" / "cat" / "0.png", (101, 0, 0))
+    module = ImageFolder(tmp_path / "pets", **options)
+    assert module.num_train == 20
+    assert reds(module, "val") == [101]
+
+
+def test_pictures_are_decoded_once_and_again_when_they_change(folder: Path, options: dict[str, Any]) -> None:
+    cache = options["cache_dir"] / "folders"
+    for _ in range(2):
+        ImageFolder(folder, **options).split("train")
+    assert len(list(cache.glob("*.npy"))) == 1
+    os.utime(save(folder / "dog" / "0.png", (250, 0, 0)), (0, 0))
+    module = ImageFolder(folder, **options)
+    assert 250 in all_reds(module)
+    assert len(list(cache.glob("*.npy"))) == 2
+
+
+def test_a_corrupt_file_is_named_and_refused_or_left_out(folder: Path, options: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "cat" / "torn.jpg")
+    torn = folder / "cat" / "torn.jpg"
+    torn.write_bytes(torn.read_bytes()[:1500])
+    (folder / "dog" / "text.png").write_text("no picture")
+
+    with pytest.raises(ValueError, match=r"(torn\.jpg|text\.png) cannot be read \(.*\): mend or remove it, or set"):
+        ImageFolder(folder, **options).split("train")
+    assert not list(options["cache_dir"].rglob("*.npy"))
+    for _ in range(2):  # from the pictures, and from the cache
+        module = ImageFolder(folder, **options, on_error="skip")
+        with pytest.warns(UserWarning, match=r"^left out 2 of 32 pictures in .*: cat/torn\.jpg, dog/text\.png$"):
+            module.split("train")
+        assert sorted(all_reds(module)) == list(range(30))
+    with pytest.raises(ValueError, match=r"torn\.jpg cannot be read"):  # the cache knows
+        ImageFolder(folder, **options).split("train")
+
+
+def test_each_mistake_has_its_line(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^there is no folder .*typo: set data_dir to a folder of pictures$"):
+        ImageFolder(tmp_path / "typo", **options).split("train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"^there are no pictures in .*empty: none of its files ends in "):
+        ImageFolder(tmp_path / "empty", **options).split("train")
+    (tmp_path / "empty" / "x.png").touch()
+    with pytest.raises(ValueError, match=r"^none of the 1 pictures in .* can be read; x\.png: "):
+        ImageFolder(tmp_path / "empty", **options, on_error="skip").split("train")
+    with pytest.raises(ValueError, match=r"^unknown on_error 'skp': did you mean 'skip'\?$"):
+        ImageFolder(tmp_path, **options, on_error="skp")
+    with pytest.raises(ValueError, match=r"^image_channels must be 1 or 3, not 4$"):
+        ImageFolder(tmp_path, **options, image_channels=4)
+    with pytest.raises(ValueError, match=r"^val_share and test_share must leave something to train on, not 0\.6, "):
+        ImageFolder(tmp_path, **options, val_share=0.6, test_share=0.5)
+
+
+# From a file to pixels -----------------------------------------------------------------------------------------------
+
+
+def corner(path: Path, **options: Any) -> list[int]:
+    return square(path, 8, **options)[:, 0, 0].tolist()
+
+
+def test_any_mode(tmp_path: Path) -> None:
+    assert corner(save(tmp_path / "rgb.png")) == [255, 0, 0]
+    assert corner(save(tmp_path / "grey.png", (90,), mode="L")) == [90] * 3
+    assert corner(save(tmp_path / "grey.png", (90,), mode="L"), channels=1) == [90]
+    assert corner(save(tmp_path / "clear.png", (255, 0, 0, 0), mode="RGBA")) == [255] * 3, "transparency on white"
+    assert corner(save(tmp_path / "half.png", (0, 0, 0, 128), mode="RGBA")) == [127] * 3
+    assert corner(save(tmp_path / "cmyk.tif", (0, 255, 255, 0), mode="CMYK")) == [255, 0, 0]
+    assert corner(save(tmp_path / "one.png", (1,), mode="1")) == [255] * 3
+    Image.new("RGB", (9, 9), GREEN).convert("P").save(tmp_path / "p.gif")
+    assert corner(tmp_path / "p.gif") == [0, 255, 0]
+    Image.fromarray(np.full((9, 9), 65535 // 2, np.uint16)).save(tmp_path / "deep.png")
+    assert corner(tmp_path / "deep.png") == [127] * 3, "16 bits are scaled, not cut"
+    save(tmp_path / "webp.webp")
+    assert corner(tmp_path / "webp.webp")[0] > 250
+
+
+def test_the_centre_square_is_taken(tmp_path: Path) -> None:
+    for shape in ((60, 20), (20, 60)):
+        pixels = np.full((*shape, 3), 255, np.uint8)
+        middle = np.s_[20:40, :] if shape[0] == 60 else np.s_[:, 20:40]
+        pixels[middle] = 50
+        Image.fromarray(pixels).save(tmp_path / "x.png")
+        assert (square(tmp_path / "x.png", 10) == 50).all()
+    assert square(save(tmp_path / "tiny.png", size=(1, 3)), 16).shape == (3, 16, 16)
+
+
+def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
+    Image.fromarray(pixels).save(tmp_path / "x.jpg", exif=exif, quality=95)
+    turned = square(tmp_path / "x.jpg", 8)
+    assert (turned[:, :, -2:] > 200).all()
+    assert (turned[:, :, :2] < 50).all()
+
+
+def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture(tmp_path: Path) -> None:
+    waves = np.sin(np.linspace(0, 12, 1600))[:, None] * np.cos(np.linspace(0, 9, 1600))[None]
+    picture = Image.fromarray((127 + 120 * waves).astype(np.uint8))
+    picture.save(tmp_path / "x.jpg", quality=95)
+    picture.save(tmp_path / "x.png")
+    difference = square(tmp_path / "x.jpg", 32).astype(int) - square(tmp_path / "x.png", 32)
+    assert abs(difference).max() <= 3
