@@ -28,7 +28,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or holds more than tensors ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path} is damaged, no .pth file, or holds more than tensors: it was not read") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} is no plain state dict: save the network's state_dict() alone")
     return {str(key).removeprefix("module."): value for key, value in state.items()}

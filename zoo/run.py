@@ -108,8 +108,8 @@ class RunFolder:
         self.path.rename(target)
         return target
 
-    def take(self, config: dict[str, Any]) -> Path | None:
-        """Claim the folder for a configuration.
+    def check(self, config: dict[str, Any]) -> Path | None:
+        """Make sure that the folder is this configuration's; nothing is written.
 
         Args:
             config: the resolved configuration.
@@ -119,9 +119,10 @@ class RunFolder:
 
         Raises:
             ValueError: the folder holds a run with another configuration, or something else.
-            OSError: it cannot be written to.
         """
         if self.config.exists():
+            if not self.last.exists() and not self.path.joinpath("metrics.csv").exists():
+                return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
             old = yaml.safe_load(self.config.read_text())
             if difference := first_difference(old, config):
                 key, before, after = difference
@@ -132,13 +133,22 @@ class RunFolder:
             return self.last if self.last.exists() else None
         if self.path.exists() and any(self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run (no config.yaml): take another --name")
-        if global_rank() == 0:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
-            except OSError as error:
-                raise OSError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
         return None
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Make the folder and write the configuration into it (rank zero only).
+
+        Args:
+            config: the resolved configuration.
+
+        Raises:
+            OSError: it cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
+        except OSError as error:
+            raise OSError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
 
     def finished(self, max_steps: int, max_epochs: int | None) -> int | None:
         """Steps of the run if its last checkpoint has reached the end that is asked for, else None."""

@@ -29,11 +29,12 @@ __all__ = ["run"]
 
 
 class ZooCLI(LightningCLI):
-    """LightningCLI that claims a run folder between parsing and building."""
+    """LightningCLI that looks into the run folder between parsing and building."""
 
     def __init__(self, command: str, options: argparse.Namespace, **kwargs: Any) -> None:
         self.command, self.options = command, options
         self.checkpoint: Path | None = None
+        self.fresh = False
         self.extra_loggers: list[Logger] = []
         super().__init__(**kwargs)
 
@@ -46,7 +47,7 @@ class ZooCLI(LightningCLI):
         self.config = parser.parse_args(cast(list[str], args))
 
     def before_instantiate_classes(self) -> None:
-        """Claim or resume the run folder; nothing was written before."""
+        """Find what the run folder holds; nothing is written before everything is built."""
         config = self.config
         trainer = config.trainer
         resolved = _plain_config(self.parser, config)
@@ -54,15 +55,12 @@ class ZooCLI(LightningCLI):
         self.folder = RunFolder(self.options.runs_dir / self.run_name)
         if self.command == "fit":
             resolved["init"] = self.options.init
-            # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
-            restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
-            fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            if fresh and global_rank() == 0 and (aside := self.folder.set_aside()):
-                print(f"The earlier run is now {aside}")
-            # Rank zero may be moving the old folder at this moment, so that the others do not look at it.
-            self.checkpoint = None if fresh and global_rank() > 0 else self.folder.take(resolved)
             if trainer.max_steps == -1 and trainer.max_epochs == -1:
                 raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
+            # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
+            restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
+            self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
+            self.checkpoint = None if self.fresh else self.folder.check(resolved)
         trainer.default_root_dir = str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
@@ -105,6 +103,8 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         ValueError: a setting is wrong, or the run folder holds something else.
     """
     _quiet()
+    for config in configs:
+        _check_config(Path(config))
     for name in ("datamodules", "callbacks"):  # so that their classes can be called by their short names
         package = importlib.import_module(name)
         for export in package.__all__:
@@ -126,10 +126,12 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             load_from_checkpoint_support=False,  # it would add what is no hyperparameter to `hparams`
             run=False,
         )
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ValueError(_explain(str(error))) from error
     except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+        missing = re.search(r"No supported (\w+) backend found", str(error))
+        reason = f"there is no {missing[1]} here: set --trainer.accelerator cpu or auto" if missing else str(error)
+        raise ValueError(reason) from error
     model = cast(GenerativeModel, cli.model)
     if command == "fit":
         _fit(cli, model)
@@ -155,6 +157,10 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             print(f"Resuming {cli.folder.path}")
     elif cli.options.init:
         _initialise(model, cli.options.init)
+    if checkpoint is None and global_rank() == 0:
+        if cli.fresh and (aside := cli.folder.set_aside()):
+            print(f"The earlier run is now {aside}")
+        cli.folder.claim(cli.resolved)
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
     start = -1
@@ -303,6 +309,18 @@ def _netrc_has_wandb() -> bool:
     return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
 
 
+def _check_config(path: Path) -> None:
+    """Complain of a configuration file by its name and line, which the parser does not."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds no settings: it should have `model:`, `data:` and `trainer:`")
+
+
 def _explain(message: str) -> str:
     """One line for a parser's long message: what is wrong, and what would be right."""
     unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|[Oo]ption '([\w.]+)'(?: is not accepted|)", message)
@@ -312,8 +330,12 @@ def _explain(message: str) -> str:
     keys = re.findall(r"(?:[Kk]ey|argument) [\"']?([\w.]+)[\"']?:", message)
     kind = re.search(r"dot import path string: (\S+)", message)
     if kind and keys:
-        package = {"model": zoo.ARCHITECTURES, "data": importlib.import_module("datamodules").__all__}.get(keys[0], [])
-        return f"there is no {keys[0]} {kind[1]!r}{_nearest(kind[1], package)}"
+        known = {
+            "model": [*zoo.ARCHITECTURES],
+            "data": importlib.import_module("datamodules").__all__,
+            "trainer.callbacks": [*importlib.import_module("callbacks").__all__, *lightning_callbacks.__all__],
+        }
+        return f"there is no {keys[0]} {kind[1]!r}{_nearest(kind[1], known.get(keys[0], []))}"
     got = re.search(r"Got value: (.+)", message) or re.search(r"Given value: (.+)", message)
     if keys and got:
         value = got[1].strip().strip("'")
@@ -322,7 +344,9 @@ def _explain(message: str) -> str:
         plain = re.search(r"Expected an? <class '(\w+)'>\. Got", message)
         what = _nearest(value, choices) if choices else f": expected {plain[1]}" if plain else ""
         return f"{'.'.join(keys)} cannot be {value!r}{what}"
-    return next((line.strip(" -") for line in message.splitlines() if line.strip(" -")), message)
+    lines = [line.strip(" -") for line in message.partition("Errors:")[2].splitlines() or message.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("Expected a", "Problem with given"))]
+    return " ".join(lines[0].split()) if lines else message
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

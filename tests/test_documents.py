@@ -1,0 +1,55 @@
+"""What the documents say is true."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo import pretrained, recipes
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS)
+def test_readme_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+
+
+def test_readme_names_recipes_and_checkpoints_that_exist() -> None:
+    assert set(re.findall(r"--config ([\w-]+)", README)) <= set(recipes.list_recipes())
+    assert set(re.findall(r"zoo (?:show|sample|verify) ([\w-]+-\w+)", README)) <= set(pretrained.list_pretrained())
+
+
+def test_readme_states_the_published_values() -> None:
+    for slug, entry in pretrained.index().items():
+        assert f"`{slug}`" in README
+        for metric in entry["metrics"]:
+            assert f"{metric['value']:.1f}" in README, f"{slug}: {metric['name']} {metric['value']:.1f}"
+
+
+def test_cards_are_those_of_the_index() -> None:
+    for slug, entry in pretrained.index().items():
+        assert pretrained.card(slug) == pretrained._card(slug, entry)
+
+
+def test_recipes_are_short_and_say_what_they_are() -> None:
+    for name in recipes.list_recipes():
+        lines = recipes.find(name).read_text().splitlines()
+        assert len(lines) <= 40, name
+        assert lines[0].startswith("# ")
+        assert lines[1].startswith("# "), name
+        assert name.rpartition("-")[2] in ("smoke", "small", "paper")
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == zoo.__version__
+    assert f"version: {zoo.__version__}" in (ROOT / "CITATION.cff").read_text()
