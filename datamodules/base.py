@@ -71,14 +71,18 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         self._starts = np.cumsum([0, *(len(array) for array in self.arrays)])
+        # Plain views: indexing a numpy.memmap makes another memmap each time, which takes longer than the copy.
+        self._views = [np.asarray(array) for array in self.arrays]
 
     def __getstate__(self) -> dict[str, Any]:
         # Mapped files go to other processes by name; numpy would copy their contents.
-        return self.__dict__ | {"arrays": [getattr(a, "filename", a) for a in self.arrays]}
+        arrays = [getattr(array, "filename", array) for array in self.arrays]
+        return {name: value for name, value in self.__dict__.items() if name != "_views"} | {"arrays": arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arrays = [a if isinstance(a, np.ndarray) else np.load(a, mmap_mode="r") for a in state["arrays"]]
         self.__dict__.update(state, arrays=arrays)
+        self.__post_init__()
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.rows is None else len(self.rows)
@@ -90,13 +94,12 @@ class ImageSet:
             index: (n,); output: (n, C, H, W).
         """
         rows = (index if self.rows is None else self.rows[index]).numpy()
-        if len(self.arrays) == 1:
-            return torch.from_numpy(self.arrays[0][rows])
-        out = np.empty((len(rows), *self.arrays[0].shape[1:]), np.uint8)
-        source = np.searchsorted(self._starts, rows, "right") - 1
-        for i, array in enumerate(self.arrays):
-            if (mask := source == i).any():
-                out[mask] = array[rows[mask] - self._starts[i]]
+        if len(self._views) == 1:
+            return torch.from_numpy(self._views[0][rows])
+        out = np.empty((len(rows), *self._views[0].shape[1:]), np.uint8)
+        sources = np.searchsorted(self._starts, rows, "right") - 1
+        for k, (source, row) in enumerate(zip(sources.tolist(), (rows - self._starts[sources]).tolist(), strict=True)):
+            out[k] = self._views[source][row]
         return torch.from_numpy(out)
 
     def batch(self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False) -> Batch:

@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 import lzma
 import os
-import shutil
 import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
+from PIL import ImageColor
 from torch import Tensor
 from tqdm import tqdm
 
 from datamodules import emoji_archive
 from datamodules.base import ImageDataModule, ImageSet, nearest
+from datamodules.files import write_array
 
 __all__ = ["Emoji"]
 
@@ -34,12 +36,29 @@ GENDERS = ["none", "woman", "man"]
 TONES = ["none", *emoji_archive.SKIN_TONES.values()]
 
 
+def _colour(name: str) -> str:
+    """A CSS colour as #rrggbb."""
+    try:
+        colour = ImageColor.getrgb(name)
+    except ValueError as error:
+        raise ValueError(f"unknown background {name!r}: take a CSS colour, such as 'white' or '#ff8800'") from error
+    if len(colour) > 3 and colour[3] < 255:
+        raise ValueError(f"background {name!r} is transparent: images have no alpha channel, take an opaque colour")
+    return "#{:02x}{:02x}{:02x}".format(*colour[:3])
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Emoji(ImageDataModule):
     """Emoji of up to four vendors.
 
     Batches hold `image`, `label`, `vendor`, `category`, `skin_tone`, `gender` (int64, names in `class_names`),
-    `emoji` (number of the emoji, the same in all vendors), `pairs` (numbers of the same emoji's images by vendor, as
-    counted in `images_of`), `caption` (English name, such as "woman teacher: dark skin tone") and `code` (code points).
+    `emoji` (number of the emoji, the same in all vendors and splits), `pairs` (the same emoji's place in this split in
+    each vendor's drawing: `split(name).batch(pairs[:, v])` are the partners by vendor v), `caption` (English name, such
+    as "woman teacher: dark skin tone") and `code` (code points).
     Splits are 80/10/10 by base emoji: variants that differ in skin tone, gender or direction lie in the same one.
 
     Args:
@@ -60,8 +79,6 @@ class Emoji(ImageDataModule):
         OpenMoji, https://openmoji.org; Twemoji, https://github.com/jdecked/twemoji; Noto Emoji,
         https://github.com/googlefonts/noto-emoji; Fluent Emoji, https://github.com/microsoft/fluentui-emoji.
     """
-
-    licence = "Apache-2.0 AND CC-BY-SA-4.0 AND CC-BY-4.0 AND MIT"
 
     def __init__(
         self,
@@ -96,12 +113,14 @@ class Emoji(ImageDataModule):
             raise ValueError(f"unknown label {label!r}: {nearest(label, LABELS)}")
         if holdout not in (None, "combinations"):
             raise ValueError(f"unknown holdout {holdout!r}: take 'combinations' or none")
-        self.vendors = list(vendors)
+        self.vendors = [vendor for vendor in emoji_archive.VENDORS if vendor in vendors]
         self.label = label
-        self.background = background
+        self.background = _colour(background)
         self.holdout = holdout
-        # Such as `emoji32`, or `emoji32-noto` for one vendor alone.
-        chosen = "" if len(vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(vendors)
+        self.licence = " AND ".join(sorted({emoji_archive.VENDORS[vendor][1] for vendor in self.vendors}))
+        # All that changes the images is in the name: `emoji32`, or `emoji32-noto` for one vendor alone.
+        chosen = "" if len(self.vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(self.vendors)
+        chosen += "" if self.background == "#ffffff" else f"-on-{self.background[1:]}"
         self.name = f"emoji{image_size}{chosen}" + ("-holdout" if holdout else "")
         self.table = emoji_archive.emoji_table()
         self.class_names = {
@@ -119,50 +138,55 @@ class Emoji(ImageDataModule):
 
     def open(self) -> dict[str, ImageSet]:
         """All splits, over all vendors: image i of vendor v is number `v * 3139 + emoji`."""
-        arrays = [np.load(self._rendered(vendor), mmap_mode="r") for vendor in self.vendors]
-        count, vendors = len(self.table), len(self.vendors)
-        fields: dict[str, Tensor | list[str]] = {
-            "vendor": torch.arange(vendors).repeat_interleave(count),
-            "emoji": torch.arange(count).repeat(vendors),
-            "pairs": (torch.arange(count)[:, None] + torch.arange(vendors) * count).repeat(vendors, 1),
-            "caption": [row["caption"] for row in self.table] * vendors,
-            "code": [row["code"] for row in self.table] * vendors,
-        }
-        for key in ("category", "skin_tone", "gender"):
-            numbers = {name: i for i, name in enumerate(self.class_names[key])}
-            fields[key] = torch.tensor([numbers[row[key]] for row in self.table]).repeat(vendors)
-        fields["label"] = fields[self.label]
-
         split_of = [row["split"] for row in self.table]
         if self.holdout == "combinations":
             for i in self.held_out():
-                if split_of[i] == "train":
-                    split_of[i] = "combinations"
+                split_of[i] = "combinations" if split_of[i] == "train" else split_of[i]
+        members: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+        for i, name in enumerate(split_of):
+            members.setdefault(name, []).append(i)
+
+        count, vendors = len(self.table), torch.arange(len(self.vendors))
+        pairs = torch.empty(count, len(vendors), dtype=torch.int64)
+        for emoji in members.values():  # a split holds its n emoji vendor after vendor
+            pairs[emoji] = torch.arange(len(emoji))[:, None] + vendors * len(emoji)
+        fields: dict[str, Tensor | list[str]] = {
+            "vendor": vendors.repeat_interleave(count),
+            "emoji": torch.arange(count).repeat(len(vendors)),
+            "pairs": pairs.repeat(len(vendors), 1),
+            "caption": [row["caption"] for row in self.table] * len(vendors),
+            "code": [row["code"] for row in self.table] * len(vendors),
+        }
+        for field in ("category", "skin_tone", "gender"):
+            numbers = {name: i for i, name in enumerate(self.class_names[field])}
+            fields[field] = torch.tensor([numbers[row[field]] for row in self.table]).repeat(len(vendors))
+        fields = {"label": fields[self.label], **fields}
+
+        arrays = [np.load(self._rendered(vendor), mmap_mode="r") for vendor in self.vendors]
         return {
-            split: ImageSet(
-                arrays,
-                fields,
-                torch.tensor([v * count + i for v in range(vendors) for i in range(count) if split_of[i] == split]),
-            )
-            for split in ("train", "val", "test", *(["combinations"] if self.holdout else []))
+            name: ImageSet(arrays, fields, (vendors[:, None] * count + torch.tensor(emoji)).flatten())
+            for name, emoji in members.items()
         }
 
     def held_out(self) -> list[int]:
         """Numbers of the emoji that `holdout="combinations"` keeps out of training.
 
-        A profession is a base emoji drawn as woman and man in all five tones. The k-th loses the pairs (woman, tone k)
-        and (man, tone k + 2), tones counted modulo 5: over all professions every tone and gender is seen equally often.
+        A profession here is a person with an object (a teacher, an astronaut, also a white cane or red hair) drawn as
+        woman and man in all five tones. The k-th loses the pairs (woman, tone k) and (man, tone k + 2), tones counted
+        modulo 5, in both directions where it has two: over all professions training sees every tone and every gender.
         """
-        variants: dict[str, dict[tuple[str, str], int]] = {}
+        variants: dict[str, dict[tuple[str, str], list[int]]] = {}
         for i, row in enumerate(self.table):
-            if row["base"].startswith("1f9d1-") and "facing right" not in row["caption"]:
-                variants.setdefault(row["base"], {})[row["gender"], row["skin_tone"]] = i
+            if row["base"].startswith("1f9d1-"):
+                found = variants.setdefault(row["base"], {})
+                found.setdefault((row["gender"], row["skin_tone"]), []).append(i)
         wanted = [(gender, tone) for gender in GENDERS[1:] for tone in TONES[1:]]
         professions = sorted(b for b, found in variants.items() if all(pair in found for pair in wanted))
         return [
-            variants[b][gender, TONES[1 + (k + shift) % 5]]
+            i
             for k, b in enumerate(professions)
             for gender, shift in (("woman", 0), ("man", 2))
+            for i in variants[b][gender, TONES[1 + (k + shift) % 5]]
         ]
 
     # Rendering -------------------------------------------------------------------------------------------------------
@@ -173,71 +197,44 @@ class Emoji(ImageDataModule):
             import resvg_py
         except ImportError as error:
             raise ModuleNotFoundError("Emoji needs resvg-py to render its drawings: pip install resvg-py") from error
-        version = f"resvg{resvg_py.__resvg_version__}"
-        colour = "".join(c if c.isalnum() else "_" for c in self.background)
-        path = self.cache_dir / "emoji" / f"{vendor}-{self.image_size}-{colour}-{version}.npy"
-        if path.exists():
-            return path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                if not path.exists():  # another process may have rendered it while we waited
-                    self._render(vendor, path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(
-                f"cannot write rendered emoji to {path.parent}: {reason}; set cache_dir to a folder with room"
-            ) from error
+        size, colour = self.image_size, self.background.removeprefix("#")
+        name = f"{vendor}-{size}-{colour}-resvg{resvg_py.__resvg_version__}.npy"
+        path = self.cache_dir / "emoji" / name
+        write_array(path, (len(self.table), 3, size, size), lambda out: self._render(vendor, out))
         return path
 
-    def _render(self, vendor: str, path: Path) -> None:
-        count, size = len(self.table), self.image_size
-        each = 3 * size * size
-        if (free := shutil.disk_usage(path.parent).free) < count * each + 2**20:
-            raise OSError(28, f"No space left on device ({free >> 20} MiB free, {(count * each >> 20) + 1} MiB needed)")
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, size, size))
-            bar = tqdm(total=count, desc=f"Rendering {vendor} at {size} px", unit="emoji", leave=False)
-            jobs = min(os.cpu_count() or 1, 8)
-            edges = [round(i * count / jobs) for i in range(jobs + 1)]
-            failed: list[str] = []
+    def _render(self, vendor: str, out: np.ndarray[Any, Any]) -> None:
+        """Render all drawings of a vendor, on all cores."""
+        count, workers = len(out), min(_cores(), 8)
+        edges = [count * i // workers for i in range(workers + 1)]
+        with (
+            tqdm(total=count, desc=f"Rendering {vendor} at {self.image_size} px", unit="emoji", leave=False) as bar,
+            ThreadPoolExecutor(workers) as pool,
+        ):
+            for future in [pool.submit(self._render_part, vendor, out, *part, bar) for part in pairwise(edges)]:
+                future.result()
 
-            def work(start: int, stop: int) -> None:
-                # Processes of their own, started by command: multiprocessing would import the user's script again.
-                command = [sys.executable, "-m", emoji_archive.__name__, "render", vendor, str(size)]
-                command += [self.background, str(start), str(stop)]
-                root = str(Path(emoji_archive.__file__).parents[1])
-                environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-                with subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-                ) as process:
-                    assert process.stdout is not None
-                    assert process.stderr is not None
-                    for i in range(start, stop):
-                        if len(pixels := process.stdout.read(each)) < each:
-                            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
-                            failed.append(lines[-1] if lines else f"rendering {vendor} stopped at image {i}")
-                            process.kill()
-                            return
-                        out[i] = np.frombuffer(pixels, np.uint8).reshape(3, size, size)
-                        bar.update()
-
-            threads = [threading.Thread(target=work, args=pair) for pair in pairwise(edges)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            bar.close()
-            if failed:
-                raise ValueError(f"cannot render {vendor} at {size} px on {self.background!r}: {failed[0]}")
-            out.flush()
-            descriptor = os.open(temporary, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _render_part(self, vendor: str, out: np.ndarray[Any, Any], start: int, stop: int, bar: Any) -> None:
+        # A program of its own, started by command: multiprocessing would import the user's script again.
+        module = Path(emoji_archive.__file__)
+        command = [sys.executable, "-m", emoji_archive.__name__, "render", vendor]
+        command += [str(self.image_size), self.background, str(start), str(stop)]
+        paths = os.pathsep.join([str(module.parents[1]), os.environ.get("PYTHONPATH", "")])
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(command, stdout=PIPE, stderr=errors, env=os.environ | {"PYTHONPATH": paths}) as process,
+        ):
+            assert process.stdout is not None
+            for i in range(start, stop):
+                pixels = process.stdout.read(out[i].nbytes)
+                if len(pixels) < out[i].nbytes:
+                    process.wait()
+                    errors.seek(0)
+                    lines = errors.read().decode(errors="replace").split("\n")
+                    reason = next((line for line in reversed(lines) if line.strip()), f"status {process.returncode}")
+                    raise RuntimeError(f"cannot render emoji {self.table[i]['code']} of {vendor}: {reason.strip()}")
+                out[i] = np.frombuffer(pixels, np.uint8).reshape(out[i].shape)
+                bar.update()
 
     def svg(self, vendor: str) -> list[str]:
         """The drawings themselves, as SVG text, in the order of the emoji numbers."""
