@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from datamodules.celeba import CelebA as CelebA
     from datamodules.cifar10 import CIFAR10 as CIFAR10
     from datamodules.emoji import Emoji as Emoji
+    from datamodules.fashion_mnist import FashionMNIST as FashionMNIST
     from datamodules.image_folder import ImageFolder as ImageFolder
     from datamodules.mnist import MNIST as MNIST
-    from datamodules.mnist import FashionMNIST as FashionMNIST
 
 _EXPORTS = {
     "CIFAR10": "datamodules.cifar10",
     "CelebA": "datamodules.celeba",
     "Emoji": "datamodules.emoji",
-    "FashionMNIST": "datamodules.mnist",
+    "FashionMNIST": "datamodules.fashion_mnist",
     "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
 }

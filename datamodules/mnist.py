@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in torchvision's layout: four gzipped IDX files under `<data_dir>/<name>/raw`."""
+"""MNIST in torchvision's layout: four gzipped IDX files under `<data_dir>/MNIST/raw`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from datamodules.base import ImageDataModule, ImageSet, key
 from datamodules.files import fetch
-from datamodules.pictures import resize
+from datamodules.pictures import resize, uniform
 
-__all__ = ["MNIST", "FashionMNIST"]
+__all__ = ["MNIST"]
 
 BINARIZE = ("none", "dynamic", "fixed")
 
@@ -59,21 +59,17 @@ def scale(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
 
 
 def binarized(image: Tensor, seed: int, epoch: int, index: Tensor, *, purpose: str) -> Tensor:
-    """Each pixel 1 with its grey value as the probability, else -1.
+    """Each pixel 1 with its grey value as the probability, else -1; a function of all arguments.
 
     Args:
         image: (N, C, H, W) in [-1, 1].
-        seed: seed of the draw; each image has its own, a function of all arguments.
+        seed: seed of the draw.
         epoch: how often the images were seen before.
         index: (N,) numbers of the images.
         purpose: name of the split.
     """
-    uniform = torch.empty_like(image)
-    generator = torch.Generator()
-    for row, i in zip(uniform, index.tolist(), strict=True):
-        generator.manual_seed(key(seed, "binarize", purpose, epoch, i))
-        torch.rand(row.shape, generator=generator, out=row)
-    return torch.where((image + 1) / 2 > uniform, 1.0, -1.0)
+    draws = uniform(index, image[0].numel(), key(seed, "binarize", purpose, epoch)).view_as(image)
+    return torch.where((image + 1) / 2 > draws, 1.0, -1.0)
 
 
 class MNIST(ImageDataModule):
@@ -200,33 +196,3 @@ class MNIST(ImageDataModule):
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: put {', '.join(self.files)} there, or set data_dir")
         return read_idx(path, self.files[name] if self.verify else None)
-
-
-class FashionMNIST(MNIST):
-    """Fashion-MNIST: 28 x 28 grey pictures of clothes in MNIST's layout and splits.
-
-    Arguments and batches as for `MNIST`; there are no fixed binary files.
-
-    References:
-        Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747.
-    """
-
-    licence = "MIT"
-    files: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
-    }
-    labels: ClassVar[list[str]] = [
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ]
