@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import pretrained, recipes
+from zoo import pretrained, publish, recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_readme_states_the_published_values() -> None:
 
 def test_cards_are_those_of_the_index() -> None:
     for slug, entry in pretrained.index().items():
-        assert pretrained.card(slug) == pretrained._card(slug, entry)
+        assert pretrained.card(slug) == publish._card(slug, entry)
 
 
 def test_recipes_are_short_and_say_what_they_are() -> None:

@@ -201,9 +201,9 @@ def _publish(name: str, arguments: list[str]) -> None:
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
     parser.add_argument("--out_dir", type=Path, help="folder for the files (zoo/weights)")
     options = parser.parse_args(arguments)
-    from zoo import pretrained
+    from zoo import publish
 
-    for path in pretrained.publish(options.run, options.slug, out_dir=options.out_dir):
+    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir):
         print(path)
 
 
@@ -214,9 +214,9 @@ def _verify(name: str, arguments: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     options = parser.parse_args(arguments)
     _check_rooms()
-    from zoo import pretrained
+    from zoo import publish
 
-    results = pretrained.verify(options.slug, data_dir=options.data_dir, device=_device(options.device))
+    results = publish.verify(options.slug, data_dir=options.data_dir, device=_device(options.device))
     for result in results:
         print(result)
     if not all(result.passed for result in results):

@@ -178,6 +178,13 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the log of metrics where the run goes on."""
+        super().on_train_start(trainer, pl_module)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.resume(trainer.global_step)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end."""
         super().on_train_end(trainer, pl_module)
@@ -239,9 +246,8 @@ class StepBar(ProgressBar):
 class MetricsFile(Logger):
     """Logs metrics to `metrics.csv` and hyperparameters to `hparams.yaml` of a run folder.
 
-    A resumed run appends. Rows of steps that are run again are dropped when they are logged again, never before; new
-    columns are added. The file is rewritten atomically, or a whole row is appended: a kill loses nothing that was
-    there.
+    There is one row per step, whoever logs its values and in which order, and rows are in the order of steps. A resumed
+    run appends. The file is rewritten atomically, or a whole row is appended: a kill loses nothing that was there.
 
     Args:
         folder: the run's folder.
@@ -250,8 +256,8 @@ class MetricsFile(Logger):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
-        self._columns: list[str] | None = None
-        self._last_step: int | None = None
+        self._columns: list[str] = []
+        self._rows: dict[int, dict[str, str]] | None = None
         hparams = self.path.with_name("hparams.yaml")
         self._hparams: dict[str, Any] = yaml.safe_load(hparams.read_text()) if hparams.exists() else {}
 
@@ -285,28 +291,41 @@ class MetricsFile(Logger):
         row = {"step": str(step)} | {key: repr(float(value)) for key, value in metrics.items()}
         # A value stands beside its protocol, where it has one.
         row |= {name: self._hparams[name] for key in metrics if (name := f"{key}_protocol") in self._hparams}
-        if self._columns is None or step == self._last_step or not set(row) <= set(self._columns):
-            # The first row of this process takes the place of what an interrupted one logged from here on.
-            first = self._columns is None
-            rows = self._read()
-            same = next((old for old in rows if old["step"] == str(step)), {}) if not first else {}
-            kept = [old for old in rows if int(old["step"]) < step]
-            rows = [*kept, same | row]
-            self._columns = list(dict.fromkeys(key for old in rows for key in old))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, _csv(self._columns, rows, header=True))
-        else:
+        rows = self._read()
+        is_next = all(step > other for other in rows)
+        rows[step] = rows.get(step, {}) | row
+        if is_next and set(row) <= set(self._columns) and self.path.exists():
             with open(self.path, "a", newline="") as file:
                 file.write(_csv(self._columns, [row], header=False))
-        self._last_step = step
+        else:
+            self._write()
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        # A kill can leave the last row incomplete.
-        return [{k: v for k, v in row.items() if k and v} for row in rows if (row.get("step") or "").isdigit()]
+    @rank_zero_only
+    def resume(self, step: int) -> None:
+        """Drop what a killed run logged of later steps, for it will come again."""
+        rows = self._read()
+        if late := [other for other in rows if other > step]:
+            for other in late:
+                del rows[other]
+            self._write()
+
+    def _read(self) -> dict[int, dict[str, str]]:
+        """Rows by step, read when the first one is added."""
+        if self._rows is None:
+            self._rows = {}
+            if self.path.exists():
+                # A kill can leave a last row without an end.
+                whole = self.path.read_text().rpartition("\n")[0]
+                for row in csv.DictReader(io.StringIO(whole)):
+                    if (row.get("step") or "").isdigit():
+                        self._rows[int(row["step"])] = {k: v for k, v in row.items() if k and v}
+        return self._rows
+
+    def _write(self) -> None:
+        rows = [row for _, row in sorted(self._read().items())]
+        self._columns = list(dict.fromkeys(key for row in rows for key in row)) or ["step"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, _csv(self._columns, rows, header=True))
 
 
 def _csv(columns: list[str], rows: list[dict[str, str]], *, header: bool) -> str:

@@ -222,7 +222,7 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
-    frechet_distance = importlib.import_module("callbacks").frechet_distance
+    frechet_distance = importlib.import_module("callbacks.frechet_distance").frechet_distance
     result = frechet_distance(model, data, num_samples=count, split=split)
     print(f"fd {result.value:.2f}  {result.protocol}")
 
