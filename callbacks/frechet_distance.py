@@ -166,6 +166,7 @@ class FrechetDistance(Callback):
         self._options = (num_samples, split, seed, chunk_size)
         self._statistics = _Statistics(cache_dir)
         self._evaluation: _Evaluation | None = None
+        self._announced: str | None = None  # the protocol that this process's loggers know
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -242,7 +243,7 @@ class FrechetDistance(Callback):
         datamodule = cast(base.HasReference, trainer.datamodule)  # type: ignore[attr-defined]
         progress = trainer.progress_bar_callback is not None
         result = self._evaluation(cast(Any, model), datamodule, None, progress)
-        step, first = trainer.global_step, self.last is None or self.last.protocol != result.protocol
+        step = trainer.global_step
         self.last = result
         self.history.append((step, result.value))
         # ModelCheckpoint and schedulers read this dict; `self.log` would reach loggers only at logging steps.
@@ -250,13 +251,14 @@ class FrechetDistance(Callback):
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
-            if first:
+            if result.protocol != self._announced:
                 logger.log_hyperparams({f"{result.metric}_protocol": result.protocol})
             values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}
             if isinstance(logger, CSVLogger):
                 values[f"{result.metric}_protocol"] = result.protocol
             logger.log_metrics(values, step=step)
             logger.save()
+        self._announced = result.protocol
         tqdm.write(f"step {step}: {result.metric} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")
 
 

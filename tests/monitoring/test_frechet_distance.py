@@ -260,9 +260,11 @@ def test_a_resumed_run_still_knows_the_last_value(tmp_path: Path) -> None:
     fit = trainer(tmp_path, callbacks=[watch])
     fit.fit(GAN(), datamodule=Images())
     fit.save_checkpoint(tmp_path / "end.ckpt")
-    again = trainer(tmp_path, callbacks=[callback(tmp_path, at_end=False), Look()], max_epochs=2)
+    logger = CSVLogger(tmp_path, name="", version="")
+    again = trainer(tmp_path, callbacks=[callback(tmp_path), Look()], max_epochs=2, logger=logger)
     again.fit(GAN(), datamodule=Images(), ckpt_path=tmp_path / "end.ckpt")
     assert seen == pytest.approx([watch.history[-1][1]])
+    assert "fd_protocol" in (tmp_path / "hparams.yaml").read_text()  # the new process's logger knows the protocol
 
 
 def test_convolutions_are_exact_and_the_settings_restored(tmp_path: Path) -> None:
