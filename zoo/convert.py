@@ -66,7 +66,7 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
     )
     networks = [(model.generator, generator, paths[0])]
     if len(paths) == 2:
-        networks.append((model.discriminator, _layers(states[1], paths[1], first_norm=2), paths[1]))  # type: ignore[arg-type]
+        networks.append((model.discriminator, _layers(states[1], paths[1], first_norm=2), paths[1]))
     for network, layers, path in networks:
         renamed = {f"layers.{i}.{key}": value for i, layer in enumerate(layers) for key, value in layer.items()}
         own = network.state_dict()

@@ -10,7 +10,6 @@ uniform noise, linear first and last layers).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -21,9 +20,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Optimizer
 
 from zoo import random
-from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import diff_augment, update_ema
+from zoo.base import Batch, Terms
+from zoo.layers import diff_augment
 from zoo.losses import AdversarialLoss, discriminator_loss, generator_loss, gradient_penalty, r1_penalty
+from zoo.noise import NoiseModel
 
 __all__ = ["DCGAN", "Discriminator", "Generator"]
 
@@ -82,17 +82,7 @@ class StartMap(nn.ConvTranspose2d):
 class Generator(nn.Module):
     """Noise to image: a start map of start x start, doubled by strided transposed convolutions.
 
-    Args:
-        image_size: side of the images.
-        image_channels: channels of the images.
-        latent_dim: length of the noise vector.
-        base_channels: channels of the largest hidden feature map; each smaller one has twice as many.
-        kernel_size: 4 or 5.
-        linear: make the start map with a linear layer instead of a transposed convolution.
-        hidden_features: width of a hidden linear layer before the start map; 0 for none.
-        num_classes: number of labels that are appended to every layer's input; 0 for none.
-        norm_eps: constant in the normalisation.
-        norm_affine: learn the normalisation's scale and shift.
+    Arguments as for `DCGAN`.
 
     Shape:
         z: (N, latent_dim); label: (N,) int64; output: (N, image_channels, image_size, image_size) in (-1, 1).
@@ -155,17 +145,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image to logit: strided convolutions that halve the side and double the channels.
 
-    Args:
-        image_size: side of the images.
-        image_channels: channels of the images.
-        base_channels: channels of the largest feature map.
-        kernel_size: 4 or 5.
-        linear: end in a linear layer instead of a convolution.
-        hidden_features: width of a hidden linear layer before the logit; 0 for none.
-        num_classes: number of labels that are appended to every layer's input; 0 for none.
-        norm: normalisation of all layers but the first and last; "spectral" normalises every layer's weights instead.
-        norm_eps: constant in the normalisation.
-        norm_affine: learn the normalisation's scale and shift.
+    Arguments as for `DCGAN`; "spectral" normalises every layer's weights, other norms leave out the first and last.
 
     Shape:
         x: (N, image_channels, image_size, image_size); label: (N,) int64; output: (N,) logits.
@@ -242,7 +222,7 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class DCGAN(AdversarialModel):
+class DCGAN(NoiseModel):
     """Deep convolutional GAN; the class-conditional form with `num_classes`.
 
     Both phases use the same fakes, drawn once per batch; real and fake images pass the discriminator separately, each
@@ -345,10 +325,7 @@ class DCGAN(AdversarialModel):
         )
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.generator_ema = None
-        if ema_decay is not None:
-            self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False).eval()
-        self.inference_networks = ("generator" if self.generator_ema is None else "generator_ema",)
+        self.average_generator(ema_decay)
         if compile:
             self.generator.compile()
             self.discriminator.compile()
@@ -394,83 +371,6 @@ class DCGAN(AdversarialModel):
         }
         return cls.paper(**setting | options)
 
-    # Sampling --------------------------------------------------------------------------------------------------------
-
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
-        """Noise vectors; row i depends on (key, first + i) only.
-
-        Shape:
-            Output: (n, latent_dim).
-        """
-        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        if self.hparams["noise"] == "uniform":
-            return random.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
-        return random.normal((n, self.latent_dim), key, first, **options)
-
-    @inference
-    def latent(self, n: int, *, seed: int | None = None, first: int = 0) -> Tensor:
-        """The noise from which `sample` with the same arguments makes its images.
-
-        Shape:
-            Output: (n, latent_dim).
-        """
-        return self.noise(n, random.key(self.resolve_seed(seed), "sample"), first)
-
-    @inference
-    def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images from given noise.
-
-        Args:
-            z: noise vectors.
-            label: classes, in the conditional form.
-
-        Shape:
-            z: (N, latent_dim); label: (N,) int64; output: (N, C, H, W) in [-1, 1].
-        """
-        network = self.generator if self.generator_ema is None else self.generator_ema
-        return cast(Tensor, network(z, label)).clamp(-1, 1)
-
-    @inference
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw images.
-
-        Args:
-            n: number of images.
-            seed: seed of the draw; None takes a new one.
-            first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: `label`, a class or one per image (conditional form); by default classes are drawn uniformly.
-
-        Shape:
-            Output: (n, C, H, W) in [-1, 1].
-
-        Raises:
-            ValueError: a label was given to an unconditional model, or does not exist.
-        """
-        label = conditions.pop("label", None)
-        if conditions:
-            raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
-        seed = self.resolve_seed(seed)
-        z = self.noise(n, random.key(seed, "sample"), first)
-        return self.generate(z, self._sample_labels(n, label, seed, first))
-
-    def _sample_labels(self, n: int, label: int | Tensor | None, seed: int, first: int) -> Tensor | None:
-        if not self.num_classes:
-            if label is not None:
-                raise ValueError("this model is unconditional (num_classes=0): it takes no label")
-            return None
-        if label is None:
-            return random.integers(self.num_classes, (n,), random.key(seed, "label"), first, device=self.device)
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")
-        return labels
-
-    def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
-        """Real images, and generated ones with the same labels where the model is conditional."""
-        real: Tensor = batch["image"]
-        conditions = {"label": batch["label"]} if self.num_classes else {}
-        return real, self.sample(len(real), seed=seed, first=first, **conditions)
-
     # Training --------------------------------------------------------------------------------------------------------
 
     def forward_shared(self, batch: Batch) -> Tensor:
@@ -515,11 +415,6 @@ class DCGAN(AdversarialModel):
         if self.hparams["separate_batches"]:
             return (step % 2 == 0) == (phase == "generator")
         return super().is_due(phase, step)
-
-    def after_step(self, phase: str) -> None:
-        """Move the averaged generator."""
-        if phase == "generator" and self.generator_ema is not None:
-            update_ema(self.generator_ema, self.generator, self.hparams["ema_decay"])
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network."""

@@ -7,6 +7,7 @@ import io
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +259,6 @@ class MetricsFile(Logger):
         self.path = folder / "metrics.csv"
         self._columns: list[str] = []
         self._rows: dict[int, dict[str, str]] | None = None
-        hparams = self.path.with_name("hparams.yaml")
-        self._hparams: dict[str, Any] = yaml.safe_load(hparams.read_text()) if hparams.exists() else {}
 
     @property
     def name(self) -> str:
@@ -276,11 +275,17 @@ class MetricsFile(Logger):
         """The run's folder."""
         return str(self.path.parent)
 
+    @cached_property
+    def _hparams(self) -> dict[str, Any]:
+        """Hyperparameters so far; read when they are first asked for, when an earlier run has moved aside."""
+        path = self.path.with_name("hparams.yaml")
+        return dict(yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Add hyperparameters to `hparams.yaml`."""
         values = vars(params) if isinstance(params, Namespace) else dict(params)
-        self._hparams |= {str(key): _plain(value) for key, value in values.items()}
+        self._hparams.update({str(key): _plain(value) for key, value in values.items()})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path.with_name("hparams.yaml"), yaml.safe_dump(self._hparams))
 
