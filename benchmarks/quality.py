@@ -1,6 +1,6 @@
 """Quality of a published checkpoint: `python -m benchmarks.quality dcgan-emoji32`.
 
-Computes the Fréchet distance of the checkpoint's samples to the training images of its recipe, that of the same model
+Computes the Fréchet distance of the checkpoint's samples to its training images, that of the same model
 untrained, and that of other real images, which is what a perfect model would reach with so many images. Writes one row.
 """
 
@@ -13,17 +13,16 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 import zoo
 from benchmarks.environment import RESULTS, environment
 from callbacks.frechet_distance import frechet_distance
+from zoo.pretrained import index
 
 SPLIT = "train"
 
@@ -60,17 +59,19 @@ class OtherImages(nn.Module):
         return real, self.images[index].to(real.device)
 
 
-def data_of(recipe: str, **options: Any) -> Any:
-    """The DataModule of a recipe.
+def data_of(settings: dict[str, Any], **options: Any) -> Any:
+    """The DataModule that an index entry names, ready for measuring.
 
     Args:
-        recipe: name.
-        options: arguments that replace the recipe's; None leaves them.
+        settings: its `class` and `init_args`.
+        options: arguments that replace those; None leaves them.
     """
-    section = yaml.safe_load((files("zoo") / "recipes" / f"{recipe}.yaml").read_text())["data"]
-    module, _, name = section["class_path"].rpartition(".")
+    module, _, name = settings["class"].rpartition(".")
     given = {key: value for key, value in options.items() if value is not None}
-    return getattr(import_module(module), name)(**section.get("init_args", {}) | given)
+    data = getattr(import_module(module), name)(**settings["init_args"] | given)
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 def untrained(model: Any, seed: int) -> Any:
@@ -122,9 +123,16 @@ def measure(
     return row
 
 
-def published(slug: str, device: torch.device) -> tuple[Any, str]:
-    """A published model, and the name of the recipe that made it."""
-    return zoo.load(slug, device=device), str(import_module("zoo.pretrained").entry(slug)["recipe"])
+def published(slug: str, device: torch.device) -> tuple[Any, dict[str, Any]]:
+    """A published model and its index entry.
+
+    Raises:
+        LookupError: there is none of that name.
+    """
+    model = zoo.load(slug, device=device)
+    if (entry := index().get(slug)) is None:
+        raise LookupError(f"{slug} is not published: make it so with `zoo publish`, or take one of `zoo list`")
+    return model, entry
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("slug", help="name of the checkpoint; `zoo list` names them all")
-    add("--data-dir", help="folder of the data set, where the recipe's own place is not right")
+    add("--data-dir", help="folder of the data set, where the package does not carry it")
     add("--cache-dir", help="folder of decoded images")
     add("--num-samples", type=int, default=2048, help="images on each side")
     add("--seeds", type=int, nargs="+", default=[0], help="seeds of the samples")
@@ -152,8 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.monotonic()
     device = torch.device(args.device)
     try:
-        model, recipe = published(args.slug, device)
-        data = data_of(recipe, data_dir=args.data_dir, cache_dir=args.cache_dir)
+        model, entry = published(args.slug, device)
+        data = data_of(entry["data"], data_dir=args.data_dir, cache_dir=args.cache_dir)
         measured = measure(
             model,
             data,
@@ -168,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         "benchmark": "quality",
         "slug": args.slug,
         "architecture": type(model).__name__,
-        "recipe": recipe,
+        "recipe": entry["recipe"],
         "data": data.name,
         **measured,
         "seconds": round(time.monotonic() - start, 1),

@@ -214,7 +214,9 @@ class Discriminator(nn.Module):
 def initialise(module: nn.Module) -> None:
     """Draw weights of convolutions and linear maps from N(0, 0.02), scales of norms from N(1, 0.02); shifts are 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
+        # Behind a spectral norm `weight` is computed anew at each use; the parameter is the original.
+        parametrized = torch.nn.utils.parametrize.is_parametrized(module, "weight")
+        nn.init.normal_(module.parametrizations.weight.original if parametrized else module.weight, 0.0, 0.02)  # type: ignore[union-attr, arg-type]
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d) and module.affine:
@@ -320,9 +322,8 @@ class DCGAN(NoiseModel):
             "norm_affine": norm_affine,
         }
         self.generator = Generator(image_size, image_channels, latent_dim, **shared).apply(initialise)
-        self.discriminator = Discriminator(image_size, image_channels, norm=discriminator_norm, **shared).apply(
-            initialise
-        )
+        self.discriminator = Discriminator(image_size, image_channels, norm=discriminator_norm, **shared)
+        self.discriminator.apply(initialise)
         if channels_last:
             self.to(memory_format=torch.channels_last)
         self.average_generator(ema_decay)

@@ -86,10 +86,19 @@ def test_other_images_are_others() -> None:
     assert torch.equal(other[:8], data.images[72:80])
 
 
-def test_data_of_a_recipe() -> None:
-    data = quality.data_of("dcgan-emoji32-small", cache_dir="somewhere", data_dir=None)
-    assert type(data).__name__ == "Emoji"
-    assert data.name == "emoji32"
+def test_data_of_an_index_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready: list[str] = []
+    monkeypatch.setattr("datamodules.Emoji.prepare_data", lambda self: ready.append("fetched"))
+    monkeypatch.setattr("datamodules.Emoji.setup", lambda self: ready.append("opened"))
+    settings = {"class": "datamodules.Emoji", "init_args": {"image_size": 64}}
+    data = quality.data_of(settings, cache_dir="somewhere", data_dir=None)
+    assert data.name == "emoji64"
+    assert ready == ["fetched", "opened"]
+
+
+def test_an_unknown_checkpoint_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^benchmarks\.quality: there is no checkpoint or file 'nothing-here'"):
+        quality.main(["nothing-here"])
 
 
 def test_the_command_writes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
@@ -98,8 +107,8 @@ def test_the_command_writes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     frechet_distance = quality.frechet_distance
     monkeypatch.setattr(quality, "frechet_distance", distance)
-    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), "dcgan-emoji32-small"))
-    monkeypatch.setattr(quality, "data_of", lambda recipe, **_: Noise(80))
+    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), {"recipe": "a-recipe", "data": {}}))
+    monkeypatch.setattr(quality, "data_of", lambda settings, **_: Noise(80))
     out = tmp_path / "row.json"
     quality.main(["dcgan-emoji32", "--num-samples", "40", "--out", str(out)])
     row = json.loads(out.read_text())

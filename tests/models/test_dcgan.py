@@ -108,6 +108,11 @@ def test_initialisation() -> None:
     assert not model.generator.layers[0].norm.bias.any()
 
 
+def test_initialisation_reaches_weights_behind_a_spectral_norm() -> None:
+    weight = DCGAN(discriminator_norm="spectral").discriminator.layers[2].conv.parametrizations.weight.original
+    assert weight.std().item() == pytest.approx(0.02, rel=0.01)
+
+
 def test_paper_settings() -> None:
     model = DCGAN.paper(base_channels=8)
     assert model.generator.layers[0].conv.weight.shape == (64 * 4 * 4, 100)
