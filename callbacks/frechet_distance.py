@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -207,10 +207,12 @@ class FrechetDistance(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The untrained model; a resumed run goes on with the last value, as a straight one would."""
-        if self.last is not None:
+        if trainer.global_step == 0:
+            self.last, self.history = None, []  # of an earlier fit
+            if self.at_start:
+                self._measure(trainer, pl_module)
+        elif self.last is not None:
             trainer.callback_metrics[self.last.metric] = torch.tensor(self.last.value)
-        elif self.at_start and trainer.global_step == 0:
-            self._measure(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -252,7 +254,9 @@ class FrechetDistance(Callback):
             return
         for logger in trainer.loggers:
             if result.protocol != self._announced:
-                logger.log_hyperparams({f"{result.metric}_protocol": result.protocol})
+                # TensorBoard shows only what it was given last.
+                known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
+                logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
             values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}
             if isinstance(logger, CSVLogger):
                 values[f"{result.metric}_protocol"] = result.protocol

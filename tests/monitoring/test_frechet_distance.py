@@ -283,6 +283,13 @@ def test_convolutions_are_exact_and_the_settings_restored(tmp_path: Path) -> Non
     assert before == (cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
 
 
+def test_a_second_fit_starts_a_new_history(tmp_path: Path) -> None:
+    watch = callback(tmp_path)
+    for _ in range(2):
+        trainer(tmp_path, callbacks=[watch]).fit(GAN(), datamodule=Images())
+        assert [step for step, _ in watch.history] == [16]
+
+
 def test_two_with_different_features(tmp_path: Path) -> None:
     other = Features()
     other.name = "other"

@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import nn
 
-from callbacks import Interpolation, SampleGrid, base
+from callbacks import FrechetDistance, Interpolation, SampleGrid, base
 from callbacks.interpolation import walk
-from tests.monitoring.fakes import GAN, Images, trainer
+from tests.monitoring.fakes import GAN, Features, Images, trainer
 
 # Lightning counts two steps per batch of this GAN: 8 batches are 16 steps.
 START_TO_END = [f"step-{step:08d}.png" for step in (0, 6, 12, 16)]
@@ -214,7 +214,14 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_file(tmp_path: Path, monkeyp
 def test_tensorboard_holds_the_pictures(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     logger = TensorBoardLogger(tmp_path, name="", version="")
-    trainer(tmp_path, callbacks=[SampleGrid(6, 4), Interpolation()], logger=logger).fit(GAN(), datamodule=Images())
+    watch = FrechetDistance(num_samples=60, extractor=Features(), cache_dir=tmp_path)
+    trainer(tmp_path, callbacks=[SampleGrid(6, 4), Interpolation(), watch], logger=logger).fit(
+        GAN(), datamodule=Images()
+    )
+    (path,) = tmp_path.glob("events.*")
+    shown = path.read_bytes().rpartition(b"session_start_info")[2]  # the last one counts
+    assert b"num_classes" in shown
+    assert b"features=random-6" in shown
     events = accumulator.EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     assert [event.step for event in events.Images("samples")] == [0, 6, 12, 16]
     assert [event.step for event in events.Images("interpolation")] == [16]
@@ -222,9 +229,6 @@ def test_tensorboard_holds_the_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_wandb_offline_holds_pictures_values_and_protocol(tmp_path: Path) -> None:
-    from callbacks import FrechetDistance
-    from tests.monitoring.fakes import Features
-
     wandb = pytest.importorskip("wandb")
     logger = WandbLogger(save_dir=tmp_path, offline=True, project="test")
     watch = FrechetDistance(num_samples=60, extractor=Features(), cache_dir=tmp_path)
