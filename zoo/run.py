@@ -34,11 +34,14 @@ FREE = (
 
 
 def global_rank() -> int:
-    """Rank of this process as its launcher has set it, before any process group exists."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    """Rank of this process as its launcher has set it, before any process group exists; 0 on the first process only."""
+    for name in ("RANK", "SLURM_PROCID"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
-    return 0
+    # Lightning's own launcher numbers the processes of each node, and the nodes.
+    return int(os.environ.get("LOCAL_RANK") or 0) + int(
+        os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0
+    )
 
 
 def write_atomically(path: Path, text: str) -> None:

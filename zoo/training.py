@@ -256,6 +256,7 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", pattern)
     warnings.filterwarnings("ignore", ".*dataloader is not resumable.*|.*checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*You passed in a `val_dataloader` but have no `validation_step`.*")
     # It would keep the weights from before each step; ours are those after it.
     warnings.filterwarnings("ignore", "(?s).*Using ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*")
