@@ -1,68 +1,89 @@
-"""Every shipped recipe parses as it is and trains for one shrunk batch on files of the data set's layout."""
+"""Every recipe that ships: its form, and one shrunk batch of it."""
 
 from __future__ import annotations
 
-import gzip
+import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from PIL import Image
 
-from tests.cli.parts import command
+import zoo
+from datamodules.base import ImageDataModule, ImageSet
+from tests.cli.parts import checkpoint, command
 from zoo import recipes
 
-
-def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:
-    header = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
-    path.write_bytes(gzip.compress(header + values.tobytes()))
+NAMES = zoo.list_recipes()
+BUDGETS = ("smoke", "small", "paper")
 
 
-def fashion_mnist(folder: Path) -> None:
-    raw = folder / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, count in (("train", 30), ("t10k", 6)):
-        write_idx(raw / f"{part}-images-idx3-ubyte.gz", np.zeros((count, 28, 28), np.uint8))
-        write_idx(raw / f"{part}-labels-idx1-ubyte.gz", np.zeros(count, np.uint8))
+def settings(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(recipes.find(name).read_text()))
 
 
-def celeba(folder: Path) -> None:
-    home = folder / "celeba"
-    (home / "img_align_celeba").mkdir(parents=True)
-    names = [f"{i + 1:06}.jpg" for i in range(12)]
-    for name in names:
-        Image.new("RGB", (178, 218), "grey").save(home / "img_align_celeba" / name)
-    heads = " ".join(f"Attribute_{k}" for k in range(40))
-    rows = [f"{name} " + " ".join(["-1"] * 40) for name in names]
-    (home / "list_attr_celeba.txt").write_text("\n".join(["12", heads, *rows]) + "\n")
-    parts = [f"{name} {0 if i < 8 else 1 if i < 10 else 2}" for i, name in enumerate(names)]
-    (home / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
+@pytest.mark.parametrize("name", NAMES)
+def test_form(name: str) -> None:
+    text = recipes.find(name).read_text()
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert lines[0].startswith("# ")
+    assert recipes.describe(name) == lines[0][2:]
+    found = settings(name)
+    assert isinstance(found["seed_everything"], int)
+    model, data = found["model"], found["data"]
+    architecture, what, *_, budget = name.split("-")
+    assert budget in BUDGETS
+    assert model["class_path"].rpartition(".")[2].lower() == architecture
+    assert re.fullmatch(rf"{data['class_path'].rpartition('.')[2].lower()}{data['init_args']['image_size']}", what)
+    assert model["init_args"]["image_size"] == data["init_args"]["image_size"]
+    assert {"max_steps", "max_epochs"} & found["trainer"].keys()
+    # Only what differs from the defaults.
+    for part, kind in ((model, zoo), (data, importlib.import_module("datamodules"))):
+        defaults = getattr(kind, part["class_path"].rpartition(".")[2]).__init__.__kwdefaults__
+        same = [key for key, value in part["init_args"].items() if key in defaults and defaults[key] == value]
+        assert set(same) <= {"image_size", "batch_size"}, same
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", recipes.list_recipes())
-def test_recipe_trains_for_a_batch(recipe: str, tmp_path: Path) -> None:
-    config = yaml.safe_load(recipes.find(recipe).read_text())
-    shrunk: list[object] = ["--trainer.max_steps", 1, "--data.batch_size", 4, "--data.num_workers", 0]
-    data = config["data"]["class_path"].rpartition(".")[2]
-    if data in ("FashionMNIST", "CelebA"):
-        {"FashionMNIST": fashion_mnist, "CelebA": celeba}[data](tmp_path / "data")
-        shrunk += ["--data.data_dir", tmp_path / "data", "--data.verify", "false"]
-    shrunk += ["--data.cache_dir", tmp_path / "cache", "--trainer.callbacks", "null"]
-    assert command("fit", "--config", recipe, *shrunk) == 0
-    assert (tmp_path / "runs" / recipe / "checkpoints" / "last.ckpt").exists()
+def test_every_budget_of_the_demo_is_there() -> None:
+    assert {f"dcgan-emoji32-{budget}" for budget in ("smoke", "small")} <= set(NAMES)
 
 
-@pytest.mark.parametrize("recipe", recipes.list_recipes())
-def test_recipe_is_flat_and_says_only_what_differs(recipe: str) -> None:
-    text = recipes.find(recipe).read_text()
-    config = yaml.safe_load(text)
-    assert set(config) == {"seed_everything", "model", "data", "trainer"}
-    assert "${" not in text
-    name = config["model"]["class_path"].rpartition(".")[2].lower()
-    data = config["data"]["class_path"].rpartition(".")[2].lower()
-    size = config["model"]["init_args"]["image_size"]
-    assert recipe.startswith(f"{name}-{data}{size}-")
-    assert config["data"]["init_args"]["image_size"] == size
+@pytest.mark.parametrize("name", NAMES)
+def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(name)
+    found["model"]["init_args"]["base_channels"] = 4
+    found["data"]["init_args"] |= {"batch_size": 4, "num_workers": 0}
+    found["trainer"] |= {"max_steps": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    for callback in found["trainer"]["callbacks"]:
+        options = callback.setdefault("init_args", {})
+        if callback["class_path"].endswith("FrechetDistance"):
+            options |= {"num_samples": 4, "chunk_size": 4, "at_start": False}
+        if callback["class_path"].endswith("SampleGrid"):
+            options["num_samples"] = 4
+
+    def open_(self: ImageDataModule) -> dict[str, ImageSet]:
+        channels = 1 if "MNIST" in type(self).__name__ else 3
+        images = np.random.default_rng(0).integers(0, 256, (8, channels, self.image_size, self.image_size), np.uint8)
+        return {split: ImageSet([images], {"label": torch.arange(8)}) for split in ("train", "val", "test")}
+
+    kind = getattr(importlib.import_module("datamodules"), found["data"]["class_path"].rpartition(".")[2])
+    monkeypatch.setattr(kind, "open", open_)
+    monkeypatch.setattr(kind, "prepare_data", lambda self: None)
+    monkeypatch.setenv("ZOO_HOME", str(here))
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(found))
+    assert command("fit", "--config", f"{name}.yaml") == 0
+    assert checkpoint(Path("runs", name))["global_step"] == 1
+    assert Path("runs", name, "samples/step-00000001.png").is_file()
+
+
+def test_the_paper_recipe_is_the_papers_setting() -> None:
+    arguments = settings("dcgan-celeba64-paper")
+    model = zoo.DCGAN(**arguments["model"]["init_args"] | {"base_channels": 4})
+    paper = zoo.DCGAN.paper(base_channels=4)
+    assert dict(model.hparams) == dict(paper.hparams)
+    assert arguments["model"]["init_args"]["base_channels"] == 128
+    assert arguments["data"]["init_args"]["batch_size"] == 128
