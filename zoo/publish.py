@@ -125,9 +125,9 @@ def _name(run: Path, slug: str | None) -> str:
             f"{run} is not named after a recipe (<name>-{'|'.join(BUDGETS)}): name the checkpoint with --slug"
         )
     slug = slug or stem
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
+    if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", slug):
         raise ValueError(
-            f"{slug!r} is no name of a checkpoint: take small letters, digits and '-', as in dcgan-emoji32"
+            f"{slug!r} is no name of a checkpoint: take small letters, digits, - and _, as in dcgan-emoji32"
         )
     return slug
 
