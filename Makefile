@@ -19,7 +19,7 @@ install: $(VENV)/.installed ## make the environment and install the package in i
 demo: install ## train DCGAN on the embedded emoji (about 10 minutes on 2 cores) and show where the pictures are
 	$(BIN)/zoo fit --config dcgan-emoji32-small
 	@echo
-	@echo "Pictures:  runs/dcgan-emoji32-small/samples/   (one grid per 500 steps, and a GIF of them all)"
+	@echo "Pictures:  runs/dcgan-emoji32-small/samples/   (a grid every 100 steps, and progress.gif of them all)"
 	@echo "Next:      $(BIN)/zoo sample runs/dcgan-emoji32-small/checkpoints/last.ckpt --num 64 --out grid.png"
 
 test: install ## run all tests
