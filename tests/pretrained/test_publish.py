@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import zoo
+from callbacks import FrechetDistance
+from callbacks.frechet_distance import Result, frechet_distance
+from tests.contract import Data, trainer
+from zoo import pretrained, publish, recipes
+from zoo.dcgan import DCGAN
+
+PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
+RECIPE = {
+    "model": {"class_path": "zoo.DCGAN", "init_args": {"image_size": 8, "base_channels": 4}},
+    "data": {"class_path": "datamodules.tiny.Tiny", "init_args": {"image_size": 8}},
+    "trainer": {"max_steps": 2, "callbacks": [{"class_path": "callbacks.FrechetDistance"}]},
+}
+
+
+class Tiny:
+    """What publishing needs of a DataModule."""
+
+    licence = "CC0-1.0"
+
+    def __init__(self, data_dir: str, image_size: int) -> None:
+        self.data_dir, self.name = data_dir, f"tiny{image_size}"
+
+    def prepare_data(self) -> None:
+        if not Path(self.data_dir).is_dir():
+            raise FileNotFoundError(f"{self.data_dir} is missing")
+
+    def setup(self) -> None:
+        """Nothing."""
+
+
+def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
+    """A value that depends on the weights, in place of minutes of features."""
+    inspect.signature(frechet_distance).bind(model, data, **options)
+    name = "fid" if options["inception_weights"] else "fd"
+    return Result(float(100 * model.sample(32, seed=options["seed"]).std()), PROTOCOL.replace("fd", name), name)
+
+
+def distance(**changes: Any) -> dict[str, Any]:
+    settings = {"num_samples": 32, "extractor": "efficientnet-lite0", "inception_weights": None, "split": "train"}
+    settings |= {"seed": 0, "chunk_size": 64, "at_start": True} | changes
+    return {"class_path": "callbacks.FrechetDistance", "init_args": settings}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder as `zoo fit` leaves it, of a model trained for two steps."""
+    module = ModuleType("datamodules.tiny")
+    module.Tiny = Tiny  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datamodules.tiny", module)
+    monkeypatch.setattr("callbacks.frechet_distance.frechet_distance", measure)
+    folder, data_dir = tmp_path / "runs" / "dcgan-tiny8-smoke", tmp_path / "data"
+    data_dir.mkdir()
+    model = DCGAN(8, base_channels=4, latent_dim=5)
+    fit = trainer(max_steps=2)
+    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    (folder / "checkpoints").mkdir(parents=True)
+    fit.save_checkpoint(folder / "checkpoints" / "last.ckpt")
+    state = {"last": None, "best": (2, 40.0), "history": [(0, 80.5), (2, 40.0)]}
+    edit(folder, lambda saved: saved["callbacks"].update({FrechetDistance().state_key: state}))
+    config = {
+        "model": RECIPE["model"],
+        "data": {
+            "class_path": "datamodules.tiny.Tiny",
+            "init_args": {"data_dir": str(data_dir), "image_size": 8, "batch_size": 4},
+        },
+        "trainer": {"max_steps": 2, "precision": None, "callbacks": [distance()]},
+    }
+    configure(folder, config)
+    return folder
+
+
+def edit(folder: Path, change: Any) -> None:
+    path = folder / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    change(saved)
+    torch.save(saved, path)
+
+
+def configure(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
+    return result
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights that stands for the installation's."""
+    monkeypatch.setattr(pretrained, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(publish, "weights_folder", lambda: tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Path) -> None:
+    files = publish.publish(run)
+    assert {path.name for path in files} == {f"dcgan-tiny8.{end}" for end in ("safetensors", "md", "png")} | {
+        "index.json"
+    }
+    assert {path.name for path in out.iterdir()} == {path.name for path in files}, "something else was left behind"
+    entry = json.loads((out / "index.json").read_text())["dcgan-tiny8"]
+    assert entry["training"]["steps"] == 2
+    assert entry["training"]["precision"] == "32-true"
+    assert entry["training"]["seconds"] > 0
+    assert entry["data"] == {
+        "name": "tiny8",
+        "licence": "CC0-1.0",
+        "class": "datamodules.tiny.Tiny",
+        "init_args": {"image_size": 8},
+    }
+    assert entry["stored"] == "float16"
+    (metric,) = entry["metrics"]
+    assert metric["history"] == [[0, 80.5], [2, 40.0]]
+    assert metric["value"] == measure(zoo.load("dcgan-tiny8"), Tiny("", 8), seed=0, inception_weights=None).value
+    header, tensors = pretrained.read(pretrained.pull("dcgan-tiny8"))
+    assert header.items() <= entry.items()
+    assert all(name.startswith("generator.") for name in tensors)
+
+    card = pretrained.card("dcgan-tiny8")
+    for text in ("CC0-1.0", PROTOCOL, f"fd {metric['value']:.1f}", "80.5 at step 0", entry["sha256"], "2 steps of 4"):
+        assert text in card
+    assert str(run.parents[1]) not in json.dumps(entry) + card, "a path of this machine was published"
+
+
+def test_samples_are_those_of_the_run(run: Path, out: Path) -> None:
+    publish.publish(run)
+    own = zoo.load(run / "checkpoints" / "last.ckpt").sample(256, seed=0)
+    assert (zoo.load("dcgan-tiny8").sample(256, seed=0) - own).abs().max() * 127.5 < 1
+
+
+def test_weights_that_do_not_fit_float16_stay_float32(run: Path, out: Path) -> None:
+    edit(run, lambda saved: saved["state_dict"]["generator.layers.1.conv.weight"].fill_(1e5))
+    publish.publish(run)
+    assert pretrained.index(out)["dcgan-tiny8"]["stored"] == "float32"
+    _, tensors = pretrained.read(out / "dcgan-tiny8.safetensors")
+    assert {value.dtype for value in tensors.values()} == {torch.float32, torch.int64}
+
+
+def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish.publish(run)
+    data_dir = str(tmp_path / "data")
+    (result,) = publish.verify("dcgan-tiny8", data_dir=data_dir)
+    assert result.passed
+    assert result.measured == result.published
+    assert result.protocol == PROTOCOL
+    assert str(result).startswith("agrees: fd ")
+    monkeypatch.setattr(
+        "callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
+    )
+    (result,) = publish.verify("dcgan-tiny8", data_dir=data_dir)
+    assert not result.passed
+    assert str(result).startswith("DIFFERS: fd ")
+    monkeypatch.setattr("callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
+    with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
+        publish.verify("dcgan-tiny8", data_dir=data_dir)
+    with pytest.raises(FileNotFoundError, match="nowhere is missing"):
+        publish.verify("dcgan-tiny8", data_dir="nowhere")
+
+
+def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path, out: Path, tmp_path: Path) -> None:
+    config = config_of(run)
+    config["trainer"]["callbacks"] = [distance(), distance(inception_weights="/home/me/inception.pth")]
+    configure(run, config)
+    publish.publish(run)
+    metrics = pretrained.index(out)["dcgan-tiny8"]["metrics"]
+    assert [metric["name"] for metric in metrics] == ["fd", "fid"]
+    assert "/home/me" not in (out / "index.json").read_text()
+    with pytest.raises(ValueError, match="a published value of dcgan-tiny8 is FID"):
+        publish.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"))
+    results = publish.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"), inception_weights="/mine.pth")
+    assert [result.name for result in results] == ["fd", "fid"]
+
+
+def test_a_run_without_measurement(run: Path, out: Path) -> None:
+    config = config_of(run)
+    config["trainer"]["callbacks"] = None
+    configure(run, config)
+    publish.publish(run)
+    assert "Measured" not in pretrained.card("dcgan-tiny8")
+    with pytest.raises(ValueError, match="published without a measured value"):
+        publish.verify("dcgan-tiny8")
+
+
+def test_the_card_says_where_a_run_departs_from_its_recipe(
+    run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    monkeypatch.setattr(recipes, "list_recipes", lambda: ["dcgan-tiny8-smoke"])
+    monkeypatch.setattr(recipes, "find", lambda name: tmp_path / "recipe.yaml")
+    publish.publish(run)
+    entry = pretrained.index(out)["dcgan-tiny8"]
+    assert (entry["recipe"], entry["changed"]) == ("dcgan-tiny8-smoke", {})
+    config = config_of(run)
+    config["trainer"]["max_steps"] = 7
+    configure(run, config)
+    publish.publish(run)
+    assert pretrained.index(out)["dcgan-tiny8"]["changed"] == {"trainer.max_steps": 7}
+    assert "`zoo fit --config dcgan-tiny8-smoke` with `trainer.max_steps=7`" in pretrained.card("dcgan-tiny8")
+
+
+def test_publishing_again_replaces_and_keeps_the_others(run: Path, out: Path) -> None:
+    publish.publish(run)
+    first = pretrained.index(out)["dcgan-tiny8"]
+    publish.publish(run, "dcgan-other8")
+    publish.publish(run)
+    assert sorted(pretrained.index(out)) == ["dcgan-other8", "dcgan-tiny8"]
+    assert pretrained.index(out)["dcgan-tiny8"] == first, "publishing twice gives two files"
+
+
+def test_what_cannot_be_published(run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"is no run with a checkpoint: .*config\.yaml is missing"):
+        publish.publish(tmp_path)
+    own = run.rename(run.with_name("mine"))
+    with pytest.raises(ValueError, match=r"mine is not named after a recipe .*name the checkpoint with --slug"):
+        publish.publish(own)
+    with pytest.raises(ValueError, match=r"'\.\./x' is no name of a checkpoint"):
+        publish.publish(own, "../x")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write to .*file.*; take another --out_dir"):
+        publish.publish(own, "mine", out_dir=tmp_path / "file" / "weights")
+    config = config_of(own)
+    configure(own, {key: value for key, value in config.items() if key != "data"})
+    with pytest.raises(ValueError, match=r"config\.yaml is not the configuration of a run: 'data' is missing"):
+        publish.publish(own, "mine")
+    configure(own, config)
+    monkeypatch.setattr(publish, "MAX_FILE", 1000)
+    with pytest.raises(ValueError, match=r"mine has 0\.0 MiB, all together .*at most .* train a narrower network"):
+        publish.publish(own, "mine")
+    assert not [path for path in out.iterdir() if path.is_file()], "a refused checkpoint left something"
+
+
+def test_all_files_together_are_limited(run: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish.publish(run)
+    size = (out / "dcgan-tiny8.safetensors").stat().st_size
+    monkeypatch.setattr(publish, "MAX_TOTAL", int(1.5 * size))
+    publish.publish(run)  # itself again: nothing is added
+    with pytest.raises(ValueError, match="all together"):
+        publish.publish(run, "another8")
+
+
+def test_the_run_s_own_checkpoint_is_loaded_whole(run: Path) -> None:
+    path = run / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    model = zoo.load(path)
+    assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
+    edit(run, lambda saved: saved["state_dict"].pop("discriminator.layers.0.conv.weight"))
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit zoo\.dcgan\.DCGAN: Missing key"):
+        zoo.load(path)
+    edit(run, lambda saved: saved.pop("zoo"))
+    with pytest.raises(ValueError, match="is no checkpoint of a run of this package"):
+        zoo.load(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+        zoo.load(path)
+    torch.save({"zoo": re.compile("a")}, path)
+    with pytest.raises(ValueError, match="holds more than tensors and plain types"):
+        zoo.load(path)
