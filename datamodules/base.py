@@ -1,4 +1,4 @@
-"""The shared base of all DataModules: splits in memory, an endless keyed training stream, unpadded evaluation.
+"""The shared base of all DataModules: splits as arrays, an endless keyed training stream, unpadded evaluation.
 
 Training order. Image number p of a run, counted over all ranks, is image `permutation(seed, p // N)[p % N]` of the N
 training images: a function of the seed and the number of images seen, whatever the batch size. Global batch k holds
