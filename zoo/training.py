@@ -41,6 +41,8 @@ class ZooCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Defaults that make a plain command right."""
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.max_epochs": -1})
+        # Part of the configuration, so that a run's config.yaml can be given as --config.
+        parser.add_argument("--init", type=str | None, default=None)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; `args` come from the command line by way of `zoo.cli`, so there is nothing to warn of."""
@@ -50,11 +52,14 @@ class ZooCLI(LightningCLI):
         """Find what the run folder holds; nothing is written before everything is built."""
         config = self.config
         trainer = config.trainer
+        local, world = (int(os.environ.get(name) or 0) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
+            trainer.devices = local if trainer.devices == "auto" else trainer.devices
+            trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
         resolved = _plain_config(self.parser, config)
-        self.run_name = self.options.name or _default_name(self.options.config, resolved)
-        self.folder = RunFolder(self.options.runs_dir / self.run_name)
+        self.folder = RunFolder(_run_path(self.options, resolved))
+        self.run_name = self.folder.path.name
         if self.command == "fit":
-            resolved["init"] = self.options.init
             if trainer.max_steps == -1 and trainer.max_epochs == -1:
                 raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
@@ -73,7 +78,7 @@ class ZooCLI(LightningCLI):
         if self.command == "fit":
             loggers.append(MetricsFile(self.folder.path))
             if self.options.wandb:
-                loggers.append(_wandb(self.run_name, self.folder.path))
+                loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
             loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
         if self.command == "fit" and bar:
@@ -103,6 +108,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         ValueError: a setting is wrong, or the run folder holds something else.
     """
     _quiet()
+    init = getattr(options, "init", None)
     for config in configs:
         _check_config(Path(config))
     for name in ("datamodules", "callbacks"):  # so that their classes can be called by their short names
@@ -115,7 +121,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         cli = ZooCLI(
             command,
             options,
-            args=[*(word for config in configs for word in ("--config", config)), *rest],
+            args=[*(f"--config={config}" for config in configs), *rest, *([f"--init={init}"] if init else [])],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
@@ -155,8 +161,8 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             return
         if global_rank() == 0:
             print(f"Resuming {cli.folder.path}")
-    elif cli.options.init:
-        _initialise(model, cli.options.init)
+    elif cli.config.init:
+        _initialise(model, cli.config.init)
     if checkpoint is None and global_rank() == 0:
         if cli.fresh and (aside := cli.folder.set_aside()):
             print(f"The earlier run is now {aside}")
@@ -290,19 +296,29 @@ def _plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[st
     return resolved
 
 
-def _default_name(configs: list[str], resolved: dict[str, Any]) -> str:
-    if configs:
-        return Path(configs[-1]).name.removesuffix(".yaml")
+def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
+    """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
+    root: Path = options.runs_dir
+    if options.name:
+        return root / str(options.name)
+    if options.config:
+        last = Path(options.config[-1])
+        if last.name == "config.yaml" and (last.parent / "checkpoints").is_dir():
+            return last.parent if last.parent.name else last.resolve().parent
+        return root / last.name.removesuffix(".yaml")
     model, data = (str(resolved[key]["class_path"]).rpartition(".")[2].lower() for key in ("model", "data"))
-    return f"{model}-{data}"
+    return root / f"{model}-{data}"
 
 
-def _wandb(name: str, folder: Path) -> Logger:
+def _wandb(name: str, folder: Path, *, fresh: bool) -> Logger:
     from lightning.pytorch.loggers import WandbLogger
 
     account = os.environ.get("WANDB_API_KEY") or _netrc_has_wandb()
     offline = os.environ.get("WANDB_MODE", "online" if account else "offline") != "online"
-    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=offline)
+    # A resumed run goes on under its identifier, which is the end of its folder's name.
+    earlier = [] if fresh else sorted(folder.glob("wandb/*run-*-*"))
+    run: dict[str, Any] = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
+    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=offline, **run)
 
 
 def _netrc_has_wandb() -> bool:
