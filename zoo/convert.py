@@ -58,15 +58,25 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
     weights = [layer["conv.weight"] for layer in generator]
     doublings = len(weights) - 1
     image_channels, base_channels = weights[-1].shape[1], weights[-1].shape[0]
-    model = DCGAN(
-        image_size=weights[0].shape[-1] * 2**doublings,
-        image_channels=image_channels,
-        latent_dim=weights[0].shape[0],
-        base_channels=base_channels,
-    )
+    try:
+        with torch.random.fork_rng(devices=[]):  # building draws initial weights: the caller's random state stays
+            model = DCGAN(
+                image_size=weights[0].shape[-1] * 2**doublings,
+                image_channels=image_channels,
+                latent_dim=weights[0].shape[0],
+                base_channels=base_channels,
+            )
+    except ValueError as error:
+        raise ValueError(f"{paths[0]} does not fit: {error}") from error
     networks = [(model.generator, generator, paths[0])]
     if len(paths) == 2:
-        networks.append((model.discriminator, _layers(states[1], paths[1], first_norm=2), paths[1]))
+        discriminator = _layers(states[1], paths[1], first_norm=2)
+        if (width := len(discriminator[0]["conv.weight"])) != base_channels:
+            raise ValueError(
+                f"{paths[1]} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
+                "import the generator alone"
+            )
+        networks.append((model.discriminator, discriminator, paths[1]))
     for network, layers, path in networks:
         renamed = {f"layers.{i}.{key}": value for i, layer in enumerate(layers) for key, value in layer.items()}
         own = network.state_dict()

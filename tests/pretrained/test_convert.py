@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import convert
+from zoo import convert, pretrained
 
 
 def reference_generator(nz: int, ngf: int, nc: int) -> nn.Module:
@@ -71,6 +71,33 @@ def test_the_generator_alone(nets: tuple[nn.Module, nn.Module], tmp_path: Path) 
         assert torch.allclose(model.generator(z), nets[0]["main"](z[:, :, None, None]), atol=1e-6)
 
 
+@pytest.mark.parametrize(("start", "doublings", "channels"), [(4, 3, 1), (7, 2, 3)])
+def test_sizes_and_channels_are_read_off_the_shapes(tmp_path: Path, start: int, doublings: int, channels: int) -> None:
+    """32 and 28 pixels, as people change the example."""
+    widths = [4 * 2**i for i in reversed(range(doublings))]
+    layers: list[nn.Module] = [nn.ConvTranspose2d(6, widths[0], start, 1, 0, bias=False)]
+    layers += [nn.BatchNorm2d(widths[0]), nn.ReLU(True)]
+    for a, b in pairwise(widths):
+        layers += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
+    layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1, bias=False), nn.Tanh()]
+    net = nn.ModuleDict({"main": nn.Sequential(*layers)}).eval()
+    torch.save(net.state_dict(), tmp_path / "netG.pth")
+    state = torch.get_rng_state()
+    model = convert.dcgan([tmp_path / "netG.pth"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.image_shape == (channels, start * 2**doublings, start * 2**doublings)
+    z = torch.randn(2, 6)
+    with torch.no_grad():
+        assert torch.allclose(model.generator(z), net["main"](z[:, :, None, None]), atol=1e-6)
+
+
+def test_what_was_imported_is_saved_and_loaded(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
+    model = convert.dcgan(write(nets, tmp_path))
+    pretrained.save(model, tmp_path / "dcgan.safetensors")
+    again = pretrained.load(tmp_path / "dcgan.safetensors")
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
 def test_wrong_files_are_named(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
     paths = write(nets, tmp_path)
     with pytest.raises(ValueError, match=r"unknown layout 'lua' of dcgan: take pytorch-examples"):
@@ -80,6 +107,15 @@ def test_wrong_files_are_named(nets: tuple[nn.Module, nn.Module], tmp_path: Path
         convert.dcgan([tmp_path / "other.pth"])
     with pytest.raises(ValueError, match=r"netD\.pth lacks the BatchNorm"):
         convert.dcgan(paths[::-1])
+    torch.save(reference_discriminator(8, 3).state_dict(), paths[1])
+    with pytest.raises(ValueError, match=r"netD\.pth has width 8, .*netG\.pth has 4; .*import the generator alone"):
+        convert.dcgan(paths)
+    torch.save(reference_discriminator(4, 1).state_dict(), paths[1])
+    with pytest.raises(ValueError, match=r"netD\.pth does not fit: size mismatch"):
+        convert.dcgan(paths)
+    torch.save({"state_dict": {}, "epoch": 3}, paths[1])
+    with pytest.raises(ValueError, match=r"netD\.pth is no plain state dict"):
+        convert.dcgan(paths)
     paths[0].write_bytes(paths[0].read_bytes()[:500])
     with pytest.raises(ValueError, match=r"netG\.pth is damaged"):
         convert.dcgan(paths)
