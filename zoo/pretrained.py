@@ -11,14 +11,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import http.client
 import importlib
 import json
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -169,6 +166,10 @@ def _download_from_hub(slug: str, entry: dict[str, Any], partial: Path) -> None:
 
 def _download(url: str, partial: Path) -> None:
     """Fetch a file, from where an earlier attempt stopped."""
+    # Here, because `zoo list` needs none of it and shall answer at once.
+    import http.client
+    import urllib.error
+
     reason: object = ""
     for attempt in range(5):
         time.sleep(0.2 * attempt)
@@ -189,6 +190,8 @@ def _download(url: str, partial: Path) -> None:
 
 def _continue(url: str, partial: Path) -> str:
     """One attempt; returns why it is not complete."""
+    import urllib.request
+
     from tqdm import tqdm
 
     have = partial.stat().st_size if partial.exists() else 0
