@@ -212,11 +212,17 @@ def _verify(name: str, arguments: list[str]) -> None:
     parser.add_argument("slug", help="name of a checkpoint")
     parser.add_argument("--data_dir", help="folder with the data set, where the package does not carry it")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
+    parser.add_argument("--inception_weights", help="path of Inception's weights, to verify an FID")
     options = parser.parse_args(arguments)
     _check_rooms()
     from zoo import publish
 
-    results = publish.verify(options.slug, data_dir=options.data_dir, device=_device(options.device))
+    results = publish.verify(
+        options.slug,
+        data_dir=options.data_dir,
+        device=_device(options.device),
+        inception_weights=options.inception_weights,
+    )
     for result in results:
         print(result)
     if not all(result.passed for result in results):
@@ -236,7 +242,9 @@ def _import(name: str, arguments: list[str]) -> None:
     from zoo import convert, pretrained
 
     model = getattr(convert, options.architecture)(options.files, layout=options.layout)
-    pretrained.save(model, options.out)
+    # The networks that came from files; what no file was given for is untrained and stays out.
+    networks = ["generator"] if len(options.files) == 1 else None
+    pretrained.save(model, options.out, networks=networks)
     print(options.out)
 
 

@@ -158,10 +158,12 @@ class LoopCallback(Callback):
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
         model = cast("GenerativeModel", pl_module)
         image = batch.get("image") if isinstance(batch, dict) else None
-        if image is not None and tuple(image.shape[1:]) != model.image_shape:
+        sized = {"image_size", "image_channels"} <= model.hparams.keys()
+        if sized and image is not None and tuple(image.shape[1:]) != model.image_shape:
             found, own = ("x".join(map(str, shape)) for shape in (image.shape[1:], model.image_shape))
             raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
-        model.batch_index = trainer.fit_loop.epoch_loop.total_batch_idx
+        # Batches done before this one; one that an interruption cut short is done again and counts once.
+        model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = random.key(model.seed, "torch", model.batch_index, trainer.global_rank)
         torch.default_generator.manual_seed(seed)
         if model.device.type == "cuda":

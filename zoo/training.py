@@ -22,6 +22,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 
 import zoo
+from zoo import pretrained
 from zoo.base import GenerativeModel
 from zoo.run import MetricsFile, RunCheckpoint, RunFolder, StepBar, global_rank
 
@@ -190,11 +191,10 @@ def _initialise(model: GenerativeModel, name: str) -> None:
     if type(source) is not type(model):
         raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
     held, own = source.state_dict(), model.state_dict()
-    # A published file holds the networks that make samples; the others of the loaded model are untrained.
-    published = (
-        source.inference_networks if not name.endswith(".ckpt") else tuple(n for n, _ in source.named_children())
-    )
-    taken = {n: v for n, v in held.items() if n.startswith(published)}
+    # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
+    path = Path(name) if Path(name).is_file() else pretrained.pull(name)
+    networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
+    taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
     for key in own:
         # Where one side has an average of the generator and the other has not, they stand for each other.
         other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""

@@ -30,7 +30,7 @@ def test_global_step_reads_the_manual_loop() -> None:
 def test_trainer_names() -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert isinstance(trainer.fit_loop.epoch_loop.manual_optimization, _ManualOptimization)
-    assert trainer.fit_loop.epoch_loop.total_batch_idx == -1
+    assert trainer.fit_loop.epoch_loop.batch_progress.total.processed == 0
     assert isinstance(trainer._logger_connector.should_update_logs, bool)
     assert type(trainer.strategy.checkpoint_io) is TorchCheckpointIO
 

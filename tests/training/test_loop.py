@@ -143,3 +143,9 @@ def test_seed_of_a_resumed_run_is_the_checkpoint_s(tmp_path: Path, monkeypatch: 
     model = tiny()
     trainer(max_epochs=2).fit(model, datamodule=Data(batches(2)), ckpt_path=tmp_path / "a.ckpt")
     assert model.seed == 11
+
+
+def test_images_of_another_size_are_refused_in_one_line() -> None:
+    wrong = [{"image": torch.rand(4, 3, 16, 16)}]
+    with pytest.raises(ValueError, match=r"the data's images are 3x16x16, the model's 3x8x8: set image_size"):
+        trainer().fit(tiny(), datamodule=Data(wrong))
