@@ -70,11 +70,11 @@ def test_start_from_another_runs_weights() -> None:
 
 @pytest.mark.slow
 def test_torchrun_needs_no_further_setting() -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "zoo"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "zoo"]
     settings = ["--name=run", "--trainer.max_steps=2"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launch, "fit", *TINY, *settings], env=environment, capture_output=True, text=True, timeout=600
+        [*launch, "fit", *TINY, *settings], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert len(checkpoint(Path("runs/run"))["zoo"]["rank_states"]) == 2
