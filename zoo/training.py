@@ -36,7 +36,6 @@ class ZooCLI(LightningCLI):
         self.command, self.options = command, options
         self.checkpoint: Path | None = None
         self.fresh = False
-        self.extra_loggers: list[Logger] = []
         super().__init__(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
