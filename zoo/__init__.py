@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
+    from zoo.infogan import InfoGAN as InfoGAN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
+    "InfoGAN": "zoo.infogan",
 }
 """Architectures by name, with the module that holds each."""
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -19,7 +20,7 @@ from zoo import random
 from zoo.distributed import MultiNetStrategy
 from zoo.loop import LoopCallback
 
-__all__ = ["AdversarialModel", "Batch", "GenerativeModel", "Terms", "inference"]
+__all__ = ["AdversarialModel", "Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
 
 Batch = dict[str, Any]
 """One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
@@ -200,6 +201,35 @@ class GenerativeModel(LightningModule):
         return f", the last good checkpoint is {path}" if path else ""
 
 
+class SingleObjectiveModel(GenerativeModel):
+    """A model with one objective, trained by Lightning's automatic optimization.
+
+    Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
+    validation as `val/<term>`, each with the sum as `loss`.
+    """
+
+    def objective(self, batch: Batch) -> Terms:
+        """Terms whose sum is minimised, each a mean over the batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines no objective")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        terms = self.objective(batch)
+        loss = torch.stack([*terms.values()]).sum()
+        self.check_finite("training", loss)
+        if self.trainer._logger_connector.should_update_logs:
+            logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The mean of each term over exactly the validation images, whatever the number of ranks."""
+        terms = self.objective(batch)
+        terms = {"loss": torch.stack([*terms.values()]).sum(), **terms}
+        logged = {f"val/{name}": value for name, value in terms.items()}
+        self.log_dict(logged, on_epoch=True, sync_dist=True, batch_size=len(batch["image"]))
+
+
 class AdversarialModel(GenerativeModel):
     """A model whose networks play against each other: the one training loop of all adversarial papers.
 
@@ -224,7 +254,7 @@ class AdversarialModel(GenerativeModel):
         due: phases that step with the present batch; `forward_shared` may leave out what they do not need.
     """
 
-    phases: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    phases: tuple[str, ...] = ("discriminator", "generator")
     automatic_optimization = False
 
     def __init__(
@@ -259,6 +289,10 @@ class AdversarialModel(GenerativeModel):
         """Whether a phase steps in the given step, counted from 0."""
         return (step + 1) % self.every.get(phase, 1) == 0
 
+    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+        """What of an optimizer's options depends on the step, such as {"lr": 0.1}: a schedule that needs no state."""
+        return {}
+
     def after_step(self, phase: str) -> None:
         """Called for each phase that stepped, once the batch's buffers have been averaged over ranks."""
 
@@ -282,6 +316,10 @@ class AdversarialModel(GenerativeModel):
         configured = self.optimizers()
         configured = configured if isinstance(configured, list) else [configured]
         optimizers = dict(zip(self.phases, configured, strict=True))
+        for phase in due:
+            if options := self.optimizer_options(phase, step):
+                for group in optimizers[phase].param_groups:
+                    group.update(options)
 
         run = self._alternate if self.update == "alternating" else self._simultaneous
         terms = run(batches, due, optimizers)
@@ -374,10 +412,7 @@ class AdversarialModel(GenerativeModel):
 
     def on_train_start(self) -> None:
         """Move restored batches to the device, which is not known yet when a checkpoint is loaded."""
-        self._pending = [
-            (index, {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in batch.items()})
-            for index, batch in self._pending
-        ]
+        self._pending = [(index, move_data_to_device(batch, self.device)) for index, batch in self._pending]
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.contract import ModelContract
+from zoo import random
+from zoo.base import Batch
+from zoo.infogan import InfoGAN
+
+
+class TestInfoGAN(ModelContract):
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def tiny(self) -> InfoGAN:
+        model = InfoGAN(8, 1, 3, (3,), 2, base_channels=4, hidden_features=8, **self.options)
+        for weight in (p for p in model.generator.parameters() if p.dim() > 1):
+            weight.data *= 10  # at 0.02 so small a generator makes images that differ by less than the contract sees
+        return model
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        return {"image": images.to(dtype)}
+
+
+class TestInfoGANSimultaneous(TestInfoGAN):
+    options = {"update": "simultaneous", "learn_std": True, "channels_last": True, "accumulate": 2}  # noqa: RUF012
+
+
+# The paper's and the reference's claims -------------------------------------------------------------------------------
+
+
+def test_parameter_counts_of_the_reference() -> None:
+    """Without the biases in front of batch normalisations, which cancel."""
+    model = InfoGAN()
+    counts = {name: sum(p.numel() for p in network.parameters()) for name, network in model.named_children()}
+    assert counts == {
+        "generator": 6_652_481 - 1024 - 6272 - 64,
+        "trunk": 6_558_144 - 128 - 1024,
+        "discriminator": 1025,
+        "recogniser": 133_262 - 128,
+    }
+
+
+@pytest.mark.parametrize("size", [28, 32, 64])
+def test_sizes(size: int) -> None:
+    model = InfoGAN(size, 3, base_channels=2, hidden_features=8)
+    x = model.sample(2, seed=0)
+    assert x.shape == (2, 3, size, size)
+    assert model.encode(x).shape == (2, 12)
+    assert model.score(x).shape == (2,)
+
+
+def test_latents_follow_the_reference() -> None:
+    z = InfoGAN().latent(20_000, seed=0)
+    noise, category, continuous = z.split([62, 10, 2], 1)
+    for part in (noise, continuous):
+        assert part.min() >= -1
+        assert part.max() < 1
+        assert part.std().item() == pytest.approx(3**-0.5, rel=0.01)
+    assert torch.equal(category.sum(1), torch.ones(20_000))
+    assert category.mean(0).sub(0.1).abs().max() < 0.01
+    chosen = category.argmax(1).float()
+    assert torch.corrcoef(torch.stack([chosen, *continuous.T]))[0, 1:].abs().max() < 0.03
+
+
+def test_information_of_a_perfect_and_of_an_ignorant_recogniser() -> None:
+    model = InfoGAN()
+    z = model.latent(5000, seed=0)
+    category, continuous = z[:, 62:72], z[:, 72:]
+    perfect = {"z": z, "codes": torch.cat([1e3 * category, continuous, torch.zeros_like(continuous)], 1)}
+    ignorant = {"z": z, "codes": torch.zeros(5000, 14)}
+    terms = model._information(perfect)
+    assert terms["category"].item() == pytest.approx(-math.log(10))
+    # E c^2 / 2 for two codes of variance 1/3: the reference takes the entropy under N(0, 1).
+    assert terms["continuous"].item() == pytest.approx(-1 / 3, rel=0.03)
+    terms = model._information(ignorant)
+    assert terms["category"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["continuous"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_continuous_term_is_the_difference_of_gaussian_densities() -> None:
+    model = InfoGAN(8, categories=(), continuous=3, base_channels=2, hidden_features=4, learn_std=True)
+    z = model.latent(6, seed=0)
+    mean, log_var = torch.randn(6, 3), torch.randn(6, 3)
+    term = model._information({"z": z, "codes": torch.cat([mean, log_var], 1)})["continuous"]
+    c = z[:, 62:]
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp()).log_prob(c).sum(1).mean()
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(c).sum(1).mean()
+    assert term.item() == pytest.approx((prior - q).item(), rel=1e-4)
+
+
+def test_recogniser_learns_with_the_discriminator_and_information_reaches_the_generator() -> None:
+    model = InfoGAN(8, base_channels=4, hidden_features=8)
+    judges, generator = model.configure_optimizers()
+    held = {id(p) for group in judges.param_groups for p in group["params"]}
+    assert all(id(p) in held for p in model.recogniser.parameters())
+    assert judges.param_groups[0]["lr"] == 2e-4
+    assert generator.param_groups[0]["lr"] == 1e-3
+    terms = model.generator_loss({"image": torch.zeros(4, 1, 8, 8)}, {})
+    (gradient,) = torch.autograd.grad(terms["category"], [model.generator.conv[-2].weight])
+    assert gradient.any()
+
+
+def test_alternating_phases_draw_latents_of_their_own_and_simultaneous_ones_share() -> None:
+    batch = {"image": torch.rand(4, 1, 8, 8)}
+    for update in ("alternating", "simultaneous"):
+        model = InfoGAN(8, base_channels=4, hidden_features=8, update=update)
+        drawn = []
+        noise = model.noise
+        model.noise = lambda n, key, first=0, drawn=drawn, noise=noise: drawn.append(key) or noise(n, key, first)  # type: ignore[method-assign]
+        shared = model.forward_shared(batch)
+        model.discriminator_loss(batch, shared)
+        model.generator_loss(batch, shared)
+        assert len(set(drawn)) == len(drawn) == (2 if update == "alternating" else 1)
+
+
+def test_traversals_vary_one_code() -> None:
+    model = InfoGAN(8, base_channels=4, hidden_features=8).eval()
+    strips = model.traversals(2, 5, seed=1)
+    assert {name: tuple(x.shape) for name, x in strips.items()} == {
+        "category": (2, 10, 1, 8, 8),
+        "continuous0": (2, 5, 1, 8, 8),
+        "continuous1": (2, 5, 1, 8, 8),
+    }
+    base = model.latent(2, seed=1)
+    z = base.clone()
+    z[:, 62:72] = F.one_hot(torch.tensor(4), 10)
+    assert torch.allclose(strips["category"][:, 4], model.generate(z), atol=1e-6)
+    z = base.clone()
+    z[:, 73] = -2
+    assert torch.allclose(strips["continuous1"][:, 0], model.generate(z), atol=1e-6)
+
+
+def test_category_can_be_chosen() -> None:
+    model = InfoGAN(8, base_channels=4, hidden_features=8)
+    x = model.sample(3, seed=0, category=2)
+    assert torch.equal(x[1], model.sample(3, seed=0, category=torch.tensor([0, 2, 1]))[1])
+    assert not torch.allclose(x, model.sample(3, seed=0, category=5))
+    with pytest.raises(ValueError, match=r"category must lie in 0\.\.9"):
+        model.sample(1, category=10)
+    with pytest.raises(ValueError, match="has no condition 'label'"):
+        model.sample(1, label=0)
+
+
+def test_codes_are_checked() -> None:
+    with pytest.raises(ValueError, match="at least two values"):
+        InfoGAN(categories=(1,))
+    with pytest.raises(ValueError, match="needs a code"):
+        InfoGAN(categories=(), continuous=0)

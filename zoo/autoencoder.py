@@ -1,0 +1,112 @@
+"""Autoencoder: an encoder and a decoder that learn to give images back through a narrow code.
+
+    minimise  E_x ||x - d(e(x))||^2
+
+The degenerate VAE: no noise, no prior, so nothing says where codes may be drawn from. Hinton and Salakhutdinov,
+"Reducing the Dimensionality of Data with Neural Networks", Science 2006, whose MNIST network this is by default
+(784-1000-500-250-30, here trained end to end with ReLUs); with `input_noise` it is the denoising autoencoder of Vincent
+et al., ICML 2008.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zoo import random
+from zoo.base import Batch, SingleObjectiveModel, Terms, inference
+from zoo.coders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from zoo.latent import CodeModel
+
+__all__ = ["Autoencoder"]
+
+
+class Autoencoder(SingleObjectiveModel, CodeModel):
+    """Deterministic autoencoder.
+
+    It has no prior, so it cannot sample; `perturb` shows what lies around the codes of given images.
+
+    Args:
+        image_size: side of the images.
+        image_channels: channels of the images.
+        latent_dim: length of the code.
+        networks: "mlp", or "conv" for strided convolutions (sizes that are multiples of 4).
+        hidden_features: widths of the encoder's hidden layers ("mlp"); the decoder mirrors them.
+        base_channels: channels of the first feature map ("conv").
+        input_noise: deviation of Gaussian noise that is added to the encoder's input in training.
+        learning_rate: Adam's step size.
+
+    References:
+        Hinton and Salakhutdinov 2006; Vincent et al. 2008 (denoising).
+    """
+
+    # NOTE(paper): trained end to end with ReLUs and Adam; the paper pretrains layer by layer with logistic units.
+
+    def __init__(
+        self,
+        image_size: int = 28,
+        image_channels: int = 1,
+        latent_dim: int = 30,
+        *,
+        networks: Literal["mlp", "conv"] = "mlp",
+        hidden_features: Sequence[int] = (1000, 500, 250),
+        base_channels: int = 32,
+        input_noise: float = 0.0,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.latent_dim = latent_dim
+        shape = self.image_shape
+        if networks == "mlp":
+            self.encoder = MLPEncoder(shape, hidden_features, latent_dim)
+            self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], shape)
+        else:
+            self.encoder = ConvEncoder(shape, base_channels, latent_dim)
+            self.decoder = ConvDecoder(latent_dim, base_channels, shape)
+
+    def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
+        """Real images and their reconstructions."""
+        real: Tensor = batch["image"]
+        return real, self.reconstruct(real)
+
+    @inference
+    def perturb(self, x: Tensor, scale: float, *, seed: int | None = None, first: int = 0) -> Tensor:
+        """Decode the codes of images after adding Gaussian noise to them.
+
+        Args:
+            x: images.
+            scale: deviation of the noise, as a multiple of the deviation of the codes of `x` in each dimension.
+            seed: seed of the noise; None takes a new one.
+            first: global index of the first image.
+
+        Shape:
+            x, output: (N, C, H, W) in [-1, 1].
+        """
+        z = self.encode(x)
+        noise = random.normal(
+            z.shape, random.key(self.resolve_seed(seed), "perturb"), first, device=z.device, dtype=z.dtype
+        )
+        return self.decode(z + scale * z.std(0, correction=0) * noise)
+
+    def objective(self, batch: Batch) -> Terms:
+        """Squared error per image, summed over pixels in [0, 1].
+
+        Shape:
+            Output: scalar.
+        """
+        x = (batch["image"] + 1) / 2
+        noisy = x
+        if self.training and (std := self.hparams["input_noise"]):
+            first = self.first_index(len(x))
+            noisy = x + std * random.normal(x.shape, self.draw_key("input"), first, device=x.device, dtype=x.dtype)
+        reconstruction = torch.sigmoid(self.decoder(self.encoder(noisy)))
+        return {"reconstruction": (reconstruction - x).square().flatten(1).sum(1).mean()}
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam."""
+        return self.adam(self.parameters(), self.hparams["learning_rate"])
