@@ -13,17 +13,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.aae import AAE as AAE
+    from zoo.autoencoder import Autoencoder as Autoencoder
+    from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.dcgan import DCGAN as DCGAN
+    from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.vae import VAE as VAE
+    from zoo.wae import WAE as WAE
 
     __version__: str
 
 ARCHITECTURES = {
+    "AAE": "zoo.aae",
+    "Autoencoder": "zoo.autoencoder",
+    "BetaVAE": "zoo.beta_vae",
     "DCGAN": "zoo.dcgan",
+    "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "VAE": "zoo.vae",
+    "WAE": "zoo.wae",
 }
 """Architectures by name, with the module that holds each."""
 

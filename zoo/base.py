@@ -70,6 +70,13 @@ class GenerativeModel(LightningModule):
         self.batch_index = 0
         self._first_bad: Tensor | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; for a name that Lightning writes forty times a step, without what modules do first."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # What a model promises -------------------------------------------------------------------------------------------
 
     @property

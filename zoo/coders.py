@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +21,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     """Linear layers with an activation between each two; the last one is linear."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
@@ -153,7 +154,7 @@ class ConvDecoder(nn.Module):
             raise ValueError(f"image_size {size} is not supported: take a multiple of {2**doublings}")
         self.start_shape = (width, start, start)
         self.linear = nn.Sequential(nn.Linear(inputs, math.prod(self.start_shape)), nn.ReLU(True))
-        up = {"kernel_size": kernel, "stride": 2, "padding": kernel // 2 if kernel == 5 else 1}
+        up: dict[str, Any] = {"kernel_size": kernel, "stride": 2, "padding": kernel // 2 if kernel == 5 else 1}
         layers: list[nn.Module] = []
         for _ in range(doublings):
             # NOTE(paper): TensorFlow's SAME padding puts 5x5 kernels half a pixel elsewhere.

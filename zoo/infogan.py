@@ -131,7 +131,7 @@ class Recogniser(nn.Sequential):
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02), those of convolutions cut off at two deviations; scales of norms from N(1, 0.02)."""
+    """Draw weights from N(0, 0.02), those of convolutions within two deviations; norms' scales from N(1, 0.02)."""
     if isinstance(module, nn.Conv2d):
         nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
     elif isinstance(module, nn.ConvTranspose2d | nn.Linear):
@@ -228,9 +228,8 @@ class InfoGAN(NoiseModel):
             Output: (n, latent_dim + sum(categories) + continuous).
         """
         dims = self.latent_dim + self.continuous
-        draws = random.uniform(
-            (n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, device=self.device, dtype=self.dtype
-        )
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        draws = random.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
         z, continuous, chosen = draws.split([self.latent_dim, self.continuous, len(self.categories)], 1)
         onehots = [
             F.one_hot(((chosen[:, i] + 1) * (count / 2)).long().clamp(max=count - 1), count).to(z.dtype)
@@ -331,7 +330,8 @@ class InfoGAN(NoiseModel):
         """
         if not self.categories:
             raise ValueError("this model has no categorical code")
-        return self.encode(x)[:, : self.categories[0]]
+        probabilities: Tensor = self.encode(x)[:, : self.categories[0]]
+        return probabilities
 
     @inference
     def score(self, x: Tensor) -> Tensor:
@@ -340,7 +340,7 @@ class InfoGAN(NoiseModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        return F.softplus(-self.discriminator(self._features(x)).flatten())
+        return F.softplus(-cast(Tensor, self.discriminator(self._features(x))).flatten())
 
     def _features(self, x: Tensor) -> Tensor:
         """Features of images in [-1, 1]."""
@@ -351,7 +351,8 @@ class InfoGAN(NoiseModel):
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """Logits of each categorical code, then means and log variances of the continuous ones."""
-        return parameters.split([*self.categories, self.continuous, self.continuous], 1)
+        parts: tuple[Tensor, ...] = parameters.split([*self.categories, self.continuous, self.continuous], 1)
+        return parts
 
     # Training --------------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,8 @@ class LatentModel(CodeModel):
         Shape:
             Output: (n, latent_dim).
         """
-        z = random.normal((n, self.latent_dim), key, first, device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        z = random.normal((n, self.latent_dim), key, first, **options)
         return z if self.prior_std == 1 else self.prior_std * z
 
     @inference

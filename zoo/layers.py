@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo import random
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "diff_augment", "update_ema"]
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "diff_augment", "gather_rows", "update_ema"]
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -82,6 +82,22 @@ class CrossRankSync(LayerSync):
             if isinstance(module, CrossRankBatchNorm):
                 module.__class__ = module.__dict__.pop("_rank_local_class")
         return model
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """The rows of all ranks, differentiable: each rank's gradient is the sum over all ranks' uses of its rows.
+
+    Args:
+        x: as many rows on every rank; every rank must call this.
+
+    Shape:
+        x: (N, D); output: (ranks * N, D).
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    rows = x.new_zeros(dist.get_world_size(), *x.shape)
+    gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
+    return gathered.flatten(0, 1)
 
 
 @torch.no_grad()

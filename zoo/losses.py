@@ -17,6 +17,8 @@ __all__ = [
     "discriminator_loss",
     "generator_loss",
     "gradient_penalty",
+    "inverse_multiquadratic",
+    "mmd",
     "r1_penalty",
 ]
 
@@ -122,3 +124,46 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tenso
     (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     penalty: Tensor = 0.5 * gradient.square().flatten(1).sum(1).mean()
     return penalty
+
+
+def mmd(p: Tensor, q: Tensor, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    """Unbiased estimate of the squared maximum mean discrepancy between two sets of points.
+
+    sum_{i != j} k(p_i, p_j) / n(n - 1) + sum_{i != j} k(q_i, q_j) / n(n - 1) - 2 mean_{ij} k(p_i, q_j)
+
+    Args:
+        p: points of one distribution.
+        q: as many points of the other.
+        kernel: the kernel as a function of the squared distance.
+
+    Shape:
+        p, q: (N, D); output: scalar, which may be negative.
+
+    References:
+        Gretton et al. 2012, "A kernel two-sample test", equation 3; Tolstikhin et al. 2017, algorithm 2.
+    """
+    n = len(p)
+    both = torch.cat([p, q])
+    norms = both.square().sum(1)
+    squared = (norms[:, None] + norms - 2 * both @ both.T).clamp(min=0)
+    k = kernel(squared)
+    same = 1 - torch.eye(n, device=p.device, dtype=k.dtype)
+    within = (k[:n, :n] * same).sum() + (k[n:, n:] * same).sum()
+    return within / (n * (n - 1)) - 2 * k[:n, n:].mean()
+
+
+def inverse_multiquadratic(scale: float) -> Callable[[Tensor], Tensor]:
+    """The kernel C / (C + d^2), summed over C = scale * (0.1, 0.2, 0.5, 1, 2, 5, 10).
+
+    Args:
+        scale: expected squared distance of two points of the prior.
+
+    References:
+        Tolstikhin et al. 2017, section 4, and the authors' code.
+    """
+
+    def kernel(squared: Tensor) -> Tensor:
+        constants = [scale * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+        return torch.stack([c / (c + squared) for c in constants]).sum(0)
+
+    return kernel

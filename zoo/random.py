@@ -20,7 +20,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-__all__ = ["integers", "key", "normal", "permutation", "run_seed", "uniform"]
+__all__ = ["integers", "keep_mask", "key", "normal", "permutation", "run_seed", "uniform"]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -45,17 +45,18 @@ def key(seed: int, *purpose: str | int) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical right shift (torch's `>>` copies the sign bit)."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _bits(shape: Sequence[int], key: int, first: int, device: torch.device | str | None) -> Tensor:
     """64 random bits per element as int64; element (i, j) comes from counter `(first + i) * row + j`."""
-    row = math.prod(shape[1:])
-    counter = torch.arange(first * row, (first + shape[0]) * row, dtype=torch.int64, device=device)
-    x = (counter + 1) * _GOLDEN + key
-    x = (x ^ _shift_right(x, 30)) * _MIX1
-    x = (x ^ _shift_right(x, 27)) * _MIX2
-    return (x ^ _shift_right(x, 31)).view(*shape)
+    # In place, as tiny models wait for these calls: each costs more than its arithmetic.
+    start = key + (first * math.prod(shape[1:]) + 1) * _GOLDEN
+    x = torch.arange(math.prod(shape), dtype=torch.int64, device=device).mul_(_GOLDEN)
+    x += (start + 2**63) % 2**64 - 2**63  # as a signed 64-bit integer
+    for bits, factor in ((30, _MIX1), (27, _MIX2)):
+        x.bitwise_xor_(_shift_right(x, bits)).mul_(factor)
+    return x.bitwise_xor_(_shift_right(x, 31)).view(*shape)
 
 
 def uniform(
@@ -102,9 +103,9 @@ def normal(
     """
     # One 64-bit word gives both uniforms that a Box-Muller value needs: 32 bits each, half a step away from 0.
     bits = _bits(shape, key, first, device)
-    radius = ((_shift_right(bits, 32)).to(torch.float64) + 0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
     angle = (bits & 0xFFFFFFFF).to(torch.float64).mul_(2.0 * math.pi * 2.0**-32).cos_()
-    return (radius * angle).to(dtype)
+    radius = _shift_right(bits, 32).to(torch.float64).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    return radius.mul_(angle).to(dtype)
 
 
 def integers(
@@ -117,6 +118,21 @@ def integers(
     """
     # 31 random bits: the bias of the remainder is at most high / 2^31.
     return _shift_right(_bits(shape, key, first, device), 33) % high
+
+
+def keep_mask(
+    shape: Sequence[int], keep: float, key: int, first: int = 0, *, device: torch.device | str | None = None
+) -> Tensor:
+    """Independent draws that are true with a given probability, as dropout needs them; arguments as in `uniform`.
+
+    The probability is rounded to a multiple of 2^-16: four draws share one 64-bit word.
+
+    Shape:
+        Output: `shape`, bool.
+    """
+    row = math.prod(shape[1:])
+    bits = _bits((shape[0], -(-row // 4)), key, first, device).view(torch.int16)
+    return (bits[:, :row] < round(keep * 65536) - 32768).view(*shape)
 
 
 def permutation(n: int, key: int) -> Tensor:

@@ -1,0 +1,110 @@
+"""beta-VAE: a VAE whose KL term is weighted, so that single dimensions of the code come to mean single things.
+
+    minimise  E_q(z|x) [-log p(x|z)] + beta KL(q(z|x) || p(z))
+    capacity: E_q(z|x) [-log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C(t)|,   C(t) from 0 to C_max
+
+Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework", ICLR 2017; Burgess
+et al., "Understanding disentangling in beta-VAE", 2018, arXiv 1804.03599, for the second form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from zoo.coders import Activation
+from zoo.distributed import average
+from zoo.vae import VAE, Likelihood
+
+__all__ = ["BetaVAE"]
+
+
+class BetaVAE(VAE):
+    """VAE with a weighted KL term; with beta = 1 and no capacity it is the VAE.
+
+    Args:
+        image_size: side of the images.
+        image_channels: channels of the images.
+        latent_dim: length of the code.
+        beta: weight of the KL term.
+        capacity: final capacity C_max of the code in nats; None takes the constant beta instead.
+        capacity_steps: training steps over which the capacity grows linearly from 0.
+        gamma: weight of the distance to the capacity.
+        networks: as in `VAE`.
+        hidden_features: as in `VAE`.
+        activation: as in `VAE`.
+        likelihood: as in `VAE`.
+        noise_std: as in `VAE`.
+        learning_rate: step size.
+        optimizer: "adam" or "adagrad".
+        weight_std: as in `VAE`.
+
+    Raises:
+        ValueError: as in `VAE`, or a negative weight.
+
+    References:
+        Higgins et al. 2017, equation 4 and appendix A.1; Burgess et al. 2018, equation 8.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        image_channels: int = 3,
+        latent_dim: int = 10,
+        *,
+        beta: float = 4.0,
+        capacity: float | None = None,
+        capacity_steps: int = 100_000,
+        gamma: float = 1000.0,
+        networks: Literal["mlp", "conv"] = "conv",
+        hidden_features: Sequence[int] = (400,),
+        activation: Activation = "relu",
+        likelihood: Likelihood = "bernoulli",
+        noise_std: float = 0.1,
+        learning_rate: float = 1e-4,
+        optimizer: Literal["adam", "adagrad"] = "adam",
+        weight_std: float | None = None,
+    ) -> None:
+        if min(beta, gamma) < 0 or capacity_steps < 1:
+            raise ValueError("beta and gamma must not be negative, capacity_steps at least 1")
+        super().__init__(
+            image_size,
+            image_channels,
+            latent_dim,
+            networks=networks,
+            hidden_features=hidden_features,
+            activation=activation,
+            likelihood=likelihood,
+            noise_std=noise_std,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            weight_std=weight_std,
+        )
+        self.save_hyperparameters()
+
+    @classmethod
+    def burgess(cls, **options: Any) -> BetaVAE:
+        """The growing capacity of Burgess et al. on dSprites: 25 nats over 100,000 steps; use a batch size of 64.
+
+        Args:
+            options: replace further arguments of the constructor.
+        """
+        return cls(**{"capacity": 25.0, "gamma": 1000.0, "learning_rate": 5e-4} | options)
+
+    @property
+    def current_capacity(self) -> float:
+        """C(t) at the present training step."""
+        share = min(1.0, self.batch_index / self.hparams["capacity_steps"])
+        return float((self.hparams["capacity"] or 0.0) * share)
+
+    def weighted(self, kl: Tensor) -> Tensor:
+        """beta KL, or gamma |KL - C(t)|."""
+        if self.hparams["capacity"] is None:
+            return kl * float(self.hparams["beta"])
+        # |KL - C| of the mean over all ranks: each rank's part has the sign of the whole. Ranks need not have equally
+        # many validation batches, so there each batch has its own.
+        mean = average(kl) if self.training else kl.detach()
+        sign = (mean - self.current_capacity).sign()
+        return float(self.hparams["gamma"]) * sign * (kl - self.current_capacity)
