@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
 import statistics
 import subprocess
@@ -23,17 +24,16 @@ from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.environment import RESULTS, environment
-from benchmarks.steps import Loop, Settings
-from zoo.base import AdversarialModel
+from benchmarks.steps import Draws, Loop, Settings
+from zoo.base import GenerativeModel
 
 Program = Generator[int, None, None]
 """A measurement: where it yields k, the Trainer runs k steps."""
@@ -47,22 +47,24 @@ def architectures() -> list[str]:
 
 
 class Batches:
-    """An endless stream of random images that are in memory already, the same for every loop."""
+    """An endless stream of random images and labels that are in memory already, the same for every loop."""
 
     def __init__(self, shape: tuple[int, int, int], settings: Settings, dtype: torch.dtype = torch.float32) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.images = [
-            torch.rand(settings.batch_size, *shape, generator=generator, dtype=dtype)
-            .mul_(2)
-            .sub_(1)
-            .to(settings.device)
-            for _ in range(8)
-        ]
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        def batch(size: int) -> dict[str, Any]:
+            image = torch.rand(size, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1)
+            label = torch.randint(10, (size,), generator=generator)
+            return {"image": image.to(settings.device), "label": label.to(settings.device)}
+
+        self.batches = [batch(settings.batch_size) for _ in range(8)]
+        if settings.labelled:
+            self.batches = [b | {"labelled": batch(settings.labelled)} for b in self.batches]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
-            for image in self.images:
-                yield {"image": image}
+            for batch in self.batches:
+                yield dict(batch)
 
 
 class Driver(Callback):
@@ -89,7 +91,7 @@ class Driver(Callback):
             trainer.should_stop = self.left == 0
 
 
-def fit(model: AdversarialModel, batches: Batches, settings: Settings, program: Callable[[Any], Program]) -> None:
+def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: Callable[[Any], Program]) -> None:
     """Train a model in a Trainer with a logger, as the program says."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -114,27 +116,22 @@ def synchronise(settings: Settings) -> None:
         torch.cuda.synchronize()
 
 
-def build(module: ModuleType, name: str, model: AdversarialModel, settings: Settings) -> Loop:
-    """One of the loops that the model is measured beside, with noise of the same distribution."""
-    latent_dim = model.hparams["latent_dim"]
-    options: dict[str, Any] = {"device": settings.device, "dtype": model.dtype}
-
-    def noise(step: int) -> Tensor:
-        return torch.randn(settings.batch_size, latent_dim, **options)
-
-    loop: Loop = getattr(module, name)(model, settings, noise)
+def build(module: ModuleType, name: str, model: GenerativeModel, settings: Settings) -> Loop:
+    """One of the loops that the model is measured beside, with random numbers of the same distributions."""
+    draws = Draws(settings.device, cast(torch.dtype, model.dtype))
+    loop: Loop = getattr(module, name)(model, settings, lambda step: draws)
     return loop
 
 
 def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> dict[str, Any]:
     """Seconds per step of every loop and round, FLOPs per step, and numbers of parameters."""
     torch.manual_seed(0)
-    model: AdversarialModel = module.model(settings)
+    model: GenerativeModel = module.model(settings)
     batches = Batches(model.image_shape, settings)
     seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
     flops: dict[str, int] = {}
 
-    def program(model: AdversarialModel) -> Program:
+    def program(model: GenerativeModel) -> Program:
         loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}
         stream = iter(batches)
 
@@ -174,7 +171,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
 def peak_memory(module: ModuleType, name: str, settings: Settings, steps: int = 3) -> float:
     """MiB that one loop adds to this process in a few steps; call it in a fresh process."""
     before = _peak_bytes(settings)
-    model: AdversarialModel = module.model(settings)
+    model: GenerativeModel = module.model(settings)
     batches = Batches(model.image_shape, settings)
     if name == "zoo":
 
@@ -257,6 +254,8 @@ def file_name(architecture: str, settings: Settings) -> str:
     words = [architecture, f"{settings.image_size}px", f"b{settings.batch_size}", f"fp{settings.precision}"]
     words = ["bf16" if word == "fpbf16" else word for word in words]
     words += [word for word in ("channels_last", "compile") if getattr(settings, word)]
+    words += [f"{name}={value}" for name, value in settings.options]
+    words += [f"labelled{settings.labelled}"] * bool(settings.labelled)
     return "-".join(["speed", *words, settings.device]) + ".json"
 
 
@@ -276,12 +275,25 @@ def parser() -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="torch.compile the networks of the zoo and of the plain loop")
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--threads", type=int, help="threads of torch; default: as many as it takes itself")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="argument of the model; may be repeated")
+    add("--labelled", type=int, default=0, help="labelled images beside each batch, for semi-supervised models")
     add("--rounds", type=int, default=10, help="times that every loop has its turn")
     add("--steps", type=int, default=3, help="steps in a turn")
     add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, in a process per loop")
     add("--out", type=Path, help="file of the row; default: a name made of the settings in benchmarks/results")
     add("--only-memory-of", choices=LOOPS, help=argparse.SUPPRESS)
     return result
+
+
+def option(text: str) -> tuple[str, Any]:
+    """A model's argument, written NAME=VALUE; the value is JSON, or else a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        parser().error(f"--option {text}: write NAME=VALUE, such as update=simultaneous")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -294,8 +306,17 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     module = import_module(f"benchmarks.steps.{args.architecture}")
+    # Lightning sets this, and then each step of a plain loop's optimizer loads NVML to look for a GPU.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     settings = Settings(
-        args.image_size, args.batch_size, args.precision, args.channels_last, args.compile, device=args.device
+        args.image_size,
+        args.batch_size,
+        args.precision,
+        args.channels_last,
+        args.compile,
+        device=args.device,
+        options=tuple(map(option, args.option)),
+        labelled=args.labelled,
     )
     if args.only_memory_of:
         print(peak_memory(module, args.only_memory_of, settings))
@@ -306,6 +327,7 @@ def main(arguments: list[str] | None = None) -> None:
         "benchmark": "speed",
         "architecture": args.architecture,
         "settings": {k: v for k, v in asdict(settings).items() if k != "options"}
+        | {"options": dict(settings.options)}
         | {"threads": torch.get_num_threads(), "rounds": args.rounds, "steps_per_round": args.steps},
         **summary(measured, settings.batch_size),
         **environment(torch.device(settings.device)),

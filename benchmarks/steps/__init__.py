@@ -7,7 +7,7 @@ A module named like the architecture has four functions; `benchmarks.speed` find
 - `textbook(model, settings, noise)`: the loop of the reference as it is published, from the same weights;
 - `networks(model, settings, noise)`: only the passes forward and backward of the same networks.
 
-`noise(step)` gives the noise of a step; each of the last three returns a `Loop`.
+`noise(step)` gives the random numbers of a step (`Draws`); each of the last three returns a `Loop`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,63 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-Noise = Callable[[int], Tensor]
+from zoo import random
+
+
+class Draws:
+    """Random numbers of one step as a plain loop takes them, from torch's generator.
+
+    A loop names the purpose of each draw as the zoo's model does, so that `KeyedDraws` can give it the same numbers.
+
+    Args:
+        device: where they are made.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.options: dict[str, Any] = {"device": device, "dtype": dtype}
+
+    def normal(self, purpose: str, *shape: int) -> Tensor:
+        """Draws from N(0, 1)."""
+        return torch.randn(shape, **self.options)
+
+    def uniform(self, purpose: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Draws from U(low, high)."""
+        return torch.empty(shape, **self.options).uniform_(low, high)
+
+    def mask(self, purpose: str, *shape: int, keep: float) -> Tensor:
+        """Draws that are 1 with the probability `keep`, else 0."""
+        return torch.empty(shape, **self.options).bernoulli_(keep)
+
+
+class KeyedDraws(Draws):
+    """The numbers that the zoo's model draws in a step.
+
+    Args:
+        seed: seed of the model.
+        step: index of the batch.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, seed: int, step: int, dtype: torch.dtype) -> None:
+        super().__init__("cpu", dtype)
+        self.seed, self.step = seed, step
+
+    def normal(self, purpose: str, *shape: int) -> Tensor:
+        """Draws from N(0, 1)."""
+        return random.normal(shape, random.key(self.seed, purpose, self.step), **self.options)
+
+    def uniform(self, purpose: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Draws from U(low, high)."""
+        return random.uniform(shape, random.key(self.seed, purpose, self.step), low=low, high=high, **self.options)
+
+    def mask(self, purpose: str, *shape: int, keep: float) -> Tensor:
+        """Draws that are 1 with the probability `keep`, else 0."""
+        drawn = random.keep_mask(shape, keep, random.key(self.seed, purpose, self.step))
+        return drawn.to(self.options["dtype"])
+
+
+Noise = Callable[[int], Draws]
 
 
 @dataclass(frozen=True)
@@ -35,6 +91,17 @@ class Settings:
     device: str = "cpu"
     options: tuple[tuple[str, Any], ...] = ()
     """Further arguments of the model, such as a smaller width in tests."""
+    labelled: int = 0
+    """Size of the batch of labelled images beside each batch, for models that learn from both."""
+
+    def without_compile(self) -> None:
+        """Refuse `compile` for a model that has no such option.
+
+        Raises:
+            ValueError: `compile` was asked for.
+        """
+        if self.compile:
+            raise ValueError("this model has no option compile: leave out --compile")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of the passes forward."""
@@ -48,7 +115,7 @@ class Loop(Protocol):
     """Its networks, by the zoo's names, with parameters in the zoo's order."""
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Train on one batch; returns the losses, detached, by phase."""
+        """Train on one batch; returns the losses, detached, by phase (automatic optimization: "training")."""
         ...
 
 

@@ -55,6 +55,7 @@ class Textbook:
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
         self.criterion = nn.BCELoss()
         self.noise = noise
+        self.latent_dim: int = source.hparams["latent_dim"]
         self.index = 0
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -66,7 +67,7 @@ class Textbook:
         label = torch.full((n,), 1, dtype=real.dtype, device=real.device)
         loss_real = self.criterion(self.discriminator(real).view(-1), label)
         torch.autograd.backward(loss_real)
-        fake = self.generator(self.noise(self.index).view(n, -1, 1, 1))
+        fake = self.generator(self.noise(self.index).normal("z", n, self.latent_dim).view(n, -1, 1, 1))
         label.fill_(0)
         loss_fake = self.criterion(self.discriminator(fake.detach()).view(-1), label)
         torch.autograd.backward(loss_fake)
@@ -98,12 +99,13 @@ class Plain:
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
         self.settings = settings
         self.noise = noise
+        self.latent_dim: int = source.hparams["latent_dim"]
         self.index = 0
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
         real = batch["image"].contiguous(memory_format=self.layout)
-        z = self.noise(self.index)[:, :, None, None]
+        z = self.noise(self.index).normal("z", len(real), self.latent_dim)[:, :, None, None]
         # The contexts end before the weights change: autocast keeps the weights that it has converted.
         with self.settings.autocast():
             fake = self.generator(z)
@@ -127,7 +129,7 @@ class Networks(Plain):
 
     def __init__(self, source: DCGAN, settings: Settings, noise: Noise) -> None:
         super().__init__(source, settings, noise)
-        self.z = noise(0)[:, :, None, None]
+        self.z = noise(0).normal("z", settings.batch_size, self.latent_dim)[:, :, None, None]
         self.parameters = [[*network.parameters()] for network in (self.discriminator, self.generator)]
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,48 +10,64 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks import speed
-from benchmarks.steps import Loop, Settings, copy_parameters
-from zoo import random
-from zoo.base import AdversarialModel
+from benchmarks.steps import KeyedDraws, Loop, Settings, copy_parameters
+from zoo.base import GenerativeModel
 
-TINY = Settings(image_size=16, batch_size=4, options=(("base_channels", 4), ("latent_dim", 5)))
+WIDTHS = (("hidden_features", (6, 7)),)
+TINY = {
+    "aae": Settings(8, 4, options=(*WIDTHS, ("discriminator_features", (5,)), ("latent_dim", 3))),
+    "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
+    "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
+    "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
+    "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
+}
+FORMS = {name: (name, settings) for name, settings in TINY.items()}
+FORMS["infogan-simultaneous"] = (
+    "infogan",
+    replace(TINY["infogan"], options=(*TINY["infogan"].options, ("update", "simultaneous"))),
+)
 LOOPS = ("plain", "textbook")
 
 
-@pytest.fixture(params=speed.architectures())
-def module(request: pytest.FixtureRequest) -> ModuleType:
-    return import_module(f"benchmarks.steps.{request.param}")
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> tuple[ModuleType, Settings]:
+    name, settings = FORMS[request.param]
+    return import_module(f"benchmarks.steps.{name}"), settings
 
 
-def pair(module: ModuleType, name: str, settings: Settings, dtype: torch.dtype) -> tuple[AdversarialModel, Loop]:
-    """The zoo's model, and a loop with the same weights and the noise that the model will draw."""
-    model: AdversarialModel = module.model(settings).to(dtype)
-
-    def noise(step: int) -> Tensor:
-        key = random.key(0, "z", step)
-        return random.normal((settings.batch_size, model.hparams["latent_dim"]), key, dtype=dtype)
-
-    return model, getattr(module, name)(model, settings, noise)
+def pair(module: ModuleType, name: str, settings: Settings, dtype: torch.dtype) -> tuple[GenerativeModel, Loop]:
+    """The zoo's model, and a loop with the same weights and the numbers that the model will draw."""
+    torch.manual_seed(0)
+    model: GenerativeModel = module.model(settings).to(dtype)
+    return model, getattr(module, name)(model, settings, lambda step: KeyedDraws(0, step, dtype))
 
 
-def largest_difference(model: AdversarialModel, loop: Loop) -> float:
+def largest_difference(model: GenerativeModel, loop: Loop, *, buffers: bool) -> float:
     """Largest difference of any parameter or buffer."""
+    kinds = (nn.Module.parameters, nn.Module.buffers) if buffers else (nn.Module.parameters,)
     pairs = [
         pair
         for name, network in loop.networks.items()
-        for tensors in (nn.Module.parameters, nn.Module.buffers)
+        for tensors in kinds
         for pair in zip(tensors(model.get_submodule(name)), tensors(network), strict=True)
     ]
     return max(float((a - b).abs().max()) for a, b in pairs)
 
 
+def test_every_architecture_is_tested() -> None:
+    assert list(TINY) == speed.architectures()
+
+
 @pytest.mark.parametrize("name", LOOPS)
-def test_twenty_steps_are_the_same_maths(module: ModuleType, name: str) -> None:
-    batches = speed.Batches((3, 16, 16), TINY, torch.float64)
-    model, loop = pair(module, name, TINY, torch.float64)
+def test_twenty_steps_are_the_same_maths(form: tuple[ModuleType, Settings], name: str) -> None:
+    module, settings = form
+    model, loop = pair(module, name, settings, torch.float64)
+    batches = speed.Batches(model.image_shape, settings, torch.float64)
+    # A pass more over the fakes, as the usual InfoGAN makes it, moves running averages that training does not use.
+    buffers = name == "plain" or not module.__name__.endswith("infogan")
     before = [p.detach().clone() for p in model.parameters()]
     stream = iter(batches)
     apart: list[float] = []
@@ -59,25 +76,32 @@ def test_twenty_steps_are_the_same_maths(module: ModuleType, name: str) -> None:
         for _ in range(20):
             yield 1
             loop.step(next(stream))
-            apart.append(largest_difference(model, loop))
+            apart.append(largest_difference(model, loop, buffers=buffers))
 
-    speed.fit(model, batches, TINY, program)
+    speed.fit(model, batches, settings, program)
     assert len(apart) == 20
     assert max(apart) < 1e-10, apart
     assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_first_step_in_single_precision(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_step_in_single_precision(
+    form: tuple[ModuleType, Settings], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Losses and gradients agree in the first step; later ones part, as trajectories of GANs do."""
-    batches = speed.Batches((3, 16, 16), TINY)
-    model, loop = pair(module, name, TINY, torch.float32)
+    module, settings = form
+    # One memory layout for both: another order of sums can take a ReLU to its other side.
+    settings = replace(settings, channels_last=name == "plain")
+    model, loop = pair(module, name, settings, torch.float32)
+    batches = speed.Batches(model.image_shape, settings)
     gradients: list[list[Tensor]] = [[], []]
     losses: list[dict[str, float]] = [{}, {}]
-    turn = 0
+    turn = first = 0
 
     def keep(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nonlocal first
         gradients[turn] += [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
+        first = first or len(gradients[0])
 
     def checked(phase: str, loss: Tensor) -> None:
         losses[0][phase] = loss.item()
@@ -89,18 +113,24 @@ def test_first_step_in_single_precision(module: ModuleType, name: str, monkeypat
         losses[1] = {phase: loss.item() for phase, loss in loop.step(next(iter(batches))).items()}
 
     monkeypatch.setattr(model, "check_finite", checked)
-    hook = register_optimizer_step_pre_hook(keep)
+    # Behind the step: in automatic optimization the passes are a part of it.
+    hook = register_optimizer_step_post_hook(keep)
     try:
-        speed.fit(model, batches, TINY, program)
+        speed.fit(model, batches, settings, program)
     finally:
         hook.remove()
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert len(gradients[0]) == sum(1 for _ in model.parameters())
-    for a, b in zip(*gradients, strict=True):
-        assert float((a - b).abs().max() / b.abs().max()) < 1e-5
+    assert len(gradients[0]) >= sum(1 for _ in model.parameters())
+    for i, (a, b) in enumerate(zip(*gradients, strict=True)):
+        # Later phases see weights after Adam's first step, which is nearly the sign of a gradient: it magnifies
+        # roundings. And where terms of real and fake images cancel, only their rounding is left.
+        relative = 1e-5 if i < first else 1e-4
+        assert float((a - b).abs().max()) < relative * float(b.abs().max()) + 1e-6
 
 
-def test_a_driver_runs_what_the_program_asks_for(module: ModuleType) -> None:
+def test_a_driver_runs_what_the_program_asks_for(form: tuple[ModuleType, Settings]) -> None:
+    module, settings = form
+    model = module.model(settings)
     seen: list[int] = []
 
     def program(model: Any) -> speed.Program:
@@ -108,7 +138,7 @@ def test_a_driver_runs_what_the_program_asks_for(module: ModuleType) -> None:
             yield steps
             seen.append(model.batch_index + 1)
 
-    speed.fit(module.model(TINY), speed.Batches((3, 16, 16), TINY), TINY, program)
+    speed.fit(model, speed.Batches(model.image_shape, settings), settings, program)
     assert seen == [1, 4, 6]
 
 
@@ -132,6 +162,8 @@ def test_names_of_files_tell_settings_apart() -> None:
         Settings(channels_last=False),
         Settings(compile=True),
         Settings(device="cuda"),
+        Settings(options=(("update", "simultaneous"),)),
+        Settings(labelled=100),
     ]
     assert len({speed.file_name("dcgan", settings) for settings in kinds}) == len(kinds)
 
@@ -155,5 +187,30 @@ def test_the_command_writes_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "images/s" in capsys.readouterr().out
 
 
-def test_memory_of_a_loop_is_positive(module: ModuleType) -> None:
-    assert speed.peak_memory(module, "plain", TINY, steps=1) >= 0
+def test_memory_of_a_loop_is_positive(form: tuple[ModuleType, Settings]) -> None:
+    module, settings = form
+    assert speed.peak_memory(module, "plain", settings, steps=1) >= 0
+
+
+def test_all_loops_are_measured(form: tuple[ModuleType, Settings]) -> None:
+    measured = speed.measure(*form, rounds=2, steps=1)
+    assert all(len(measured["seconds"][name]) == 2 and measured["flops"][name] > 0 for name in speed.LOOPS)
+
+
+def test_labelled_images_beside_each_batch() -> None:
+    batch = next(iter(speed.Batches((1, 8, 8), Settings(8, 4, labelled=3))))
+    assert batch["image"].shape == (4, 1, 8, 8)
+    assert batch["labelled"]["image"].shape == (3, 1, 8, 8)
+    assert batch["labelled"]["label"].dtype == torch.int64
+
+
+def test_options_of_the_command_line() -> None:
+    assert speed.option("update=simultaneous") == ("update", "simultaneous")
+    assert speed.option("hidden_features=[5, 6]") == ("hidden_features", [5, 6])
+    with pytest.raises(SystemExit):
+        speed.option("update")
+
+
+def test_a_model_without_compile_says_so() -> None:
+    with pytest.raises(ValueError, match="leave out --compile"):
+        import_module("benchmarks.steps.vae").model(Settings(compile=True))

@@ -1,0 +1,252 @@
+"""Loops of InfoGAN with one categorical code, in both forms of its update.
+
+The textbook loop has the usual three passes of discriminator and recogniser: real images, fakes without the generator,
+fakes with it. With `update="simultaneous"` they are made at the same weights, as the zoo makes them from two passes.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.steps import Noise, Settings, copy_parameters
+from zoo.infogan import InfoGAN, stages
+
+
+def model(settings: Settings) -> InfoGAN:
+    """The zoo's model."""
+    settings.without_compile()
+    return InfoGAN(settings.image_size, channels_last=settings.channels_last, **dict(settings.options))
+
+
+def sequential_networks(source: InfoGAN) -> dict[str, nn.Sequential]:
+    """The networks written down as one stack of layers each, with the weights of the zoo's."""
+    hparams = source.hparams
+    start, doublings = stages(hparams["image_size"])
+    base, hidden, slope, channels = (
+        hparams[name] for name in ("base_channels", "hidden_features", "slope", "image_channels")
+    )
+    width = base * 2 ** (doublings - 1)
+    features = width * start * start
+    inputs = source.latent_dim + sum(source.categories) + source.continuous
+
+    def linear(inner: int, outer: int, activation: nn.Module) -> list[nn.Module]:
+        return [nn.Linear(inner, outer, bias=False), nn.BatchNorm1d(outer), activation]
+
+    up = [*linear(inputs, hidden, nn.ReLU(True)), *linear(hidden, features, nn.ReLU(True))]
+    up.append(nn.Unflatten(1, (width, start, start)))
+    down: list[nn.Module] = [nn.Conv2d(channels, base, 4, 2, 1), nn.LeakyReLU(slope, True)]
+    for i in range(doublings - 1):
+        wide, narrow = width // 2**i, width // 2 ** (i + 1)
+        up += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(True)]
+        small, large = base * 2**i, base * 2 ** (i + 1)
+        down += [nn.Conv2d(small, large, 4, 2, 1, bias=False), nn.BatchNorm2d(large), nn.LeakyReLU(slope, True)]
+    up += [nn.ConvTranspose2d(base, channels, 4, 2, 1), nn.Sigmoid()]
+    down += [nn.Flatten(), *linear(features, hidden, nn.LeakyReLU(slope, True))]
+    outputs = sum(source.categories) + 2 * source.continuous
+    networks = {
+        "generator": nn.Sequential(*up),
+        "trunk": nn.Sequential(*down),
+        "discriminator": nn.Sequential(nn.Linear(hidden, 1)),
+        "recogniser": nn.Sequential(*linear(hidden, 128, nn.LeakyReLU(slope, True)), nn.Linear(128, outputs)),
+    }
+    for name, network in networks.items():
+        copy_parameters(source.get_submodule(name), network)
+    return networks
+
+
+class Plain:
+    """The zoo's maths and options in a loop by hand: shared passes, frozen networks, fused Adam, memory layout."""
+
+    fused: bool | None = True
+
+    def __init__(self, source: InfoGAN, settings: Settings, noise: Noise) -> None:
+        if len(source.categories) != 1 or not source.continuous or source.hparams["learn_std"]:
+            raise ValueError("only InfoGANs with one categorical code and continuous ones of deviation 1 have loops")
+        stacks = sequential_networks(source)
+        self.networks: dict[str, nn.Module] = dict(stacks)
+        self.generator, self.trunk, self.discriminator, self.recogniser = stacks.values()
+        self.latent_dim, self.values, self.continuous = source.latent_dim, source.categories[0], source.continuous
+        self.simultaneous = source.update == "simultaneous"
+        self.weights: tuple[float, float] = source.hparams["category_weight"], source.hparams["continuous_weight"]
+        self.judges = [*chain(self.trunk.parameters(), self.discriminator.parameters(), self.recogniser.parameters())]
+        adam: dict[str, Any] = {"betas": tuple(source.hparams["betas"]), "fused": self.fused}
+        rates = source.hparams["discriminator_learning_rate"], source.hparams["generator_learning_rate"]
+        self.optimizer_d = torch.optim.Adam(self.judges, lr=rates[0], **adam)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=rates[1], **adam)
+        self.layout = torch.contiguous_format
+        if self.fused and settings.channels_last:
+            self.layout = torch.channels_last
+            for network in self.networks.values():
+                network.to(memory_format=self.layout)
+        self.settings = settings
+        self.noise = noise
+        self.index = 0
+
+    def latents(self, purpose: str, n: int) -> Tensor:
+        """Inputs of the generator: noise, the one-hot category, continuous codes."""
+        dims = self.latent_dim + self.continuous
+        draws = self.noise(self.index).uniform(purpose, n, dims + 1, low=-1.0, high=1.0)
+        z, continuous, chosen = draws.split([self.latent_dim, self.continuous, 1], 1)
+        category = ((chosen[:, 0] + 1) * (self.values / 2)).long().clamp(max=self.values - 1)
+        return torch.cat([z, F.one_hot(category, self.values).to(z.dtype), continuous], 1)
+
+    def information(self, z: Tensor, features: Tensor) -> Tensor:
+        """-w L(G, Q), both codes together."""
+        category, codes = z[:, self.latent_dim :].split([self.values, self.continuous], 1)
+        logits, mean, _ = self.recogniser(features).split([self.values, self.continuous, self.continuous], 1)
+        discrete = F.cross_entropy(logits.float(), category.argmax(1)) - math.log(self.values)
+        continuous = 0.5 * ((codes - mean).square() - codes.square()).sum(1).mean()
+        lost: Tensor = self.weights[0] * discrete + self.weights[1] * continuous
+        return lost
+
+    def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        x = ((batch["image"] + 1) / 2).contiguous(memory_format=self.layout)
+        losses = self.shared_step(x) if self.simultaneous else self.alternating_step(x)
+        self.index += 1
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def shared_step(self, x: Tensor) -> dict[str, Tensor]:
+        """Both steps from one pass of the fakes."""
+        z = self.latents("z", len(x))
+        with self.settings.autocast():
+            features = self.trunk(self.generator(z))
+            logits, information = self.discriminator(features), self.information(z, features)
+            on_real = self.discriminator(self.trunk(x))
+            loss_d = F.softplus(-on_real).mean() + F.softplus(logits).mean() + information
+            loss_g = F.softplus(-logits).mean() + information
+        torch.autograd.backward(loss_d, inputs=self.judges, retain_graph=True)
+        torch.autograd.backward(loss_g, inputs=[*self.generator.parameters()])
+        for optimizer in (self.optimizer_d, self.optimizer_g):
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"discriminator": loss_d, "generator": loss_g}
+
+    def alternating_step(self, x: Tensor) -> dict[str, Tensor]:
+        """The discriminator's step, then the generator's with latents of its own."""
+        z = self.latents("z/discriminator", len(x))
+        with self.settings.autocast():
+            with torch.no_grad():
+                fake = self.generator(z)
+            features = self.trunk(fake)
+            loss_d = F.softplus(self.discriminator(features)).mean() + self.information(z, features)
+            loss_d = loss_d + F.softplus(-self.discriminator(self.trunk(x))).mean()
+        torch.autograd.backward(loss_d)
+        self.optimizer_d.step()
+        self.optimizer_d.zero_grad()
+        z = self.latents("z/generator", len(x))
+        for p in self.judges:
+            p.requires_grad_(False)
+        with self.settings.autocast():
+            features = self.trunk(self.generator(z))
+            loss_g = F.softplus(-self.discriminator(features)).mean() + self.information(z, features)
+        torch.autograd.backward(loss_g)
+        self.optimizer_g.step()
+        self.optimizer_g.zero_grad()
+        for p in self.judges:
+            p.requires_grad_(True)
+        return {"discriminator": loss_d, "generator": loss_g}
+
+
+class Textbook(Plain):
+    """Three passes with all gradients in each, sigmoids, default Adam, channels first, float32."""
+
+    fused = None
+
+    def __init__(self, source: InfoGAN, settings: Settings, noise: Noise) -> None:
+        super().__init__(source, settings, noise)
+        self.criterion = nn.BCELoss()
+
+    def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        x = (batch["image"] + 1) / 2
+        if self.simultaneous:
+            z = self.latents("z", len(x))
+            fake = self.generator(z)
+            # At the same weights: so the generator's pass comes before the discriminator's step.
+            loss_g = self.generator_pass(z, fake)
+            loss_d = self.discriminator_passes(x, z, fake.detach())
+            self.optimizer_d.step()
+        else:
+            z = self.latents("z/discriminator", len(x))
+            loss_d = self.discriminator_passes(x, z, self.generator(z).detach())
+            self.optimizer_d.step()
+            z = self.latents("z/generator", len(x))
+            loss_g = self.generator_pass(z, self.generator(z))
+        self.optimizer_g.step()
+        self.index += 1
+        return {"discriminator": loss_d, "generator": loss_g}
+
+    def discriminator_passes(self, x: Tensor, z: Tensor, fake: Tensor) -> Tensor:
+        """Real images, then fakes; returns the loss."""
+        self.optimizer_d.zero_grad()
+        ones, zeros = torch.ones(len(x), 1).to(x), torch.zeros(len(x), 1).to(x)
+        on_real: Tensor = self.criterion(torch.sigmoid(self.discriminator(self.trunk(x))), ones)
+        torch.autograd.backward(on_real)
+        features = self.trunk(fake)
+        on_fake: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), zeros) + self.information(
+            z, features
+        )
+        torch.autograd.backward(on_fake)
+        return (on_real + on_fake).detach()
+
+    def generator_pass(self, z: Tensor, fake: Tensor) -> Tensor:
+        """Fakes with the generator's graph; returns the loss."""
+        self.optimizer_g.zero_grad()
+        features = self.trunk(fake)
+        ones = torch.ones(len(z), 1).to(z)
+        loss: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), ones) + self.information(z, features)
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+
+class Networks(Plain):
+    """The passes of `Plain` and nothing else: no noise, no loss beyond a sum, no optimizer."""
+
+    def __init__(self, source: InfoGAN, settings: Settings, noise: Noise) -> None:
+        super().__init__(source, settings, noise)
+        self.z = self.latents("z", settings.batch_size)
+
+    def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The passes of one batch."""
+        x = batch["image"].contiguous(memory_format=self.layout)
+        with self.settings.autocast(), torch.set_grad_enabled(self.simultaneous):
+            fake = self.generator(self.z)
+        with self.settings.autocast():
+            features = self.trunk(fake)
+            outputs = [self.discriminator(features), self.recogniser(features)]
+            real = self.discriminator(self.trunk(x))
+        ones = [torch.ones_like(output) for output in outputs]
+        both = [*outputs, real], [*ones, ones[0]]
+        torch.autograd.grad(both[0], self.judges, both[1], retain_graph=self.simultaneous)
+        if not self.simultaneous:
+            for p in self.judges:
+                p.requires_grad_(False)
+            with self.settings.autocast():
+                features = self.trunk(self.generator(self.z))
+                outputs = [self.discriminator(features), self.recogniser(features)]
+        torch.autograd.grad(outputs, [*self.generator.parameters()], ones)
+        for p in self.judges:
+            p.requires_grad_(True)
+        return {}
+
+
+def plain(source: InfoGAN, settings: Settings, noise: Noise) -> Plain:
+    """The zoo's maths and options in a plain loop."""
+    return Plain(source, settings, noise)
+
+
+def textbook(source: InfoGAN, settings: Settings, noise: Noise) -> Textbook:
+    """The usual loop; of the settings only the model's own touch it."""
+    return Textbook(source, settings, noise)
+
+
+def networks(source: InfoGAN, settings: Settings, noise: Noise) -> Networks:
+    """The networks' passes alone."""
+    return Networks(source, settings, noise)
