@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
@@ -11,7 +12,9 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer import call
 
 
 def test_manual_loop_hooks() -> None:
@@ -46,3 +49,10 @@ def test_ddp_setup_applies_the_layer_sync_then_configures() -> None:
     source = inspect.getsource(DDPStrategy.setup)
     assert source.index("self._layer_sync.apply") < source.index("self.configure_ddp()")
     assert {"apply", "revert"} <= LayerSync.__abstractmethods__
+
+
+def test_what_loops_leave_out_still_exists() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert type(trainer.profiler) is PassThroughProfiler  # type: ignore[attr-defined]
+    assert "self._accelerator_graph_capture_health_check()" in inspect.getsource(torch.optim.Adam.step)
+    assert "pl_module._current_fx_name = hook_name" in inspect.getsource(call)
