@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import reduce, wraps
+from operator import add
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -222,7 +223,7 @@ class SingleObjectiveModel(GenerativeModel):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         terms = self.objective(batch)
-        loss = torch.stack([*terms.values()]).sum()
+        loss = reduce(add, terms.values())
         self.check_finite("training", loss)
         if self.trainer._logger_connector.should_update_logs:
             logged = {f"train/{name}": value.detach() for name, value in terms.items()}
@@ -232,7 +233,7 @@ class SingleObjectiveModel(GenerativeModel):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The mean of each term over exactly the validation images, whatever the number of ranks."""
         terms = self.objective(batch)
-        terms = {"loss": torch.stack([*terms.values()]).sum(), **terms}
+        terms = {"loss": reduce(add, terms.values()), **terms}
         logged = {f"val/{name}": value for name, value in terms.items()}
         self.log_dict(logged, on_epoch=True, sync_dist=True, batch_size=len(batch["image"]))
 
@@ -381,7 +382,7 @@ class AdversarialModel(GenerativeModel):
     def _objective(self, phase: str, batch: Batch, shared: Any, logged: Terms) -> Tensor:
         terms: Terms = getattr(self, f"{phase}_loss")(batch, shared)
         logged.update({f"{phase}/{name}": value.detach() for name, value in terms.items()})
-        loss = torch.stack([*terms.values()]).sum()
+        loss = reduce(add, terms.values())
         self.check_finite(phase, loss)
         return loss
 
