@@ -149,6 +149,7 @@ class LoopCallback(Callback):
         super().__init__()
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
+        self._accepted: torch.Size | None = None  # shape of the images seen so far
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop and the atomic writer."""
@@ -176,10 +177,12 @@ class LoopCallback(Callback):
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
         model = cast("GenerativeModel", pl_module)
         image = batch.get("image") if isinstance(batch, dict) else None
-        sized = {"image_size", "image_channels"} <= model.hparams.keys()
-        if sized and image is not None and tuple(image.shape[1:]) != model.image_shape:
-            found, own = ("x".join(map(str, shape)) for shape in (image.shape[1:], model.image_shape))
-            raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
+        if image is not None and image.shape[1:] != self._accepted:
+            sized = {"image_size", "image_channels"} <= model.hparams.keys()
+            if sized and tuple(image.shape[1:]) != model.image_shape:
+                found, own = ("x".join(map(str, shape)) for shape in (image.shape[1:], model.image_shape))
+                raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
+            self._accepted = image.shape[1:]
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = random.key(model.seed, "torch", model.batch_index, trainer.global_rank)
