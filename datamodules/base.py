@@ -102,7 +102,15 @@ class ImageSet:
             out[k] = self._views[source][row]
         return torch.from_numpy(out)
 
-    def batch(self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False) -> Batch:
+    def batch(
+        self,
+        index: Tensor,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        numbers: Tensor | None = None,
+    ) -> Batch:
         """A batch of this split.
 
         Args:
@@ -110,13 +118,14 @@ class ImageSet:
             seed: seed of the augmentation.
             epoch: how often the split has been seen before.
             augment: apply the augmentation (that which belongs to the data is applied in any case).
+            numbers: what tells the images apart in the augmentation; None takes `index`.
 
         Shape:
             index: (n,); image: (n, C, H, W) float32 in [-1, 1].
         """
         image = self.images(index).float().div_(127.5).sub_(1)
         if self.augment is not None and (augment or self.always):
-            image = self.augment(image, seed, epoch, index)
+            image = self.augment(image, seed, epoch, index if numbers is None else numbers)
         rows = index if self.rows is None else self.rows[index]
         batch: Batch = {"image": image}
         for name, values in self.fields.items():
@@ -239,13 +248,12 @@ class TrainLoader(Loader):
 
     Args:
         module: knows where the run is.
-        images: the training split.
+        stream: the training stream.
     """
 
-    def __init__(self, module: ImageDataModule, images: ImageSet) -> None:
+    def __init__(self, module: ImageDataModule, stream: Stream) -> None:
         self.module = module
-        length = len(images) // module.global_batch_size
-        stream = Stream(images, module.run_seed)
+        length = len(stream.images) // module.global_batch_size
         super().__init__(stream, self._rest, length, num_workers=module.num_workers, pin_memory=module.pin_memory)
 
     def _rest(self) -> list[range]:
@@ -330,6 +338,10 @@ class ImageDataModule(L.LightningDataModule):
     @abstractmethod
     def open(self) -> dict[str, ImageSet]:
         """Open the splits `train`, `val` and `test` (called once per process)."""
+
+    def stream(self) -> Stream:
+        """The training stream for the run's seed."""
+        return Stream(self.split("train"), self.run_seed)
 
     @property
     def num_train(self) -> int:
@@ -431,7 +443,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Batches of the training stream, from where the run is."""
-        return self._opened(TrainLoader(self, self.split("train")))
+        return self._opened(TrainLoader(self, self.stream()))
 
     def val_dataloader(self) -> Loader:
         """The validation split, each image once."""

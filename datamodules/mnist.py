@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet, key
+from datamodules.base import ImageDataModule, ImageSet, Stream, key
 from datamodules.files import fetch
+from datamodules.labelled import LabelledStream
 from datamodules.pictures import resize, uniform
 
 __all__ = ["MNIST"]
@@ -76,7 +77,9 @@ class MNIST(ImageDataModule):
     """MNIST: 28 x 28 grey digits.
 
     50,000 training, 10,000 validation (the last ones of the training file) and 10,000 test images. Batches hold `image`
-    (N, 1, H, W) and `label` (0 to 9).
+    (N, 1, H, W) and `label` (0 to 9). With `num_labelled` the training batches are those of a semi-supervised task: the
+    label of the other training images is -1, and `labelled` = {image, label} is a batch of its own size, drawn with
+    replacement from the labelled ones. Evaluation has all labels.
 
     Args:
         data_dir: folder that holds (or gets) `MNIST/raw/*.gz`.
@@ -84,10 +87,14 @@ class MNIST(ImageDataModule):
         image_size: 28; 32 pads with black; other sizes are resized with antialiasing.
         batch_size: images per batch and device.
         num_workers: loader processes per device.
-        seed: seed of the training order and of binarisation; None takes that of the run.
+        seed: seed of the training order, of binarisation and of the labelled images; None takes that of the run.
         binarize: "none" leaves grey values. "dynamic" draws each training pixel anew in every epoch, with its grey
             value as the probability, and draws validation and test images once with seed 0. "fixed" reads
             Larochelle's files `binarized_mnist_{train,valid,test}.amat` from data_dir (no labels; 28 pixels).
+        num_labelled: training images that have labels, as many of each class, or all 50,000; chosen by the seed of the
+            run, and of two numbers the smaller set lies within the larger one. None: all have, and there is no
+            `labelled` in the batches.
+        labelled_batch_size: images in `labelled` per batch and device.
         verify: check the MD5 sums of the files' contents.
 
     References:
@@ -113,6 +120,8 @@ class MNIST(ImageDataModule):
         num_workers: int = 0,
         seed: int | None = None,
         binarize: Literal["none", "dynamic", "fixed"] = "none",
+        num_labelled: int | None = None,
+        labelled_batch_size: int = 100,
         verify: bool = True,
     ) -> None:
         super().__init__(
@@ -127,7 +136,16 @@ class MNIST(ImageDataModule):
             raise ValueError(f"unknown binarize {binarize!r}: take one of {', '.join(BINARIZE)}")
         if binarize == "fixed" and (image_size != 28 or type(self) is not MNIST):
             raise ValueError("binarize='fixed' exists for MNIST at 28 pixels only")
+        classes = len(self.labels)
+        if num_labelled is not None and binarize == "fixed":
+            raise ValueError("num_labelled needs labels, and binarize='fixed' has none: take 'dynamic' or 'none'")
+        if num_labelled is not None and (num_labelled < 1 or num_labelled % classes):
+            raise ValueError(f"num_labelled must be a multiple of the {classes} classes, not {num_labelled}")
+        if labelled_batch_size < 1:
+            raise ValueError(f"labelled_batch_size must be at least 1, not {labelled_batch_size}")
         self.binarize = binarize
+        self.num_labelled = num_labelled
+        self.labelled_batch_size = labelled_batch_size
         self.verify = verify
         if binarize != "none":
             self.name = f"{self.name}-{binarize}"
@@ -173,6 +191,12 @@ class MNIST(ImageDataModule):
             for name, split in splits.items():
                 split.augment, split.always = partial(binarized, purpose=name), True
         return splits
+
+    def stream(self) -> Stream:
+        """The training stream for the run's seed, with few labels if so asked."""
+        if self.num_labelled is None:
+            return super().stream()
+        return LabelledStream(self.split("train"), self.run_seed, self.num_labelled, self.labelled_batch_size)
 
     def _open_fixed(self) -> dict[str, ImageSet]:
         assert self.data_dir is not None
