@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callbacks.frechet_distance import FrechetDistance as FrechetDistance
     from callbacks.interpolation import Interpolation as Interpolation
+    from callbacks.measure import Measure as Measure
     from callbacks.sample_grid import SampleGrid as SampleGrid
 
 _EXPORTS = {
     "FrechetDistance": "callbacks.frechet_distance",
     "Interpolation": "callbacks.interpolation",
+    "Measure": "callbacks.measure",
     "SampleGrid": "callbacks.sample_grid",
 }
 __all__ = sorted(_EXPORTS)

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
@@ -18,10 +19,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 __all__ = [
+    "Classifies",
     "ComparesSets",
+    "Encodes",
     "GeneratesFromNoise",
+    "GivesLogWeights",
+    "HasFactors",
     "HasReference",
+    "Result",
     "Samples",
+    "Scores",
     "atomic_write",
     "check_at_least",
     "class_count",
@@ -37,6 +44,24 @@ __all__ = [
     "write_gif",
     "write_png",
 ]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured value and what it is the value of.
+
+    Attributes:
+        value: the value.
+        protocol: what gave it, such as features, images and weights.
+        metric: its short name.
+        seconds: how long it took.
+    """
+
+    value: float
+    protocol: str
+    metric: str = "fd"
+    seconds: float = 0.0
+
 
 # What a callback may ask of a model or a DataModule -------------------------------------------------------------------
 
@@ -69,6 +94,53 @@ class GeneratesFromNoise(Protocol):
 
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from noise."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model with codes."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (N, d) of images (N, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A model that tells classes, learnt or found."""
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) of images (N, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A model that says how unusual images are."""
+
+    def score(self, x: Tensor) -> Tensor:
+        """Scores (N,) of images (N, C, H, W) in [-1, 1]; higher is more unusual."""
+        ...
+
+
+@runtime_checkable
+class GivesLogWeights(Protocol):
+    """A model whose likelihood can be estimated by importance sampling."""
+
+    def log_weights(self, x: Tensor, num_samples: int, *, seed: int = 0, first: int = 0) -> Tensor:
+        """log p(x, z) - log q(z | x), (num_samples, N), for draws z of q."""
+        ...
+
+
+@runtime_checkable
+class HasFactors(Protocol):
+    """A DataModule whose images are made from factors."""
+
+    factor_sizes: tuple[int, ...]
+
+    def render(self, factors: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] of factors (N, F)."""
         ...
 
 

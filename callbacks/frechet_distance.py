@@ -26,34 +26,18 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from callbacks import base
+from callbacks.base import Result
+from callbacks.measuring import MeasuringCallback
 from callbacks.metrics.extractors import load_extractor
 from callbacks.metrics.frechet import FrechetMetric
 
 __all__ = ["FrechetDistance", "Result", "frechet_distance"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A Fréchet distance and what it is the distance of.
-
-    Attributes:
-        value: the distance.
-        protocol: features, resizing, images and weights that gave it.
-        metric: "fid" for FID, "fd" for other features.
-        seconds: how long it took.
-    """
-
-    value: float
-    protocol: str
-    metric: str = "fd"
-    seconds: float = 0.0
 
 
 def frechet_distance(
@@ -103,7 +87,7 @@ def frechet_distance(
     )
 
 
-class FrechetDistance(Callback):
+class FrechetDistance(MeasuringCallback):
     """Measures the Fréchet distance while a model trains; logs `fd`, or `fid` with Inception weights.
 
     Each value goes to the loggers and, with its protocol, to the terminal; the protocol also goes to the loggers'
@@ -149,50 +133,21 @@ class FrechetDistance(Callback):
         chunk_size: int = 64,
         cache_dir: str | Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(every_n_epochs, every_n_steps, at_start=at_start, at_end=at_end)
         base.check_at_least("FrechetDistance", 2, num_samples=num_samples)
-        base.check_at_least(
-            "FrechetDistance", 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, chunk_size=chunk_size
-        )
-        self.every_n_epochs = every_n_epochs
-        self.every_n_steps = every_n_steps
-        self.at_start = at_start
-        self.at_end = at_end
+        base.check_at_least("FrechetDistance", 1, chunk_size=chunk_size)
         self.extractor = extractor
         self.inception_weights = inception_weights
         self.seed = seed
-        self.last: Result | None = None
-        self.history: list[tuple[int, float]] = []
         self._options = (num_samples, split, seed, chunk_size)
         self._statistics = _Statistics(cache_dir)
         self._evaluation: _Evaluation | None = None
-        self._announced: str | None = None  # the protocol that this process's loggers know
-
-    @property
-    def best(self) -> tuple[int, float] | None:
-        """Step and value of the smallest distance."""
-        return min(self.history, key=lambda entry: entry[1], default=None)
-
-    @property
-    def protocol(self) -> str | None:
-        """Protocol of the values."""
-        return self.last.protocol if self.last else None
 
     @property
     def state_key(self) -> str:
         """Tells several of these callbacks apart in a checkpoint."""
         name = "inception" if self.inception_weights else self.extractor
         return self._generate_state_key(extractor=name if isinstance(name, str) else getattr(name, "name", None))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Last, best and all values."""
-        last = None if self.last is None else vars(self.last)
-        return {"last": last, "best": self.best, "history": list(self.history)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the values of the run so far."""
-        self.last = None if state_dict["last"] is None else Result(**state_dict["last"])
-        self.history = [(int(step), float(value)) for step, value in state_dict["history"]]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check model, data and extractor before any time is spent."""
@@ -205,65 +160,11 @@ class FrechetDistance(Callback):
                 network = load_extractor(self.extractor, self.inception_weights)
             self._evaluation = _Evaluation(network, *self._options, self._statistics)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The untrained model; a resumed run goes on with the last value, as a straight one would."""
-        if trainer.global_step == 0:
-            self.last, self.history = None, []  # of an earlier fit
-            if self.at_start:
-                self._measure(trainer, pl_module)
-        elif self.last is not None:
-            trainer.callback_metrics[self.last.metric] = torch.tensor(self.last.value)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Every so many steps or epochs.
-
-        The end of an epoch is its last batch: then the value is there before validation and before any checkpoint,
-        whether that is written after a step, after validation or after the epoch.
-        """
-        step = trainer.global_step
-        epochs = trainer.current_epoch + 1
-        due = bool(self.every_n_steps) and step % cast(int, self.every_n_steps) == 0
-        if trainer.is_last_batch and self.every_n_epochs and epochs % self.every_n_epochs == 0:
-            due = True
-        if self.at_end and (step == trainer.max_steps or (trainer.is_last_batch and epochs == trainer.max_epochs)):
-            due = True
-        if due and not self._is_measured(step):
-            self._measure(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The trained model, if training ended at another place than planned."""
-        if self.at_end and not self._is_measured(trainer.global_step):
-            self._measure(trainer, pl_module)
-
-    def _is_measured(self, step: int) -> bool:
-        return bool(self.history) and self.history[-1][0] == step
-
-    def _measure(self, trainer: Trainer, model: LightningModule) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+        """The distance now."""
         assert self._evaluation is not None
-        datamodule = cast(base.HasReference, trainer.datamodule)  # type: ignore[attr-defined]
         progress = trainer.progress_bar_callback is not None
-        result = self._evaluation(cast(Any, model), datamodule, None, progress)
-        step = trainer.global_step
-        self.last = result
-        self.history.append((step, result.value))
-        # ModelCheckpoint and schedulers read this dict; `self.log` would reach loggers only at logging steps.
-        trainer.callback_metrics[result.metric] = torch.tensor(result.value)
-        if not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if result.protocol != self._announced:
-                # TensorBoard shows only what it was given last.
-                known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
-                logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
-            values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}
-            if isinstance(logger, CSVLogger):
-                values[f"{result.metric}_protocol"] = result.protocol
-            logger.log_metrics(values, step=step)
-            logger.save()
-        self._announced = result.protocol
-        tqdm.write(f"step {step}: {result.metric} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")
+        return self._evaluation(cast(Any, model), cast(Any, trainer).datamodule, None, progress)
 
 
 # Inside ---------------------------------------------------------------------------------------------------------------

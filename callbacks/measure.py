@@ -1,0 +1,78 @@
+"""Measures beside the Fréchet distance while a model trains."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from callbacks import base
+from callbacks.base import Result
+from callbacks.measures import HIGHER_IS_BETTER, MEASURES
+from callbacks.measuring import MeasuringCallback
+
+__all__ = ["Measure"]
+
+
+class Measure(MeasuringCallback):
+    """Measures a value of the model by name, such as "class_error": see `callbacks.measures`.
+
+    The value is logged under its name and printed with its protocol; the functions in `callbacks.measures` give the
+    same value without a Trainer.
+
+    Args:
+        measure: auroc, beta_vae_metric, class_error, elbo, iw_nll, knn, linear_probe, mig or parzen.
+        options: further arguments of the measure, such as {"matching": "hungarian"}.
+        every_n_epochs: a value after each of so many epochs; None for none.
+        every_n_steps: a value after each of so many training steps; None for none.
+        at_start: a value of the untrained model.
+        at_end: a value of the trained model.
+        split: of the real images.
+        num_samples: how many; None for what is usual for the measure.
+        seed: seed of what the measure draws.
+
+    Raises:
+        ValueError: there is no such measure or option.
+        TypeError: at the start of a fit, if the DataModule has no `reference_batches`.
+    """
+
+    def __init__(
+        self,
+        measure: str,
+        options: dict[str, Any] | None = None,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
+        *,
+        at_start: bool = False,
+        at_end: bool = True,
+        split: str = "test",
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, every_n_steps, at_start=at_start, at_end=at_end)
+        if measure not in MEASURES:
+            close = difflib.get_close_matches(measure, MEASURES, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"take one of {', '.join(MEASURES)}"
+            raise ValueError(f"there is no measure {measure!r}: {hint}")
+        known = set(inspect.signature(MEASURES[measure]).parameters) - {"model", "datamodule"}
+        if unknown := sorted(set(options or {}) - known):
+            raise ValueError(f"{measure} has no option {unknown[0]!r}: it has {', '.join(sorted(known))}")
+        self.measure = measure
+        self.arguments = {"split": split, "num_samples": num_samples, "seed": seed, **(options or {})}
+        self.higher_is_better = HIGHER_IS_BETTER[measure]
+
+    @property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        return self._generate_state_key(measure=self.measure, **self.arguments)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the data before any time is spent."""
+        if stage == "fit":
+            base.require(getattr(trainer, "datamodule", None), base.HasReference, f"Measure({self.measure})")
+
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+        """The value now."""
+        return MEASURES[self.measure](model, trainer.datamodule, **self.arguments)  # type: ignore[attr-defined]

@@ -1,0 +1,364 @@
+"""Measures of a model beside the Fréchet distance: each a function of a model and a DataModule that needs no Trainer.
+
+Every measure returns a `Result` whose protocol says what the value means, such as
+`class_error[matching=hungarian, test=mnist28-test-10000]`. Values with different protocols do not belong into one
+column. In a distributed run every rank must call a measure; each computes its share of the images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from torch import Tensor
+from torchmetrics.classification import BinaryAUROC
+
+from callbacks import base
+from callbacks.base import Result
+from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
+from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
+from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+
+__all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
+
+CHUNK = 250
+
+
+class _Run:
+    """One measurement: the model at rest, its device, this rank's share, the clock."""
+
+    def __init__(self, model: Any, datamodule: Any, protocol: type | None, asker: str, seed: int) -> None:
+        if protocol is not None:
+            base.require(model, protocol, asker)
+        base.require(datamodule, base.HasReference, asker)
+        self.model, self.datamodule, self.seed = model, datamodule, seed
+        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        distributed = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
+        self.start = time.monotonic()
+
+    def size(self, split: str, num_samples: int | None) -> int:
+        """Number of images to take of a split: at most all."""
+        whole = len(self.datamodule.split(split))
+        return whole if num_samples is None else min(num_samples, whole)
+
+    def batches(self, split: str, num: int, chunk: int = CHUNK, datamodule: Any = None) -> Iterator[tuple[int, Any]]:
+        """This rank's chunks of a split, on the model's device."""
+        source = self.datamodule if datamodule is None else datamodule
+        for first, batch in source.reference_batches(num, chunk, split=split, rank=self.rank, world_size=self.world):
+            yield first, move_data_to_device(batch, self.device)
+
+    def chunks(self, num: int, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:
+        """(first, size) of this rank's chunks of a number of draws."""
+        for first in range(self.rank * chunk, num, self.world * chunk):
+            yield first, min(chunk, num - first)
+
+    def named(self, split: str, num: int) -> str:
+        """A set of real images, as protocols name it."""
+        return f"{self.datamodule.name}-{split}-{num}"
+
+    def result(self, metric: str, value: Any, **protocol: Any) -> Result:
+        """The value with its protocol."""
+        averaged = any(network.endswith("_ema") for network in getattr(self.model, "inference_networks", ()))
+        parts = [f"{key}={text}" for key, text in protocol.items()] + [f"weights={'ema' if averaged else 'raw'}"]
+        value = base.from_rank_zero(float(value))
+        return Result(value, f"{metric}[{', '.join(parts)}]", metric, time.monotonic() - self.start)
+
+
+def iw_nll(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    num_importance: int = 200,
+) -> Result:
+    """Importance-weighted negative log-likelihood, in nats per image.
+
+    Args:
+        model: has `log_weights`.
+        datamodule: gives the images.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: seed of the draws.
+        num_importance: draws per image.
+    """
+    return _bounds("iw_nll", model, datamodule, split, num_samples, seed, num_importance)
+
+
+def elbo(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    num_importance: int = 200,
+) -> Result:
+    """Negative evidence lower bound, in nats per image; arguments as for `iw_nll`, with whose draws it is computed."""
+    return _bounds("elbo", model, datamodule, split, num_samples, seed, num_importance)
+
+
+def _bounds(
+    name: str, model: Any, datamodule: Any, split: str, num_samples: int | None, seed: int, num_importance: int
+) -> Result:
+    run = _Run(model, datamodule, base.GivesLogWeights, name, seed)
+    num = run.size(split, num_samples)
+    metric = LikelihoodBounds().to(run.device)
+    with base.evaluating(model, seed):
+        for first, batch in run.batches(split, num, 100):
+            metric.update(model.log_weights(batch["image"], num_importance, seed=seed, first=first))
+        value = metric.compute()[name]
+    return run.result(name, value, importance=num_importance, test=run.named(split, num))
+
+
+def parzen(
+    model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+) -> Result:
+    """Parzen-window log-likelihood, in nats per image; the width is chosen on the first 1,000 validation images.
+
+    Args:
+        model: has `sample`.
+        datamodule: gives the images.
+        split: which images.
+        num_samples: generated images; None for 10,000.
+        seed: seed of the generated images.
+    """
+    run = _Run(model, datamodule, base.Samples, "parzen", seed)
+    centres = 10_000 if num_samples is None else num_samples
+    val, test = run.size("val", 1000), run.size(split, None)
+    metric = ParzenLogLikelihood().to(run.device)
+    with base.evaluating(model, seed):
+        for first, size in run.chunks(centres):
+            metric.update(model.sample(size, seed=seed, first=first), "centres")
+        for kind, part, num in (("val", "val", val), ("test", split, test)):
+            for _, batch in run.batches(part, num):
+                metric.update(batch["image"], kind)
+        found = metric.compute()
+    protocol = {"samples": centres, "val": run.named("val", val), "test": run.named(split, test)}
+    protocol |= {"sigma": f"{found['sigma']:.3f}", "standard_error": f"{found['error']:.1f}"}
+    return run.result("parzen", found["mean"], **protocol)
+
+
+def class_error(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    matching: Matching = "none",
+) -> Result:
+    """Share of wrongly classified images, in percent.
+
+    Args:
+        model: has `classify`.
+        datamodule: gives images with `label`.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: not used.
+        matching: how classes that were found without labels are named: see `ClassError`.
+    """
+    run = _Run(model, datamodule, base.Classifies, "class_error", seed)
+    num = run.size(split, num_samples)
+    metric = ClassError(matching).to(run.device)
+    protocol: dict[str, Any] = {"matching": matching, "test": run.named(split, num)}
+    with base.evaluating(model, seed):
+        if matching == "best_example":
+            val = run.size("val", None)
+            protocol["val"] = run.named("val", val)
+            for first, batch in run.batches("val", val):
+                metric.update(model.classify(batch["image"]), batch["label"], naming=True, first=first)
+        for _, batch in run.batches(split, num):
+            metric.update(model.classify(batch["image"]), batch["label"])
+        value = metric.compute()
+    return run.result("class_error", value, **protocol)
+
+
+def linear_probe(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    num_fit: int = 10_000,
+) -> Result:
+    """Accuracy in percent of logistic regression on codes.
+
+    Args:
+        model: has `encode`.
+        datamodule: gives images with `label`.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: not used.
+        num_fit: training images to which it is fitted.
+    """
+    return _accuracy("linear_probe", model, datamodule, split, num_samples, seed, num_fit, {})
+
+
+def knn(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    num_fit: int = 10_000,
+    neighbours: int = 5,
+) -> Result:
+    """Accuracy in percent of the vote of the nearest codes; arguments as for `linear_probe`, and `neighbours`."""
+    return _accuracy("knn", model, datamodule, split, num_samples, seed, num_fit, {"neighbours": neighbours})
+
+
+def _accuracy(
+    kind: Literal["linear_probe", "knn"],
+    model: Any,
+    datamodule: Any,
+    split: str,
+    num_samples: int | None,
+    seed: int,
+    num_fit: int,
+    options: dict[str, int],
+) -> Result:
+    run = _Run(model, datamodule, base.Encodes, kind, seed)
+    fit, test = run.size("train", num_fit), run.size(split, num_samples)
+    metric = CodeAccuracy(kind, **options).to(run.device)
+    with base.evaluating(model, seed):
+        for part, num in (("train", fit), (split, test)):
+            for first, batch in run.batches(part, num):
+                metric.update(model.encode(batch["image"]), batch["label"], fit=part == "train", first=first)
+        value = metric.compute()
+    return run.result(kind, value, **options, fit=run.named("train", fit), test=run.named(split, test))
+
+
+def auroc(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    other: dict[str, Any] | None = None,
+) -> Result:
+    """Area under the ROC curve, in percent, of the model's score for images of another data set against its own.
+
+    Args:
+        model: has `score`.
+        datamodule: gives the usual images.
+        split: which images, of both data sets.
+        num_samples: how many of each; None for all.
+        seed: not used.
+        other: `class_path` and `init_args` of the DataModule with the unusual images; `data_dir` and `image_size` are
+            those of `datamodule` unless given.
+
+    Raises:
+        ValueError: `other` is missing or no DataModule of the package.
+    """
+    run = _Run(model, datamodule, base.Scores, "auroc", seed)
+    module, _, name = (other or {}).get("class_path", "").rpartition(".")
+    if other is None or module.partition(".")[0] != "datamodules":
+        raise ValueError("auroc needs other={'class_path': 'datamodules...', 'init_args': {...}}: the unusual images")
+    arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | other.get("init_args", {})
+    unusual = getattr(import_module(module), name)(**arguments)
+    unusual.prepare_data()
+    unusual.setup()
+    num = min(run.size(split, num_samples), len(unusual.split(split)))
+    metric = BinaryAUROC().to(run.device)
+    with base.evaluating(model, seed):
+        for target, source in ((0, datamodule), (1, unusual)):
+            for _, batch in run.batches(split, num, datamodule=source):
+                score = model.score(batch["image"])
+                # Squashed in float64 without a change of order: torchmetrics would apply a float32 sigmoid otherwise.
+                metric.update(_rank_preserving(score), torch.full_like(score, target, dtype=torch.int64))
+        value = 100 * metric.compute()
+    return run.result("auroc", value, usual=run.named(split, num), unusual=f"{unusual.name}-{split}-{num}")
+
+
+def _rank_preserving(score: Tensor) -> Tensor:
+    """Scores in [0, 1], in the same order."""
+    score = score.double()
+    return 0.5 + score / (2 * (1 + score.abs()))
+
+
+def beta_vae_metric(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    pairs: int = 64,
+) -> Result:
+    """Accuracy in percent at which the factor that pairs of images share is read off the differences of their codes.
+
+    Args:
+        model: has `encode`.
+        datamodule: has `factor_sizes` and `render`.
+        split: not used: images are rendered.
+        num_samples: points; None for 1,500. A classifier is fitted to two thirds of them and measured on the rest.
+        seed: seed of the factors.
+        pairs: pairs of images per point.
+    """
+    run = _Run(model, datamodule, base.Encodes, "beta_vae_metric", seed)
+    base.require(datamodule, base.HasFactors, "beta_vae_metric")
+    sizes = torch.tensor(datamodule.factor_sizes)
+    points = 1500 if num_samples is None else num_samples
+    metric = BetaVAEMetric().to(run.device)
+    with base.evaluating(model, seed):
+        for first, n in run.chunks(points, 10):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+            factor = torch.randint(len(sizes), (n,), generator=generator)
+            values = (torch.rand(2, n, pairs, len(sizes), generator=generator) * sizes).long()
+            shared = torch.arange(len(sizes)) == factor[:, None, None]
+            values[1] = torch.where(shared, values[0], values[1])
+            images = datamodule.render(values.flatten(0, 2)).to(run.device)
+            a, b = torch.cat([model.encode(part) for part in images.split(CHUNK)]).view(2, n, pairs, -1)
+            metric.update(a, b, factor.to(run.device), first=first)
+        value = metric.compute()
+    return run.result("beta_vae_metric", value, points=points, pairs=pairs, data=datamodule.name)
+
+
+def mig(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Result:
+    """Mutual information gap, from 0 to 1, with 20 bins per dimension.
+
+    Args:
+        model: has `encode`.
+        datamodule: has batches with `factors`.
+        split: which images.
+        num_samples: how many; None for 10,000, or all if there are fewer.
+        seed: not used.
+    """
+    run = _Run(model, datamodule, base.Encodes, "mig", seed)
+    base.require(datamodule, base.HasFactors, "mig")
+    num = run.size(split, 10_000 if num_samples is None else num_samples)
+    metric = MutualInformationGap().to(run.device)
+    with base.evaluating(model, seed):
+        for _, batch in run.batches(split, num):
+            metric.update(model.encode(batch["image"]), batch["factors"])
+        value = metric.compute()
+    return run.result("mig", value, bins=20, test=run.named(split, num))
+
+
+MEASURES: dict[str, Callable[..., Result]] = {
+    "auroc": auroc,
+    "beta_vae_metric": beta_vae_metric,
+    "class_error": class_error,
+    "elbo": elbo,
+    "iw_nll": iw_nll,
+    "knn": knn,
+    "linear_probe": linear_probe,
+    "mig": mig,
+    "parzen": parzen,
+}
+"""All measures by name."""
+HIGHER_IS_BETTER = {name: name not in ("class_error", "elbo", "iw_nll") for name in MEASURES}
+"""Whether a higher value is better."""
+PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "knn", "linear_probe"})
+"""Measures whose values are percentages."""

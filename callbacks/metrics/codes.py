@@ -1,0 +1,177 @@
+"""What codes know of classes: accuracy of a linear probe and of nearest neighbours, and the error of found classes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from scipy import optimize
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+__all__ = ["ClassError", "CodeAccuracy", "Matching", "fit_linear"]
+
+Matching = Literal["none", "hungarian", "best_example"]
+
+
+def fit_linear(x: Tensor, label: Tensor, penalty: float = 1e-4, steps: int = 200) -> nn.Linear:
+    """Multinomial logistic regression, fitted by L-BFGS in float64 from zero: the same for the same data.
+
+    Args:
+        x: features; standardise them first.
+        label: classes from 0 on.
+        penalty: weight of the squared norm of the weights.
+        steps: iterations at most.
+
+    Shape:
+        x: (N, D); label: (N,).
+    """
+    x = x.double()
+    layer = nn.Linear(x.size(1), int(label.max()) + 1, device=x.device, dtype=torch.float64)
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(layer(x), label) + penalty * layer.weight.square().sum()
+        torch.autograd.backward(loss)
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return layer.requires_grad_(False)
+
+
+class CodeAccuracy(Metric):
+    """Accuracy in percent of a classifier on codes, fitted to some and measured on others.
+
+    Codes are standardised with the fitted ones' mean and deviation.
+
+    Args:
+        kind: "linear_probe", multinomial logistic regression; "knn", a vote of the nearest neighbours.
+        neighbours: number of neighbours.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    fit_codes: list[Tensor]
+    fit_labels: list[Tensor]
+    fit_order: list[Tensor]
+    test_codes: list[Tensor]
+    test_labels: list[Tensor]
+
+    def __init__(self, kind: Literal["linear_probe", "knn"], neighbours: int = 5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.neighbours = neighbours
+        for name in ("fit_codes", "fit_labels", "fit_order", "test_codes", "test_labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, codes: Tensor, label: Tensor, *, fit: bool, first: int = 0) -> None:
+        """Add codes.
+
+        Args:
+            codes: codes of images.
+            label: their classes.
+            fit: whether the classifier is fitted to these, or measured on them.
+            first: global index of the first, by which those of all ranks are put in order.
+
+        Shape:
+            codes: (N, D); label: (N,).
+        """
+        part = "fit" if fit else "test"
+        getattr(self, f"{part}_codes").append(codes.float())
+        getattr(self, f"{part}_labels").append(label)
+        if fit:
+            self.fit_order.append(torch.arange(first, first + len(codes), device=codes.device))
+
+    def compute(self) -> Tensor:
+        """Accuracy in percent."""
+        order = dim_zero_cat(self.fit_order).argsort()
+        fit, label = dim_zero_cat(self.fit_codes)[order], dim_zero_cat(self.fit_labels)[order]
+        mean, std = fit.mean(0), fit.std(0).clamp(min=1e-8)
+        fit, test = (fit - mean) / std, (dim_zero_cat(self.test_codes) - mean) / std
+        if self.kind == "linear_probe":
+            found = fit_linear(fit, label)(test.double()).argmax(1)
+        else:
+            found = torch.cat([self._vote(part, fit, label) for part in test.split(1000)])
+        accuracy: Tensor = (found == dim_zero_cat(self.test_labels)).double().mean()
+        return 100 * accuracy
+
+    def _vote(self, test: Tensor, fit: Tensor, label: Tensor) -> Tensor:
+        nearest = torch.cdist(test, fit).topk(min(self.neighbours, len(fit)), largest=False).indices
+        votes = F.one_hot(label[nearest], int(label.max()) + 1).sum(1).double()
+        # A tie goes to the class of the nearest of them.
+        votes.scatter_add_(1, label[nearest[:, :1]], votes.new_full((len(test), 1), 0.5))
+        return votes.argmax(1)
+
+
+class ClassError(Metric):
+    """Share of wrongly classified images, in percent, of classes that were learnt or found without labels.
+
+    Args:
+        matching: how found classes are named. "none": they are the labels. "hungarian": one to one, as suits the
+            measured images best. "best_example": each takes the label of the validation image that has the highest
+            probability of it; then several may have the same label.
+
+    References:
+        Chen et al. 2016, section 7.2 (one to one); Makhzani et al. 2015, section 6 (best example).
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    found: list[Tensor]
+    labels: list[Tensor]
+    best: list[Tensor]
+
+    def __init__(self, matching: Matching = "none", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if matching not in ("none", "hungarian", "best_example"):
+            raise ValueError(f"unknown matching {matching!r}: take none, hungarian or best_example")
+        self.matching = matching
+        for name in ("found", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("best", [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, label: Tensor, *, naming: bool = False, first: int = 0) -> None:
+        """Add images.
+
+        Args:
+            probabilities: of the found classes.
+            label: true classes.
+            naming: whether these are the validation images that name the classes ("best_example").
+            first: global index of the first image, which decides between equal probabilities.
+
+        Shape:
+            probabilities: (N, K); label: (N,).
+        """
+        if naming:
+            value, index = probabilities.double().max(0)
+            # Of each class: the best probability, its image's number and its label.
+            self.best.append(torch.stack([value, (first + index).double(), label[index].double()], 1).unsqueeze(0))
+        else:
+            self.found.append(probabilities.argmax(1))
+            self.labels.append(label)
+
+    def compute(self) -> Tensor:
+        """Error in percent."""
+        found, label = dim_zero_cat(self.found), dim_zero_cat(self.labels)
+        if self.matching == "best_example":
+            best = dim_zero_cat(self.best)  # (batches, K, 3)
+            value, index, name = best.unbind(2)
+            top = value.max(0).values
+            first = torch.where(value == top, index, torch.inf).argmin(0)
+            found = name.gather(0, first[None])[0].long()[found]
+        elif self.matching == "hungarian":
+            size = int(max(found.max(), label.max())) + 1
+            counts = torch.zeros(size, size, dtype=torch.int64, device=found.device)
+            counts.index_put_((found, label), torch.ones_like(found), accumulate=True)
+            _, names = cast(Any, optimize).linear_sum_assignment(-np.asarray(counts.cpu()))
+            found = torch.as_tensor(names, device=found.device)[found]
+        return 100 * (found != label).double().mean()
