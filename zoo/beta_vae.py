@@ -39,6 +39,7 @@ class BetaVAE(VAE):
         noise_std: as in `VAE`.
         learning_rate: step size.
         optimizer: "adam" or "adagrad".
+        final_rate: as in `VAE`.
         weight_std: as in `VAE`.
 
     Raises:
@@ -65,6 +66,7 @@ class BetaVAE(VAE):
         noise_std: float = 0.1,
         learning_rate: float = 1e-4,
         optimizer: Literal["adam", "adagrad"] = "adam",
+        final_rate: float = 1.0,
         weight_std: float | None = None,
     ) -> None:
         if min(beta, gamma) < 0 or capacity_steps < 1:
@@ -80,6 +82,7 @@ class BetaVAE(VAE):
             noise_std=noise_std,
             learning_rate=learning_rate,
             optimizer=optimizer,
+            final_rate=final_rate,
             weight_std=weight_std,
         )
         self.save_hyperparameters()

@@ -159,6 +159,7 @@ class InfoGAN(NoiseModel):
         slope: negative slope of the leaky ReLUs (0.01 in the authors' code, 0.1 in the paper's appendix).
         category_weight: weight of the mutual information with categorical codes.
         continuous_weight: weight of the mutual information with continuous codes.
+        information_warmup: steps over which both weights grow linearly from 0.
         learn_std: Q learns the deviation of continuous codes; else it is 1.
         generator_learning_rate: Adam's step size for the generator.
         discriminator_learning_rate: Adam's step size for the discriminator and the recogniser.
@@ -189,6 +190,7 @@ class InfoGAN(NoiseModel):
         slope: float = 0.01,
         category_weight: float = 1.0,
         continuous_weight: float = 1.0,
+        information_warmup: int = 0,
         learn_std: bool = False,
         generator_learning_rate: float = 1e-3,
         discriminator_learning_rate: float = 2e-4,
@@ -304,7 +306,8 @@ class InfoGAN(NoiseModel):
     def _sweep(self, base: Tensor, start: int, values: Tensor) -> Tensor:
         z = base.unsqueeze(1).repeat(1, len(values), 1)
         z[:, :, start : start + values.size(1)] = values
-        return self.generate(z.flatten(0, 1)).unflatten(0, (len(base), len(values)))
+        images: Tensor = self.generate(z.flatten(0, 1))
+        return images.unflatten(0, (len(base), len(values)))
 
     # What the recogniser says ----------------------------------------------------------------------------------------
 
@@ -392,20 +395,22 @@ class InfoGAN(NoiseModel):
     def _information(self, fakes: dict[str, Tensor]) -> Terms:
         """-w L(G, Q) of each code; the entropy of continuous codes is that of the Gaussian N(0, 1) (authors' code)."""
         z = fakes["z"]
+        warmup = self.hparams["information_warmup"]
+        weight = min(1.0, self.batch_index / warmup) if warmup else 1.0
         *codes, continuous = z[:, self.latent_dim :].split([*self.categories, self.continuous], 1)
         *logits, mean, log_var = self._split(fakes["codes"])
         terms: Terms = {}
         for i, (code, q) in enumerate(zip(codes, logits, strict=True)):
             log_q = -F.cross_entropy(q.float(), code.argmax(1))
-            terms[f"category{i}" if i else "category"] = -self.hparams["category_weight"] * (
-                log_q + math.log(q.size(1))
+            terms[f"category{i}" if i else "category"] = (
+                -weight * self.hparams["category_weight"] * (log_q + math.log(q.size(1)))
             )
         if self.continuous:
             if not self.hparams["learn_std"]:
                 log_var = torch.zeros_like(log_var)
             log_q = -0.5 * ((continuous - mean).square() * torch.exp(-log_var) + log_var)
             bound = (log_q + 0.5 * continuous.square()).sum(1).mean()  # the constants of both densities cancel
-            terms["continuous"] = -self.hparams["continuous_weight"] * bound
+            terms["continuous"] = -weight * self.hparams["continuous_weight"] * bound
         return terms
 
     def configure_optimizers(self) -> list[Optimizer]:

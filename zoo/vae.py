@@ -108,6 +108,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         noise_std: deviation of the Gaussian, scale of the Laplace density.
         learning_rate: step size.
         optimizer: "adam" or "adagrad".
+        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
         weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialisation.
 
     Raises:
@@ -130,6 +131,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         noise_std: float = 0.1,
         learning_rate: float = 1e-3,
         optimizer: Literal["adam", "adagrad"] = "adam",
+        final_rate: float = 1.0,
         weight_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -267,8 +269,15 @@ class VAE(SingleObjectiveModel, LatentModel):
         """The KL term as it enters the objective; the VAE takes it as it is."""
         return kl
 
-    def configure_optimizers(self) -> Optimizer:
-        """Adam or Adagrad."""
+    def configure_optimizers(self) -> Any:
+        """Adam or Adagrad, with the schedule if there is one."""
+        optimizer: Optimizer
         if self.hparams["optimizer"] == "adagrad":
-            return torch.optim.Adagrad(self.parameters(), self.hparams["learning_rate"])
-        return self.adam(self.parameters(), self.hparams["learning_rate"])
+            optimizer = torch.optim.Adagrad(self.parameters(), self.hparams["learning_rate"])
+        else:
+            optimizer = self.adam(self.parameters(), self.hparams["learning_rate"])
+        if (final := self.hparams["final_rate"]) == 1:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: final ** (step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

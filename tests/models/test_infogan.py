@@ -18,8 +18,8 @@ class TestInfoGAN(ModelContract):
 
     def tiny(self) -> InfoGAN:
         model = InfoGAN(8, 1, 3, (3,), 2, base_channels=4, hidden_features=8, **self.options)
-        for weight in (p for p in model.generator.parameters() if p.dim() > 1):
-            weight.data *= 10  # at 0.02 so small a generator makes images that differ by less than the contract sees
+        # At a deviation of 0.02 so small a generator makes images that differ by less than the contract sees.
+        model.generator.conv[-2].weight.data *= 50
         return model
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:

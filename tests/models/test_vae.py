@@ -141,6 +141,20 @@ def test_capacity_grows_per_step_and_stops() -> None:
         assert model.weighted(torch.tensor(kl)).item() == pytest.approx(1000 * abs(kl - 5))
 
 
+def test_step_size_falls_over_the_run() -> None:
+    model = VAE(8, 1, 3, hidden_features=(12,), final_rate=0.01)
+    rates = []
+
+    class Watch(VAE):
+        def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+            rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+            return super().training_step(batch, batch_idx)
+
+    model.__class__ = Watch
+    trainer(max_epochs=2).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 4))
+    assert rates == pytest.approx([1e-3 * 0.01 ** (k / 8) for k in range(8)])
+
+
 def test_validation_logs_the_mean_over_the_images() -> None:
     model = VAE(8, 1, 3, hidden_features=(12,))
     images = torch.rand(5, 1, 8, 8) * 2 - 1
