@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callbacks.frechet_distance import FrechetDistance as FrechetDistance
     from callbacks.interpolation import Interpolation as Interpolation
+    from callbacks.latent_scatter import LatentScatter as LatentScatter
+    from callbacks.latent_traversal import LatentTraversal as LatentTraversal
     from callbacks.measure import Measure as Measure
+    from callbacks.reconstruction import Reconstruction as Reconstruction
     from callbacks.sample_grid import SampleGrid as SampleGrid
 
 _EXPORTS = {
     "FrechetDistance": "callbacks.frechet_distance",
     "Interpolation": "callbacks.interpolation",
+    "LatentScatter": "callbacks.latent_scatter",
+    "LatentTraversal": "callbacks.latent_traversal",
     "Measure": "callbacks.measure",
+    "Reconstruction": "callbacks.reconstruction",
     "SampleGrid": "callbacks.sample_grid",
 }
 __all__ = sorted(_EXPORTS)

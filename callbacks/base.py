@@ -26,9 +26,11 @@ __all__ = [
     "GivesLogWeights",
     "HasFactors",
     "HasReference",
+    "Reconstructs",
     "Result",
     "Samples",
     "Scores",
+    "Traverses",
     "atomic_write",
     "check_at_least",
     "class_count",
@@ -103,6 +105,24 @@ class Encodes(Protocol):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (N, d) of images (N, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A model that gives images back through its code."""
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] from images."""
+        ...
+
+
+@runtime_checkable
+class Traverses(Protocol):
+    """A model whose codes can be varied one at a time."""
+
+    def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
+        """By code: images (num, steps, C, H, W) in [-1, 1]."""
         ...
 
 

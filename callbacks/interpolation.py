@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks import base
+from callbacks.drawing import DrawingCallback
 
 __all__ = ["Interpolation", "walk"]
 
@@ -47,7 +48,7 @@ def walk(a: Tensor, b: Tensor, frames: int, spherical: bool = True) -> Tensor:
     return turned
 
 
-class Interpolation(Callback):
+class Interpolation(DrawingCallback):
     """Walks from one fixed point of the latent space to another: `samples/interpolation-*.png` and `.gif`.
 
     Each row of the picture is one walk; the animation runs all of them at once, there and back. Walks through Gaussian
@@ -66,6 +67,8 @@ class Interpolation(Callback):
         TypeError: at the start of a fit, if the model does not make images from noise.
     """
 
+    needs = base.GeneratesFromNoise
+
     def __init__(
         self,
         every_n_steps: int | None = None,
@@ -76,48 +79,23 @@ class Interpolation(Callback):
         seed: int = 0,
         gif_seconds: float = 4.0,
     ) -> None:
-        super().__init__()
-        base.check_at_least("Interpolation", 1, every_n_steps=every_n_steps, num_walks=num_walks)
+        super().__init__(every_n_steps)
+        base.check_at_least("Interpolation", 1, num_walks=num_walks)
         base.check_at_least("Interpolation", 2, columns=columns, frames=frames)
         base.check_at_least("Interpolation", 0, gif_seconds=gif_seconds)
-        self.every_n_steps = every_n_steps
         self.num_walks = num_walks
         self.columns = columns
         self.frames = frames
         self.seed = seed
         self.gif_seconds = gif_seconds
-        self._last_step = -1
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the model and the folder before any time is spent."""
-        if stage == "fit":
-            base.require(pl_module, base.GeneratesFromNoise, "Interpolation")
-            base.samples_folder(trainer)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Every so many steps."""
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._last_step:
-            self._draw(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The trained model."""
-        if trainer.global_step != self._last_step:
-            self._draw(trainer, pl_module)
-
-    def _draw(self, trainer: Trainer, model: LightningModule) -> None:
-        self._last_step = step = trainer.global_step
-        if not trainer.is_global_zero:
-            return
-        name = base.samples_folder(trainer) / f"interpolation-{step:08d}"
+    def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        """The picture and the animation."""
         strip = self.images(model, self.columns)
         picture = base.grid(strip.transpose(0, 1).flatten(0, 1), self.columns)
-        base.write_png(name.with_suffix(".png"), picture)
+        path = self.show(trainer, "interpolation", picture, step)
         frames = [base.grid(images, min(self.num_walks, 3)) for images in self.images(model, self.frames)]
-        base.write_gif(name.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
-        base.log_picture(trainer.loggers, "interpolation", picture, step)
+        base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
 
     def images(self, model: Any, frames: int) -> Tensor:
         """The images along the walks; needs no Trainer.

@@ -6,15 +6,16 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from callbacks import base
+from callbacks.drawing import DrawingCallback
 
 __all__ = ["SampleGrid"]
 
 
-class SampleGrid(Callback):
+class SampleGrid(DrawingCallback):
     """Draws the same samples again and again while the model trains, from the first step to the last.
 
     Every image of the grid keeps its seed, so that one sees it develop. The grids are `samples/step-*.png` in the run's
@@ -38,6 +39,8 @@ class SampleGrid(Callback):
         TypeError: at the start of a fit, if the model cannot sample.
     """
 
+    needs = base.Samples
+
     def __init__(
         self,
         every_n_steps: int | None = 500,
@@ -49,57 +52,36 @@ class SampleGrid(Callback):
         gif_seconds: float = 6.0,
         gif_frames: int = 60,
     ) -> None:
-        super().__init__()
+        super().__init__(every_n_steps)
         base.check_at_least(
             "SampleGrid",
             1,
-            every_n_steps=every_n_steps,
             num_samples=num_samples,
             columns=columns,
             gif_frames=gif_frames,
         )
         base.check_at_least("SampleGrid", 0, gif_seconds=gif_seconds)
-        self.every_n_steps = every_n_steps
         self.num_samples = num_samples
         self.columns = columns
         self.seed = seed
         self.gif = gif
         self.gif_seconds = gif_seconds
         self.gif_frames = gif_frames
-        self._last_step = -1
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the model and the folder before any time is spent."""
-        if stage == "fit":
-            base.require(pl_module, base.Samples, "SampleGrid")
-            base.samples_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The untrained model; not when a run is resumed."""
-        self._last_step = trainer.global_step
-        if trainer.global_step == 0:
-            self._draw(trainer, pl_module)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Every so many steps."""
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._last_step:
-            self._draw(trainer, pl_module)
+        super().on_train_start(trainer, pl_module)
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            self.draw(trainer, pl_module, 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained model, and the animation."""
-        if trainer.global_step != self._last_step:
-            self._draw(trainer, pl_module)
+        super().on_train_end(trainer, pl_module)
         if self.gif and trainer.is_global_zero:
             self._animate(base.samples_folder(trainer), trainer.global_step)
 
-    def _draw(self, trainer: Trainer, model: LightningModule) -> None:
-        # Rank zero alone samples: nothing in here talks to other ranks, and the grid does not depend on their number.
-        self._last_step = step = trainer.global_step
-        if not trainer.is_global_zero:
-            return
+    def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        """The grid."""
         label = base.classes(model, self.num_samples)
         with base.evaluating(model, self.seed):
             conditions: dict[str, Any] = {} if label is None else {"label": label}

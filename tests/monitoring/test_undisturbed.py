@@ -13,10 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from callbacks import FrechetDistance, Interpolation, SampleGrid
+from callbacks import (
+    FrechetDistance,
+    Interpolation,
+    LatentScatter,
+    LatentTraversal,
+    Measure,
+    Reconstruction,
+    SampleGrid,
+)
 from callbacks.base import evaluating
 from tests.monitoring.fakes import GAN, Features, Images, fit_on_ranks, trainer
 from tests.ranks import on_ranks
+from zoo.vae import VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
 
@@ -43,6 +52,22 @@ def final(folder: Path, model: L.LightningModule, callbacks: list[L.Callback], d
     generators = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.random.get_state()[1].astype(np.int64))}
     generators["python"] = torch.tensor(random.getstate()[1][:-1])
     return {**model.state_dict(), **state, **generators, "modes": modes}
+
+
+def test_a_vae_with_all_that_a_code_offers(tmp_path: Path) -> None:
+    def vae() -> L.LightningModule:
+        torch.manual_seed(0)
+        return VAE(8, 3, 2, hidden_features=(8,))
+
+    callbacks: list[L.Callback] = [
+        SampleGrid(4, 9),
+        Interpolation(6, num_walks=2, frames=3),
+        Reconstruction(3, num_images=4),
+        LatentTraversal(5, steps=3),
+        LatentScatter(5, num_images=9),
+        Measure("elbo", {"num_importance": 2}, None, 3, at_start=True, num_samples=9),
+    ]
+    assert_equal(final(tmp_path, vae(), [], Images()), final(tmp_path, vae(), callbacks, Images()))
 
 
 def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -1,0 +1,96 @@
+"""What callbacks that draw pictures while a model trains have in common: when, where, and on which rank."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from callbacks import base
+
+__all__ = ["DrawingCallback", "validation_images"]
+
+
+class DrawingCallback(Callback):
+    """Draws every so many steps and at the end, on rank zero; subclasses define `needs` and `draw`.
+
+    Args:
+        every_n_steps: a picture after each of so many training steps; None for none but the last.
+
+    Raises:
+        ValueError: the number is too small.
+        TypeError: at the start of a fit, if the model lacks what is drawn.
+    """
+
+    needs: ClassVar[type]
+    needs_data: ClassVar[bool] = False
+
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        super().__init__()
+        base.check_at_least(type(self).__name__, 1, every_n_steps=every_n_steps)
+        self.every_n_steps = every_n_steps
+        self._last_step = -1
+
+    def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        """Write the pictures of a step; called on rank zero alone, so nothing in here may talk to other ranks."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the model, the data and the folder before any time is spent."""
+        if stage == "fit":
+            base.require(pl_module, self.needs, type(self).__name__)
+            if self.needs_data:
+                base.require(getattr(trainer, "datamodule", None), base.HasReference, type(self).__name__)
+            base.samples_folder(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A resumed run does not draw again what it has drawn."""
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Every so many steps."""
+        step = trainer.global_step
+        if self.every_n_steps and step % self.every_n_steps == 0:
+            self._draw_once(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trained model."""
+        self._draw_once(trainer, pl_module)
+
+    def _draw_once(self, trainer: Trainer, model: LightningModule) -> None:
+        step = trainer.global_step
+        if step != self._last_step:
+            self._last_step = step
+            if trainer.is_global_zero:
+                self.draw(trainer, model, step)
+
+    @staticmethod
+    def show(trainer: Trainer, name: str, picture: Image.Image, step: int) -> Path:
+        """Write `samples/<name>-<step>.png` and tell the loggers; returns the path without its ending."""
+        path = base.samples_folder(trainer) / f"{name}-{step:08d}"
+        base.write_png(path.with_suffix(".png"), picture)
+        base.log_picture(trainer.loggers, name, picture, step)
+        return path
+
+
+def validation_images(trainer: Trainer, model: LightningModule, num: int, label: bool = False) -> tuple[Tensor, Any]:
+    """The first images of the fixed validation subset, on the model's device, and their labels if they have any.
+
+    Shape:
+        Output: (num, C, H, W), or fewer if the split has fewer; labels (num,) on the CPU, or None.
+    """
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if hasattr(datamodule, "split"):
+        num = min(num, len(datamodule.split("val")))
+    device = next(parameter.device for parameter in model.parameters())
+    batches = [batch for _, batch in islice(datamodule.reference_batches(num, 250, split="val"), -(-num // 250))]
+    images = torch.cat([batch["image"] for batch in batches]).to(device)
+    labels = torch.cat([b["label"] for b in batches]).cpu() if label and "label" in batches[0] else None
+    return images, labels

@@ -1,0 +1,103 @@
+"""Images while one dimension of a code varies and all else stays."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from callbacks import base
+from callbacks.drawing import DrawingCallback
+
+__all__ = ["LatentTraversal"]
+
+MARGIN = 14
+
+
+class LatentTraversal(DrawingCallback):
+    """What each code or dimension of a code does: `samples/traversal-*.png` and `.gif`.
+
+    The picture has a named block for each code; its rows are fixed latents in which only this code varies, from left to
+    right. In the animation each code has a column, in which all rows run through its values, there and back.
+
+    Args:
+        every_n_steps: also after each of so many training steps; by default at the end only.
+        num_rows: fixed latents per code.
+        steps: values of a continuous code; a categorical one takes all its own.
+        max_codes: at most so many codes are shown: those in which the images vary most.
+        seed: seed of the fixed latents.
+        gif_seconds: length of the animation, there and back.
+
+    Raises:
+        ValueError: a number is too small.
+        TypeError: at the start of a fit, if the model has no `traversals`.
+    """
+
+    needs = base.Traverses
+
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        *,
+        num_rows: int = 4,
+        steps: int = 11,
+        max_codes: int = 12,
+        seed: int = 0,
+        gif_seconds: float = 4.0,
+    ) -> None:
+        super().__init__(every_n_steps)
+        base.check_at_least("LatentTraversal", 1, num_rows=num_rows, max_codes=max_codes)
+        base.check_at_least("LatentTraversal", 2, steps=steps)
+        base.check_at_least("LatentTraversal", 0, gif_seconds=gif_seconds)
+        self.num_rows = num_rows
+        self.steps = steps
+        self.max_codes = max_codes
+        self.seed = seed
+        self.gif_seconds = gif_seconds
+
+    def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        """The picture and the animation."""
+        strips = self.strips(model)
+        blocks = [_titled(name, base.grid(x.flatten(0, 1), x.size(1))) for name, x in strips.items()]
+        sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
+        top = 0
+        for block in blocks:
+            sheet.paste(block, (0, top))
+            top += block.height
+        path = self.show(trainer, "traversal", sheet, step)
+        frames = [
+            base.grid(
+                torch.stack([x[:, round(i * (x.size(1) - 1) / (self.steps - 1))] for x in strips.values()], 1).flatten(
+                    0, 1
+                ),
+                len(strips),
+            )
+            for i in range(self.steps)
+        ]
+        base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
+
+    def strips(self, model: Any) -> dict[str, Tensor]:
+        """Images of the codes that are shown, in the model's order; needs no Trainer.
+
+        Args:
+            model: has `traversals`.
+
+        Shape:
+            Outputs, by the name of the code: (num_rows, steps, C, H, W).
+        """
+        with base.evaluating(model, self.seed):
+            strips = cast(base.Traverses, model).traversals(self.num_rows, self.steps, seed=self.seed)
+        moves = {name: x.float().std(1, correction=0).mean().item() for name, x in strips.items()}
+        most = sorted(moves, key=lambda name: -moves[name])[: self.max_codes]
+        return {name: x.cpu() for name, x in strips.items() if name in most}
+
+
+def _titled(name: str, picture: Image.Image) -> Image.Image:
+    """A picture under its name."""
+    result = Image.new("RGB", (picture.width, picture.height + MARGIN), "white")
+    result.paste(picture, (0, MARGIN))
+    ImageDraw.Draw(result).text((2, 1), name, fill="black")
+    return result
