@@ -160,6 +160,8 @@ class InfoGAN(NoiseModel):
         category_weight: weight of the mutual information with categorical codes.
         continuous_weight: weight of the mutual information with continuous codes.
         information_warmup: steps over which both weights grow linearly from 0.
+        recogniser_learns: in which phase Q's own layers learn; with "generator", as in common ports, the shared trunk
+            learns nothing of the codes.
         learn_std: Q learns the deviation of continuous codes; else it is 1.
         generator_learning_rate: Adam's step size for the generator.
         discriminator_learning_rate: Adam's step size for the discriminator and the recogniser.
@@ -191,6 +193,7 @@ class InfoGAN(NoiseModel):
         category_weight: float = 1.0,
         continuous_weight: float = 1.0,
         information_warmup: int = 0,
+        recogniser_learns: Literal["discriminator", "generator"] = "discriminator",
         learn_std: bool = False,
         generator_learning_rate: float = 1e-3,
         discriminator_learning_rate: float = 2e-4,
@@ -307,7 +310,7 @@ class InfoGAN(NoiseModel):
         z = base.unsqueeze(1).repeat(1, len(values), 1)
         z[:, :, start : start + values.size(1)] = values
         images: Tensor = self.generate(z.flatten(0, 1))
-        return images.unflatten(0, (len(base), len(values)))
+        return images.view(len(base), len(values), *images.shape[1:])
 
     # What the recogniser says ----------------------------------------------------------------------------------------
 
@@ -381,7 +384,7 @@ class InfoGAN(NoiseModel):
         # Separately: the statistics of real and fake images must not mix in the batch normalisation.
         real = self.discriminator(self._features(batch["image"])).flatten()
         terms = discriminator_loss("non_saturating", real, fakes["logits"])
-        return terms | self._information(fakes)
+        return terms | (self._information(fakes) if self.hparams["recogniser_learns"] == "discriminator" else {})
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E log D(G(z, c)) - w L(G, Q).
@@ -416,8 +419,9 @@ class InfoGAN(NoiseModel):
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the discriminator with the recogniser, and for the generator."""
         betas = tuple(self.hparams["betas"])
-        judges = [p for net in (self.trunk, self.discriminator, self.recogniser) for p in net.parameters()]
+        judges, makers = [self.trunk, self.discriminator], [self.generator]
+        (judges if self.hparams["recogniser_learns"] == "discriminator" else makers).append(self.recogniser)
         return [
-            self.adam(judges, self.hparams["discriminator_learning_rate"], betas=betas),
-            self.adam(self.generator.parameters(), self.hparams["generator_learning_rate"], betas=betas),
+            self.adam([p for network in networks for p in network.parameters()], self.hparams[rate], betas=betas)
+            for networks, rate in ((judges, "discriminator_learning_rate"), (makers, "generator_learning_rate"))
         ]

@@ -31,6 +31,10 @@ class TestInfoGANSimultaneous(TestInfoGAN):
     options = {"update": "simultaneous", "learn_std": True, "channels_last": True, "accumulate": 2}  # noqa: RUF012
 
 
+class TestInfoGANPort(TestInfoGAN):
+    options = {"recogniser_learns": "generator", "information_warmup": 2}  # noqa: RUF012
+
+
 # The paper's and the reference's claims -------------------------------------------------------------------------------
 
 
