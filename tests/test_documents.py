@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import pretrained, publish, recipes
+from zoo import cards, pretrained, recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,12 +32,13 @@ def test_readme_states_the_published_values() -> None:
     for slug, entry in pretrained.index().items():
         assert f"`{slug}`" in README
         for metric in entry["metrics"]:
-            assert f"{metric['value']:.1f}" in README, f"{slug}: {metric['name']} {metric['value']:.1f}"
+            value = f"{metric['name']} {cards.value(metric)}"
+            assert value in README, f"{slug}: {value}"
 
 
 def test_cards_are_those_of_the_index() -> None:
     for slug, entry in pretrained.index().items():
-        assert pretrained.card(slug) == publish._card(slug, entry)
+        assert pretrained.card(slug) == cards.card(slug, entry)
 
 
 def test_recipes_are_short_and_say_what_they_are() -> None:

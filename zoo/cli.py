@@ -107,7 +107,7 @@ def _list(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("--json", action="store_true", help="print the index of checkpoints as JSON")
     options = parser.parse_args(arguments)
-    from zoo import pretrained
+    from zoo import cards, pretrained
 
     index = pretrained.index()
     if options.json:
@@ -120,7 +120,7 @@ def _list(name: str, arguments: list[str]) -> None:
     print("\nCheckpoints (zoo sample NAME, zoo show NAME):")
     for slug, entry in sorted(index.items()):
         for metric in entry.get("metrics", []) or [{}]:
-            value = f"{metric['name']} {metric['value']:.1f}  {metric['protocol']}" if metric else ""
+            value = f"{metric['name']} {cards.value(metric)}  {metric['protocol']}" if metric else ""
             print(f"  {slug:<28} {value}")
     if not index:
         print("  none")

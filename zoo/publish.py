@@ -5,6 +5,8 @@ Nothing that is published is typed by hand. Values are measured from the file th
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
 import io
 import json
@@ -14,30 +16,40 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 import yaml
 
-from zoo import recipes
+from zoo import cards, recipes
 from zoo.loop import AtomicCheckpointIO
 from zoo.pretrained import entry_of, index, load, picture, read, save, sha256, weights_folder, write
 
 if TYPE_CHECKING:
-    import torch
-
     from zoo.base import GenerativeModel
 
 __all__ = ["Verification", "publish", "verify"]
 
 BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 40 * 2**20
+FRECHET = "frechet_distance"
+# Where data lies, and in which portions it comes, is no part of what it is.
+LOCAL = ("data_dir", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
+
+
+class _Measurement(NamedTuple):
+    """What a run measured of its model: by what, with which arguments, and all (step, value)."""
+
+    measure: str
+    arguments: dict[str, Any]
+    history: list[list[Any]]
 
 
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if 256 samples then differ by less than one grey level (1/255) from those of the
-    float32 weights, else in float32.
+    float32 weights, else in float32. For a model that cannot sample reconstructions take the place of samples.
 
     Args:
         run: folder of a finished run.
@@ -76,19 +88,21 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     temporary = target / f".{slug}.new.safetensors"
     try:
         save(model, temporary, networks=networks, half=True)
-        reference, rounded = (m.sample(256, seed=0) for m in (model, load(temporary)))
+        real = _images(model, data, 256)
+        reference, rounded = (_shown(m, real, 256) for m in (model, load(temporary)))
         difference = float((reference - rounded).abs().max()) * 127.5
         half = difference < 1
         information["stored"] = "float16" if half else "float32"
-        information["rounding"] = f"{difference:.3f} grey levels at most over 256 samples"
+        pictures = "samples" if real is None else "reconstructions"
+        information["rounding"] = f"{difference:.3f} grey levels at most over {len(reference)} {pictures}"
+        if real is not None:
+            information["pictures"] = pictures
         save(model, temporary, networks=networks, half=half)
         _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
         published = load(temporary)
         information["metrics"] = [
-            _measured(published, data, arguments)
-            # The path of FID's weights is the publisher's; each verifier has their own.
-            | {"arguments": {k: v for k, v in arguments.items() if k != "inception_weights"}, "history": history}
-            for arguments, history in _distances(saved, config)
+            _measured(published, data, measure, arguments) | {"arguments": _portable(arguments), "history": history}
+            for measure, arguments, history in _measurements(saved, config)
         ]
         save(model, temporary, networks=networks, half=half, information=information)
         os.replace(temporary, path)
@@ -104,10 +118,14 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         **header,
     }
     grid = io.BytesIO()
-    picture(published.sample(64, seed=0), 8).save(grid, "PNG")
+    shown = _shown(published, None if real is None else real[:32], 64)
+    if real is not None:  # rows of images, each above the row of their reconstructions
+        rows = zip(real[:32].split(8), shown.split(8), strict=True)
+        shown = torch.cat([part for pair in rows for part in pair])
+    picture(shown, 8).save(grid, "PNG")
     written = {
         target / f"{slug}.png": grid.getvalue(),
-        target / f"{slug}.md": _card(slug, entry).encode(),
+        target / f"{slug}.md": cards.card(slug, entry).encode(),
         target / "index.json": (
             json.dumps(dict(sorted((index(target) | {slug: entry}).items())), indent=1) + "\n"
         ).encode(),
@@ -115,6 +133,26 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     for file, content in written.items():
         write(file, content)
     return [path, *written]
+
+
+def _images(model: GenerativeModel, data: Any, count: int) -> torch.Tensor | None:
+    """Real images for a model that can only reconstruct; None for one that samples."""
+    try:
+        model.sample(1, seed=0)
+    except NotImplementedError as error:
+        if not hasattr(model, "reconstruct"):
+            raise ValueError(f"{error}, nor reconstruct: there is nothing to show of it") from error
+        count = min(count, len(data.split("test")))
+        ((_, batch),) = data.reference_batches(count, count, split="test")
+        images: torch.Tensor = batch["image"]
+        return images
+    return None
+
+
+def _shown(model: Any, real: torch.Tensor | None, count: int) -> torch.Tensor:
+    """Samples of a model, or its reconstructions of real images."""
+    images: torch.Tensor = model.sample(count, seed=0) if real is None else model.reconstruct(real)
+    return images
 
 
 def _name(run: Path, slug: str | None) -> str:
@@ -153,11 +191,9 @@ def _check_size(slug: str, path: Path, others: list[Path]) -> None:
 def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """What the header says of the training, and the DataModule."""
     arguments = config["data"]["init_args"]
-    # Where the data lies, and in which portions it came, is no part of what it is.
-    local = ("data_dir", "cache_dir", "num_workers", "seed", "batch_size")
     settings = {
         "class": config["data"]["class_path"],
-        "init_args": {k: v for k, v in arguments.items() if k not in local},
+        "init_args": {k: v for k, v in arguments.items() if k not in LOCAL},
     }
     data = _data(settings, arguments.get("data_dir"))
     information = {
@@ -207,74 +243,68 @@ def _data(settings: dict[str, Any], data_dir: str | None) -> Any:
     return data
 
 
-def _distances(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Arguments and history of each Fréchet distance of the run."""
+def _measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[_Measurement]:
+    """All that the run measured."""
     callbacks = config["trainer"]["callbacks"] or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         settings = callback.get("init_args", {})
+        kind = callback["class_path"].rpartition(".")[2]
         # A module of the user's own as extractor is not at hand where the value is verified.
-        if callback["class_path"].rpartition(".")[2] == "FrechetDistance" and isinstance(settings["extractor"], str):
+        if kind == "FrechetDistance" and isinstance(settings["extractor"], str):
             name = "inception" if settings["inception_weights"] else settings["extractor"]
-            state = saved["callbacks"].get(f"FrechetDistance{ {'extractor': name} }", {})
-            arguments = {
-                k: settings[k] for k in ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
-            }
-            yield arguments, [list(pair) for pair in state.get("history", [])]
+            identity = {"extractor": name}
+            options = ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
+            measure, arguments = FRECHET, {k: settings[k] for k in options}
+        elif kind == "Measure":
+            own = importlib.import_module("callbacks.measure").Measure(**settings)
+            measure, arguments = own.measure, own.arguments
+            identity = {"measure": measure, **arguments}
+        else:
+            continue
+        state = _state(saved["callbacks"], kind, identity)
+        yield _Measurement(measure, arguments, [list(pair) for pair in state.get("history", [])])
 
 
-def _measured(model: GenerativeModel, data: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    measure = importlib.import_module("callbacks.frechet_distance").frechet_distance
-    result = measure(model, data, **arguments)
+def _state(states: dict[str, Any], kind: str, identity: dict[str, Any]) -> dict[str, Any]:
+    """State of a callback among those of a checkpoint, whatever the order of its arguments."""
+    for key, state in states.items():
+        with contextlib.suppress(ValueError, SyntaxError):
+            if key.startswith(f"{kind}{{") and ast.literal_eval(key.removeprefix(kind)) == identity:
+                found: dict[str, Any] = state
+                return found
+    return {}
+
+
+def _portable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a measure without paths of the publisher's: each verifier has their own."""
+    kept = {k: v for k, v in arguments.items() if k != "inception_weights"}
+    if other := kept.get("other"):  # a second data set
+        own = {k: v for k, v in other.get("init_args", {}).items() if k not in LOCAL}
+        kept["other"] = {**other, "init_args": own}
+    return kept
+
+
+def _measured(model: GenerativeModel, data: Any, measure: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    if measure == FRECHET:
+        function = importlib.import_module("callbacks.frechet_distance").frechet_distance
+        percent = False
+    else:
+        measures = importlib.import_module("callbacks.measures")
+        if measure not in measures.MEASURES:
+            raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
+        function, percent = measures.MEASURES[measure], measure in measures.PERCENT
+    result = function(model, data, **arguments)
     # Other processors round convolutions differently; 1 % is far more than that, and far less than a seed's worth.
+    # Of a small error 1 % would be less than a single image.
+    tolerance = max(0.01 * abs(result.value), 0.2 if percent else 0.0)
     return {
         "name": result.metric,
+        "measure": measure,
         "value": result.value,
+        **({"unit": "%"} if percent else {}),
         "protocol": result.protocol,
-        "tolerance": 0.01 * result.value,
+        "tolerance": tolerance,
     }
-
-
-def _card(slug: str, entry: dict[str, Any]) -> str:
-    """The card, from the index entry alone."""
-    training, data = entry["training"], entry["data"]
-    recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
-    if entry["changed"]:
-        recipe += " with " + ", ".join(f"`{key}={value}`" for key, value in entry["changed"].items())
-    rows = [
-        ("class", f"`{entry['class']}`"),
-        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in entry["hparams"].items())),
-        ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
-        ("recipe", recipe),
-        ("data", f"{data['name']}, licence {data['licence']}"),
-        (
-            "training",
-            f"{training['steps']:,} steps of {training['batch_size']} images, {training['precision']}, "
-            f"seed {training['seed']}",
-        ),
-    ]
-    if training["seconds"]:
-        rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
-    rows += [
-        ("file", f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}"),
-        ("float16", f"changes samples by {entry['rounding']}; it is taken where that is below 1"),
-        ("sha256", f"`{entry['sha256']}`"),
-        ("written by", ", ".join(f"{name} {version}" for name, version in entry["versions"].items())),
-    ]
-    lines = [f"# {slug}", "", f"![64 samples, seed 0, not selected]({slug}.png)", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows]
-    if entry["metrics"]:
-        lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]
-        lines += [
-            f"| {m['name']} {m['value']:.1f} | ±{m['tolerance']:.1f} | `{m['protocol']}` |" for m in entry["metrics"]
-        ]
-        for metric in entry["metrics"]:
-            if metric["history"]:
-                history = ", ".join(f"{value:.1f} at step {step:,}" for step, value in metric["history"])
-                lines += ["", f"{metric['name']} during training: {history}."]
-        lines += ["", f"`zoo verify {slug}` measures again."]
-    lines += ["", "## Use", "", "```python", "import zoo", "", f'model = zoo.load("{slug}")']
-    lines += ["images = model.sample(64, seed=0)  # (N, C, H, W) in [-1, 1]", "```", ""]
-    return "\n".join(lines)
 
 
 # Verifying -----------------------------------------------------------------------------------------------------------
@@ -290,6 +320,7 @@ class Verification:
         measured: value measured now.
         tolerance: largest difference that is accepted.
         protocol: what both mean.
+        unit: "%" or nothing.
     """
 
     name: str
@@ -297,6 +328,7 @@ class Verification:
     measured: float
     tolerance: float
     protocol: str
+    unit: str = ""
 
     @property
     def passed(self) -> bool:
@@ -305,9 +337,10 @@ class Verification:
 
     def __str__(self) -> str:
         verdict = "agrees" if self.passed else "DIFFERS"
+        metric = {"value": self.published, "unit": self.unit}
         return (
-            f"{verdict}: {self.name} {self.measured:.2f} measured, {self.published:.2f} published "
-            f"(tolerance {self.tolerance:.2f})  {self.protocol}"
+            f"{verdict}: {self.name} {cards.value(metric, self.measured)} measured, {cards.value(metric)} published "
+            f"(tolerance {cards.value(metric, self.tolerance)})  {self.protocol}"
         )
 
 
@@ -339,13 +372,14 @@ def verify(
     data = _data(entry["data"], data_dir)
     results = []
     for metric in entry["metrics"]:
-        weights = inception_weights if metric["name"] == "fid" else None
-        now = _measured(model, data, metric["arguments"] | {"inception_weights": weights})
+        measure, arguments = metric.get("measure", FRECHET), metric["arguments"]
+        if measure == FRECHET:
+            arguments = arguments | {"inception_weights": inception_weights if metric["name"] == "fid" else None}
+        now = _measured(model, data, measure, arguments)
         if now["protocol"] != metric["protocol"]:
             raise ValueError(
                 f"{slug} was measured as {metric['protocol']}, this installation measures {now['protocol']}"
             )
-        results.append(
-            Verification(metric["name"], metric["value"], now["value"], metric["tolerance"], metric["protocol"])
-        )
+        values = metric["value"], now["value"], metric["tolerance"]
+        results.append(Verification(metric["name"], *values, metric["protocol"], metric.get("unit", "")))
     return results

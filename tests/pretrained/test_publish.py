@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import zoo
-from callbacks import FrechetDistance
+from callbacks import FrechetDistance, Measure
 from callbacks.frechet_distance import Result, frechet_distance
+from callbacks.measures import MEASURES
 from tests.contract import Data, trainer
-from zoo import pretrained, publish, recipes
+from zoo import cards, pretrained, publish, recipes
+from zoo.autoencoder import Autoencoder
 from zoo.dcgan import DCGAN
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
@@ -41,6 +45,13 @@ class Tiny:
 
     def setup(self) -> None:
         """Nothing."""
+
+    def split(self, name: str) -> range:
+        return range(40)
+
+    def reference_batches(self, num_samples: int, chunk_size: int, *, split: str) -> Iterator[tuple[int, Any]]:
+        generator = torch.Generator().manual_seed(1)
+        yield 0, {"image": torch.rand(num_samples, 3, 8, 8, generator=generator) * 2 - 1}
 
 
 def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
@@ -133,7 +144,7 @@ def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Pat
     assert all(name.startswith("generator.") for name in tensors)
 
     card = pretrained.card("dcgan-tiny8")
-    for text in ("CC0-1.0", PROTOCOL, f"fd {metric['value']:.1f}", "80.5 at step 0", entry["sha256"], "2 steps of 4"):
+    for text in ("CC0-1.0", PROTOCOL, f"fd {cards.value(metric)}", "80.5 at step 0", entry["sha256"], "2 steps of 4"):
         assert text in card
     assert str(run.parents[1]) not in json.dumps(entry) + card, "a path of this machine was published"
 
@@ -185,6 +196,98 @@ def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path
         publish.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"))
     results = publish.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"), inception_weights="/mine.pth")
     assert [result.name for result in results] == ["fd", "fid"]
+
+
+def error(
+    model: DCGAN,
+    data: Tiny,
+    *,
+    split: str,
+    num_samples: int | None,
+    seed: int,
+    matching: str = "none",
+    other: Any = None,
+) -> Result:
+    """A percentage that depends on the weights, in place of a class error."""
+    value = 10 * float(model.sample(32, seed=seed).std())
+    return Result(value, f"class_error[matching={matching}, test={data.name}-{split}]", "class_error")
+
+
+def measured(**settings: Any) -> dict[str, Any]:
+    return {"class_path": "callbacks.Measure", "init_args": {"measure": "class_error"} | settings}
+
+
+def test_all_measures_are_published_and_verified(
+    run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MEASURES, "class_error", error)
+    options = {"matching": "hungarian", "other": {"class_path": "X", "init_args": {"data_dir": "/home/me", "a": 1}}}
+    config = config_of(run)
+    config["trainer"]["callbacks"] = [distance(), measured(), measured(options=options, split="val")]
+    configure(run, config)
+    state = {"last": None, "best": (2, 4.0), "history": [(0, 90.0), (2, 4.0)]}
+    key = Measure("class_error", options, split="val").state_key
+    edit(run, lambda saved: saved["callbacks"].update({key: state}))
+    publish.publish(run)
+    distance_, plain, matched = pretrained.index(out)["dcgan-tiny8"]["metrics"]
+    assert [m["measure"] for m in (distance_, plain, matched)] == ["frechet_distance", "class_error", "class_error"]
+    assert "unit" not in distance_
+    assert (plain["unit"], plain["tolerance"], plain["history"]) == ("%", 0.2, [])
+    assert matched["history"] == [[0, 90.0], [2, 4.0]]
+    assert matched["protocol"] == "class_error[matching=hungarian, test=tiny8-val]"
+    assert matched["arguments"]["other"]["init_args"] == {"a": 1}, "a path of the publisher's"
+    card = pretrained.card("dcgan-tiny8")
+    assert f"| class_error {matched['value']:.2f} % | ±0.20 % | `{matched['protocol']}` |" in card
+    assert "class_error during training: 90.00 % at step 0, 4.00 % at step 2." in card
+
+    data_dir = str(tmp_path / "data")
+    results = publish.verify("dcgan-tiny8", data_dir=data_dir)
+    assert [(r.name, r.measured, r.passed) for r in results] == [
+        (m["name"], m["value"], True) for m in (distance_, plain, matched)
+    ]
+    assert f"class_error {matched['value']:.2f} % measured" in str(results[2])
+    # Entries from before there were other measures say no `measure`.
+    entries = pretrained.index(out)
+    del entries["dcgan-tiny8"]["metrics"][0]["measure"]
+    (out / "index.json").write_text(json.dumps(entries))
+    assert publish.verify("dcgan-tiny8", data_dir=data_dir)[0].passed
+    monkeypatch.delitem(MEASURES, "class_error")
+    with pytest.raises(ValueError, match="of the measure 'class_error', which this version does not have"):
+        publish.verify("dcgan-tiny8", data_dir=data_dir)
+
+
+def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
+    model = Autoencoder(image_size=8, image_channels=3, latent_dim=2, hidden_features=(8,))
+    fit = trainer(max_steps=2)
+    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
+    config = config_of(run)
+    config["trainer"]["callbacks"] = []
+    configure(run, config)
+    publish.publish(run, "autoencoder-tiny8")
+    entry = pretrained.index(out)["autoencoder-tiny8"]
+    assert entry["pictures"] == "reconstructions"
+    assert entry["rounding"].endswith("over 40 reconstructions")
+    card = pretrained.card("autoencoder-tiny8")
+    assert "32 images, not selected, each above its reconstruction" in card
+    assert "model.reconstruct(images)" in card
+    assert "model.sample" not in card
+    with Image.open(out / "autoencoder-tiny8.png") as grid:
+        assert grid.size == (8 * 10 + 2, 8 * 10 + 2)
+        pixels = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8).view(82, 82, 3)
+    images = next(Tiny("", 8).reference_batches(40, 40, split="test"))[1]["image"]
+    shown = zoo.load("autoencoder-tiny8").reconstruct(images[:32])
+    for top, expected in ((2, images[0]), (12, shown[0]), (22, images[8]), (72, shown[24])):
+        tile = pixels[top : top + 8, 2:10].permute(2, 0, 1).float() / 127.5 - 1
+        assert (tile - expected).abs().max() < 1.01 / 127.5
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(365.56, "", "365.6"), (8.234, "", "8.23"), (0.2143, "", "0.214"), (0.0312, "", "0.0312"), (3.4, "%", "3.40 %")],
+)
+def test_digits_of_a_value(value: float, unit: str, text: str) -> None:
+    assert cards.value({"value": value, "unit": unit}) == text
 
 
 def test_a_run_without_measurement(run: Path, out: Path) -> None:
