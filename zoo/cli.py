@@ -215,9 +215,9 @@ def _verify(name: str, arguments: list[str]) -> None:
     parser.add_argument("--inception_weights", help="path of Inception's weights, to verify an FID")
     options = parser.parse_args(arguments)
     _check_rooms()
-    from zoo import publish
+    from zoo import verification
 
-    results = publish.verify(
+    results = verification.verify(
         options.slug,
         data_dir=options.data_dir,
         device=_device(options.device),

@@ -1,48 +1,34 @@
-"""Publishing: from a run folder to weights, index entry, card and grid; and measuring published values again.
+"""Publishing: from a run folder to weights, index entry, card and grid.
 
 Nothing that is published is typed by hand. Values are measured from the file that is written.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import importlib
 import io
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from zoo import cards, recipes
 from zoo.loop import AtomicCheckpointIO
-from zoo.pretrained import entry_of, index, load, picture, read, save, sha256, weights_folder, write
+from zoo.pretrained import index, load, picture, read, save, sha256, weights_folder, write
+from zoo.verification import LOCAL, data_module, measured, measurements, portable
 
 if TYPE_CHECKING:
     from zoo.base import GenerativeModel
 
-__all__ = ["Verification", "publish", "verify"]
+__all__ = ["publish"]
 
 BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 40 * 2**20
-FRECHET = "frechet_distance"
-# Where data lies, and in which portions it comes, is no part of what it is.
-LOCAL = ("data_dir", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
-
-
-class _Measurement(NamedTuple):
-    """What a run measured of its model: by what, with which arguments, and all (step, value)."""
-
-    measure: str
-    arguments: dict[str, Any]
-    history: list[list[Any]]
 
 
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
@@ -101,8 +87,8 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
         published = load(temporary)
         information["metrics"] = [
-            _measured(published, data, measure, arguments) | {"arguments": _portable(arguments), "history": history}
-            for measure, arguments, history in _measurements(saved, config)
+            measured(published, data, measure, arguments) | {"arguments": portable(arguments), "history": history}
+            for measure, arguments, history in measurements(saved, config)
         ]
         save(model, temporary, networks=networks, half=half, information=information)
         os.replace(temporary, path)
@@ -195,7 +181,7 @@ def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, 
         "class": config["data"]["class_path"],
         "init_args": {k: v for k, v in arguments.items() if k not in LOCAL},
     }
-    data = _data(settings, arguments.get("data_dir"))
+    data = data_module(settings, arguments.get("data_dir"))
     information = {
         "slug": slug,
         **_recipe(run, config),
@@ -229,157 +215,3 @@ def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, 
             yield from _changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
     elif recipe != config:
         yield prefix, config
-
-
-def _data(settings: dict[str, Any], data_dir: str | None) -> Any:
-    """The DataModule of a checkpoint, ready for measuring."""
-    module, _, name = settings["class"].rpartition(".")
-    if module.partition(".")[0] != "datamodules":
-        raise ValueError(f"the data class {settings['class']!r} is not of the package datamodules")
-    folder = {} if data_dir is None else {"data_dir": data_dir}
-    data = getattr(importlib.import_module(module), name)(**settings["init_args"], **folder)
-    data.prepare_data()
-    data.setup()
-    return data
-
-
-def _measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[_Measurement]:
-    """All that the run measured."""
-    callbacks = config["trainer"]["callbacks"] or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        settings = callback.get("init_args", {})
-        kind = callback["class_path"].rpartition(".")[2]
-        # A module of the user's own as extractor is not at hand where the value is verified.
-        if kind == "FrechetDistance" and isinstance(settings["extractor"], str):
-            name = "inception" if settings["inception_weights"] else settings["extractor"]
-            identity = {"extractor": name}
-            options = ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
-            measure, arguments = FRECHET, {k: settings[k] for k in options}
-        elif kind == "Measure":
-            own = importlib.import_module("callbacks.measure").Measure(**settings)
-            measure, arguments = own.measure, own.arguments
-            identity = {"measure": measure, **arguments}
-        else:
-            continue
-        state = _state(saved["callbacks"], kind, identity)
-        yield _Measurement(measure, arguments, [list(pair) for pair in state.get("history", [])])
-
-
-def _state(states: dict[str, Any], kind: str, identity: dict[str, Any]) -> dict[str, Any]:
-    """State of a callback among those of a checkpoint, whatever the order of its arguments."""
-    for key, state in states.items():
-        with contextlib.suppress(ValueError, SyntaxError):
-            if key.startswith(f"{kind}{{") and ast.literal_eval(key.removeprefix(kind)) == identity:
-                found: dict[str, Any] = state
-                return found
-    return {}
-
-
-def _portable(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a measure without paths of the publisher's: each verifier has their own."""
-    kept = {k: v for k, v in arguments.items() if k != "inception_weights"}
-    if other := kept.get("other"):  # a second data set
-        own = {k: v for k, v in other.get("init_args", {}).items() if k not in LOCAL}
-        kept["other"] = {**other, "init_args": own}
-    return kept
-
-
-def _measured(model: GenerativeModel, data: Any, measure: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    if measure == FRECHET:
-        function = importlib.import_module("callbacks.frechet_distance").frechet_distance
-        percent = False
-    else:
-        measures = importlib.import_module("callbacks.measures")
-        if measure not in measures.MEASURES:
-            raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
-        function, percent = measures.MEASURES[measure], measure in measures.PERCENT
-    result = function(model, data, **arguments)
-    # Other processors round convolutions differently; 1 % is far more than that, and far less than a seed's worth.
-    # Of a small error 1 % would be less than a single image.
-    tolerance = max(0.01 * abs(result.value), 0.2 if percent else 0.0)
-    return {
-        "name": result.metric,
-        "measure": measure,
-        "value": result.value,
-        **({"unit": "%"} if percent else {}),
-        "protocol": result.protocol,
-        "tolerance": tolerance,
-    }
-
-
-# Verifying -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Verification:
-    """A published value beside a new measurement.
-
-    Attributes:
-        name: name of the metric.
-        published: published value.
-        measured: value measured now.
-        tolerance: largest difference that is accepted.
-        protocol: what both mean.
-        unit: "%" or nothing.
-    """
-
-    name: str
-    published: float
-    measured: float
-    tolerance: float
-    protocol: str
-    unit: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the two agree."""
-        return abs(self.published - self.measured) <= self.tolerance
-
-    def __str__(self) -> str:
-        verdict = "agrees" if self.passed else "DIFFERS"
-        metric = {"value": self.published, "unit": self.unit}
-        return (
-            f"{verdict}: {self.name} {cards.value(metric, self.measured)} measured, {cards.value(metric)} published "
-            f"(tolerance {cards.value(metric, self.tolerance)})  {self.protocol}"
-        )
-
-
-def verify(
-    slug: str,
-    *,
-    data_dir: str | None = None,
-    device: str | torch.device = "cpu",
-    inception_weights: str | None = None,
-) -> list[Verification]:
-    """Measure all published values of a checkpoint again.
-
-    Args:
-        slug: name of the checkpoint.
-        data_dir: folder of the data set, where the package does not carry it.
-        device: where to compute.
-        inception_weights: path of FID's weights, where a published value is FID.
-
-    Raises:
-        LookupError: there is no such checkpoint.
-        ValueError: nothing was published, this installation measures something else, or FID's weights are missing.
-    """
-    entry = entry_of(slug)
-    if not entry["metrics"]:
-        raise ValueError(f"{slug} was published without a measured value: there is nothing to verify")
-    if inception_weights is None and any(m["name"] == "fid" for m in entry["metrics"]):
-        raise ValueError(f"a published value of {slug} is FID: give the path of its inception_weights")
-    model = load(slug, device=device)
-    data = _data(entry["data"], data_dir)
-    results = []
-    for metric in entry["metrics"]:
-        measure, arguments = metric.get("measure", FRECHET), metric["arguments"]
-        if measure == FRECHET:
-            arguments = arguments | {"inception_weights": inception_weights if metric["name"] == "fid" else None}
-        now = _measured(model, data, measure, arguments)
-        if now["protocol"] != metric["protocol"]:
-            raise ValueError(
-                f"{slug} was measured as {metric['protocol']}, this installation measures {now['protocol']}"
-            )
-        values = metric["value"], now["value"], metric["tolerance"]
-        results.append(Verification(metric["name"], *values, metric["protocol"], metric.get("unit", "")))
-    return results
