@@ -15,6 +15,20 @@ from callbacks.measuring import MeasuringCallback
 
 __all__ = ["Measure"]
 
+# What each measure asks of a model, and some of a DataModule: looked at before a run, not after it.
+NEEDS = {
+    "auroc": base.Scores,
+    "beta_vae_metric": base.Encodes,
+    "class_error": base.Classifies,
+    "elbo": base.GivesLogWeights,
+    "iw_nll": base.GivesLogWeights,
+    "knn": base.Encodes,
+    "linear_probe": base.Encodes,
+    "mig": base.Encodes,
+    "parzen": base.Samples,
+}
+NEED_FACTORS = ("beta_vae_metric", "mig")
+
 
 class Measure(MeasuringCallback):
     """Measures a value of the model by name, such as "class_error": see `callbacks.measures`.
@@ -35,7 +49,7 @@ class Measure(MeasuringCallback):
 
     Raises:
         ValueError: there is no such measure or option.
-        TypeError: at the start of a fit, if the DataModule has no `reference_batches`.
+        TypeError: at the start of a fit, if the model or the DataModule lacks what the measure needs.
     """
 
     def __init__(
@@ -69,9 +83,14 @@ class Measure(MeasuringCallback):
         return self._generate_state_key(measure=self.measure, **self.arguments)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the data before any time is spent."""
-        if stage == "fit":
-            base.require(getattr(trainer, "datamodule", None), base.HasReference, f"Measure({self.measure})")
+        """Check model and data before any time is spent."""
+        if stage != "fit":
+            return
+        asker, datamodule = f"Measure({self.measure})", getattr(trainer, "datamodule", None)
+        base.require(pl_module, NEEDS[self.measure], asker)
+        base.require(datamodule, base.HasReference, asker)
+        if self.measure in NEED_FACTORS:
+            base.require(datamodule, base.HasFactors, asker)
 
     def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
         """The value now."""
