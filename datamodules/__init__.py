@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datamodules.fashion_mnist import FashionMNIST as FashionMNIST
     from datamodules.image_folder import ImageFolder as ImageFolder
     from datamodules.mnist import MNIST as MNIST
+    from datamodules.shapes import Shapes as Shapes
 
 _EXPORTS = {
     "CIFAR10": "datamodules.cifar10",
@@ -20,6 +21,7 @@ _EXPORTS = {
     "FashionMNIST": "datamodules.fashion_mnist",
     "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
+    "Shapes": "datamodules.shapes",
 }
 __all__ = sorted(_EXPORTS)
 
