@@ -245,7 +245,8 @@ def auroc(
     split: str = "test",
     num_samples: int | None = None,
     seed: int = 0,
-    other: dict[str, Any] | None = None,
+    other: str = "",
+    other_arguments: dict[str, Any] | None = None,
 ) -> Result:
     """Area under the ROC curve, in percent, of the model's score for images of another data set against its own.
 
@@ -255,18 +256,18 @@ def auroc(
         split: which images, of both data sets.
         num_samples: how many of each; None for all.
         seed: not used.
-        other: `class_path` and `init_args` of the DataModule with the unusual images; `data_dir` and `image_size` are
-            those of `datamodule` unless given.
+        other: name of the DataModule with the unusual images, such as "FashionMNIST".
+        other_arguments: its arguments; `data_dir` and `image_size` are those of `datamodule` unless given.
 
     Raises:
-        ValueError: `other` is missing or no DataModule of the package.
+        ValueError: there is no such DataModule.
     """
     run = _Run(model, datamodule, base.Scores, "auroc", seed)
-    module, _, name = (other or {}).get("class_path", "").rpartition(".")
-    if other is None or module.partition(".")[0] != "datamodules":
-        raise ValueError("auroc needs other={'class_path': 'datamodules...', 'init_args': {...}}: the unusual images")
-    arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | other.get("init_args", {})
-    unusual = getattr(import_module(module), name)(**arguments)
+    package = import_module("datamodules")
+    if other not in package.__all__:
+        raise ValueError(f"auroc: other={other!r} is no DataModule: take one of {', '.join(package.__all__)}")
+    arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | (other_arguments or {})
+    unusual = getattr(package, other)(**arguments)
     unusual.prepare_data()
     unusual.setup()
     num = min(run.size(split, num_samples), len(unusual.split(split)))

@@ -76,9 +76,8 @@ def portable(arguments: dict[str, Any]) -> dict[str, Any]:
         arguments: those of a `Measurement`.
     """
     kept = {k: v for k, v in arguments.items() if k != "inception_weights"}
-    if other := kept.get("other"):  # a second data set
-        own = {k: v for k, v in other.get("init_args", {}).items() if k not in LOCAL}
-        kept["other"] = {**other, "init_args": own}
+    if other := kept.get("other_arguments"):  # of a second data set
+        kept["other_arguments"] = {k: v for k, v in other.items() if k not in LOCAL}
     return kept
 
 

@@ -221,7 +221,7 @@ def test_all_measures_are_published_and_verified(
     run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MEASURES, "class_error", error)
-    options = {"matching": "hungarian", "other": {"class_path": "X", "init_args": {"data_dir": "/home/me", "a": 1}}}
+    options = {"matching": "hungarian", "other": "X", "other_arguments": {"data_dir": "/home/me", "a": 1}}
     config = config_of(run)
     config["trainer"]["callbacks"] = [distance(), measured(), measured(options=options, split="val")]
     configure(run, config)
@@ -235,7 +235,7 @@ def test_all_measures_are_published_and_verified(
     assert (plain["unit"], plain["tolerance"], plain["history"]) == ("%", 0.2, [])
     assert matched["history"] == [[0, 90.0], [2, 4.0]]
     assert matched["protocol"] == "class_error[matching=hungarian, test=tiny8-val]"
-    assert matched["arguments"]["other"]["init_args"] == {"a": 1}, "a path of the publisher's"
+    assert matched["arguments"]["other_arguments"] == {"a": 1}, "a path of the publisher's"
     card = pretrained.card("dcgan-tiny8")
     assert f"| class_error {matched['value']:.2f} % | ±0.20 % | `{matched['protocol']}` |" in card
     assert "class_error during training: 90.00 % at step 0, 4.00 % at step 2." in card
