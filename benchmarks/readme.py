@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import RESULTS
+from zoo import cards
 
 README = RESULTS.parent / "README.md"
 
@@ -38,7 +39,9 @@ out on either side of 0. Peak memory is what the loop adds to a fresh process.
 QUALITY = """## Quality
 
 `python -m benchmarks.quality <checkpoint>`. *Untrained*: the same model before training, median over initial weights.
-*Other real images*: the distance of as many other training images, which a perfect model would reach.
+*Other real images*: the distance of as many other training images, which a perfect model would reach. *Parameters*: of
+the networks in the published file, whose widths its card has. Every protocol has a table of its own: values of different
+tables cannot be compared.
 """
 
 
@@ -123,29 +126,34 @@ def speed(rows: Iterable[Row]) -> str:
 def quality(rows: Iterable[Row]) -> str:
     """Tables of quality, one per protocol."""
     parts = []
-    header = ["checkpoint", "value", "seeds", "untrained", "value / untrained", "other real images", "recipe"]
-    header += ["seconds", "measured with"]
+    header = ["checkpoint", "value", "seeds", "untrained", "value / untrained", "other real images", "parameters"]
+    header += ["recipe", "seconds", "measured with"]
     for protocol, group in groupby(
         sorted(rows, key=lambda row: (row["protocol"], row["slug"])), lambda r: r["protocol"]
     ):
+        lines = [_quality_cells(row) for row in group]
+        kept = [i for i in range(len(header)) if any(line[i] for line in lines)]  # not every measure has them all
         parts.append(f"### `{protocol}`\n")
-        parts.append(markdown(header, map(_quality_cells, group)))
+        parts.append(markdown([header[i] for i in kept], [[line[i] for i in kept] for line in lines]))
     return "\n".join(parts)
 
 
 def _quality_cells(row: Row) -> list[str]:
-    def number(name: str, form: str = ".1f") -> str:
+    def number(name: str, form: str | None = None) -> str:
         value = row.get(name)
-        return "" if value is None else format(value, form)
+        if value is None:
+            return ""
+        return format(value, form) if form else cards.value(row | {"value": value})
 
     return [
         row["slug"],
-        f"**{row['value']:.1f}**",
+        f"**{number('value')}**",
         ", ".join(row["seeds"]),
         number("untrained"),
         number("over_untrained", ".0%"),
         number("other_real_images"),
-        row["recipe"],
+        number("parameters", ","),
+        row["recipe"] or "",
         f"{row['seconds']:.0f}",
         f"{origin(row)}; {hardware(row)}",
     ]

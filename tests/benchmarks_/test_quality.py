@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import quality
+from callbacks.base import Result
+from callbacks.measures import MEASURES
 from zoo.dcgan import DCGAN
 
 
@@ -101,17 +103,82 @@ def test_an_unknown_checkpoint_is_one_line(tmp_path: Path) -> None:
         quality.main(["nothing-here"])
 
 
+ENTRY: dict[str, Any] = {
+    "recipe": "a-recipe",
+    "parameters": 1234,
+    "data": {},
+    "metrics": [
+        {"name": "fd", "arguments": {}},  # as entries were before there were other measures
+        {"name": "fid", "measure": "frechet_distance", "arguments": {}},
+        {"name": "class_error", "measure": "class_error", "arguments": {"matching": "hungarian", "seed": 4}},
+        {"name": "class_error", "measure": "class_error", "arguments": {"matching": "best_example", "seed": 4}},
+        {"name": "mig", "measure": "mig", "arguments": {}},
+    ],
+}
+
+
+def spread(name: str) -> Any:
+    def value(model: DCGAN, data: Noise, *, seed: int = 0, matching: str = "none") -> Result:
+        return Result(float(model.sample(9, seed=seed).std()), f"{name}[matching={matching}, seed={seed}]", name)
+
+    return value
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures that take no time."""
+    for name in ("class_error", "mig"):
+        monkeypatch.setitem(MEASURES, name, spread(name))
+
+
+@pytest.mark.usefixtures("other")
+def test_a_row_of_another_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, metric = tiny(), ENTRY["metrics"][2]
+    row = quality.remeasure(model, Noise(8), metric, seeds=None, untrained_seeds=None)
+    assert (row["metric"], row["unit"]) == ("class_error", "%")
+    assert row["protocol"] == "class_error[matching=hungarian, seed=4]"
+    assert row["seeds"] == {"4": row["value"]}
+    assert list(row["untrained_seeds"]) == ["0", "1", "2"]
+    assert row["untrained"] == sorted(row["untrained_seeds"].values())[1] != row["value"]
+    row = quality.remeasure(model, Noise(8), metric, seeds=[1, 2, 3], untrained_seeds=[])
+    assert row["value"] == sorted(row["seeds"].values())[1]
+    assert "untrained" not in row
+    monkeypatch.setattr(quality, "CHEAP", -1.0)
+    assert "untrained" not in quality.remeasure(model, Noise(8), metric, seeds=None, untrained_seeds=None)
+
+
+def test_names_of_files_and_choice_of_metrics() -> None:
+    chosen = quality.choose("x", ENTRY, None)
+    assert [name for name, _ in chosen] == [
+        "quality-x.json",
+        "quality-x-class_error.json",
+        "quality-x-class_error-2.json",
+        "quality-x-mig.json",
+    ]
+    ((name, metric),) = quality.choose("x", ENTRY, ["mig"])
+    assert (name, metric) == ("quality-x-mig.json", ENTRY["metrics"][4])
+    with pytest.raises(ValueError, match="x was not published with 'elbo': take of fd, class_error, mig"):
+        quality.choose("x", ENTRY, ["elbo"])
+    with pytest.raises(ValueError, match="x was published without a value that can be measured here"):
+        quality.choose("x", {"metrics": []}, None)
+
+
+@pytest.mark.usefixtures("other")
 def test_the_command_writes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     def distance(*arguments: Any, device: torch.device, **given: Any) -> Any:
         return frechet_distance(*arguments, **given | options)
 
     frechet_distance = quality.frechet_distance
     monkeypatch.setattr(quality, "frechet_distance", distance)
-    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), {"recipe": "a-recipe", "data": {}}))
+    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), ENTRY))
     monkeypatch.setattr(quality, "data_of", lambda settings, **_: Noise(80))
-    out = tmp_path / "row.json"
-    quality.main(["dcgan-emoji32", "--num-samples", "40", "--out", str(out)])
-    row = json.loads(out.read_text())
+    out = tmp_path / "rows"
+    quality.main(["dcgan-emoji32", "--num-samples", "40", "--out-dir", str(out)])
+    names = {path.name.removeprefix("quality-dcgan-emoji32") for path in out.iterdir()}
+    assert names == {".json", "-class_error.json", "-class_error-2.json", "-mig.json"}
+    row = json.loads((out / "quality-dcgan-emoji32.json").read_text())
+    assert row["protocol"].startswith("fd[")
+    assert row["parameters"] == 1234
     assert (row["benchmark"], row["slug"], row["architecture"]) == ("quality", "dcgan-emoji32", "DCGAN")
     assert row["seconds"] >= 0
     assert row["versions"]["torch"] == torch.__version__

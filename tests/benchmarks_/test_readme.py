@@ -49,6 +49,19 @@ def test_protocols_never_share_a_table() -> None:
     assert "`fid[y]`" in readme.page([*rows, quality("c", "fid[y]", 20.0)])
 
 
+def test_other_measures_have_tables_of_their_own() -> None:
+    error = quality("a", "class_error[x]", 3.456, unit="%", untrained=88.0, parameters=1234567)
+    rows = [quality("a", "fd[x]", 200.0, other_real_images=50.0), error, quality("b", "mig[y]", 0.0312)]
+    page = readme.page(rows)
+    percent, distance, gap = tables(page)
+    assert "| checkpoint | value | seeds | untrained | parameters | recipe |" in percent[0]
+    assert percent[2].startswith("| a | **3.46 %** | 0 | 88.00 % | 1,234,567 | a-recipe |")
+    assert "| other real images |" in distance[0]
+    assert "untrained" not in distance[0]
+    assert gap[2].startswith("| b | **0.0312** | 0 | a-recipe |")
+    assert page.index("class_error[x]") < page.index("3.46 %") < page.index("fd[x]")
+
+
 def test_sizes_never_share_a_table() -> None:
     found = tables(readme.page([speed(), speed("bf16"), speed(image_size=32), speed(threads=1)]))
     assert sorted(len(table) - 2 for table in found) == [1, 1, 2]
