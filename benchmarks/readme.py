@@ -40,8 +40,8 @@ QUALITY = """## Quality
 
 `python -m benchmarks.quality <checkpoint>`. *Untrained*: the same model before training, median over initial weights.
 *Other real images*: the distance of as many other training images, which a perfect model would reach. *Parameters*: of
-the networks in the published file, whose widths its card has. Every protocol has a table of its own: values of different
-tables cannot be compared.
+the networks in the published file; its card has their widths. Every protocol has a table of its own: values under
+different protocols cannot be compared.
 """
 
 
