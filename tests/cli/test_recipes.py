@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,33 @@ def settings(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load(recipes.find(name).read_text()))
 
 
+def defaults(part: dict[str, Any], package: Any) -> dict[str, Any]:
+    """Default arguments of a recipe's class."""
+    signature = inspect.signature(getattr(package, part["class_path"].rpartition(".")[2]))
+    return {name: parameter.default for name, parameter in signature.parameters.items()}
+
+
+# What makes each model small, whatever the recipe says.
+SMALL: dict[str, Any] = {
+    "base_channels": 4,
+    "hidden_features": 8,
+    "discriminator_features": [8],
+    "units": 4,
+    "pretraining_steps": 0,
+}
+
+
+def shrunk(model: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's model, small."""
+    default = defaults(model, zoo)
+    arguments = dict(model.get("init_args", {}))
+    for name, value in SMALL.items():
+        if name in default:
+            is_list = isinstance(arguments.get(name, default[name]), list | tuple)
+            arguments[name] = [value] if is_list and not isinstance(value, list) else value
+    return model | {"init_args": arguments}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_form(name: str) -> None:
     text = recipes.find(name).read_text()
@@ -35,16 +63,18 @@ def test_form(name: str) -> None:
     found = settings(name)
     assert isinstance(found["seed_everything"], int)
     model, data = found["model"], found["data"]
+    parts = ((model, zoo), (data, importlib.import_module("datamodules")))
     architecture, what, *_, budget = name.split("-")
     assert budget in BUDGETS
-    assert model["class_path"].rpartition(".")[2].lower() == architecture
-    assert re.fullmatch(rf"{data['class_path'].rpartition('.')[2].lower()}{data['init_args']['image_size']}", what)
-    assert model["init_args"]["image_size"] == data["init_args"]["image_size"]
+    assert model["class_path"].rpartition(".")[2].lower() == architecture.replace("_", "")
+    sizes = [part.get("init_args", {}).get("image_size", defaults(part, kind)["image_size"]) for part, kind in parts]
+    assert re.fullmatch(rf"{data['class_path'].rpartition('.')[2].lower()}{sizes[1]}", what)
+    assert sizes[0] == sizes[1]
     assert {"max_steps", "max_epochs"} & found["trainer"].keys()
     # Only what differs from the defaults.
-    for part, kind in ((model, zoo), (data, importlib.import_module("datamodules"))):
-        defaults = getattr(kind, part["class_path"].rpartition(".")[2]).__init__.__kwdefaults__
-        same = [key for key, value in part["init_args"].items() if key in defaults and defaults[key] == value]
+    for part, kind in parts:
+        default = defaults(part, kind)
+        same = [k for k, v in part.get("init_args", {}).items() if k in default and default[k] == v]
         assert set(same) <= {"image_size", "batch_size"}, same
 
 
@@ -52,32 +82,63 @@ def test_every_budget_of_the_demo_is_there() -> None:
     assert {f"dcgan-emoji32-{budget}" for budget in ("smoke", "small")} <= set(NAMES)
 
 
+# What makes each callback quick.
+QUICK: dict[str, dict[str, Any]] = {
+    "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
+    "LatentScatter": {"num_images": 4},
+    "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
+    "Measure": {"num_samples": 8},
+    "Reconstruction": {"num_images": 4},
+    "SampleGrid": {"num_samples": 4},
+}
+QUICK_OPTIONS: dict[str, dict[str, Any]] = {
+    "beta_vae_metric": {"pairs": 2},
+    "elbo": {"num_importance": 2},
+    "iw_nll": {"num_importance": 2},
+    "knn": {"num_fit": 8},
+    "linear_probe": {"num_fit": 8},
+}
+PICTURES = {
+    "LatentScatter": "scatter-00000001.png",
+    "LatentTraversal": "traversal-00000001.gif",
+    "Reconstruction": "reconstruction-00000001.png",
+    "SampleGrid": "step-00000001.png",
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(name)
-    found["model"]["init_args"]["base_channels"] = 4
+    found["model"] = shrunk(found["model"])
     found["data"]["init_args"] |= {"batch_size": 4, "num_workers": 0}
+    if "num_labelled" in found["data"]["init_args"]:
+        found["data"]["init_args"] |= {"num_labelled": 10, "labelled_batch_size": 4}
     found["trainer"] |= {"max_steps": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    pictures = []
     for callback in found["trainer"]["callbacks"]:
+        kind = callback["class_path"].rpartition(".")[2]
         options = callback.setdefault("init_args", {})
-        if callback["class_path"].endswith("FrechetDistance"):
-            options |= {"num_samples": 4, "chunk_size": 4, "at_start": False}
-        if callback["class_path"].endswith("SampleGrid"):
-            options["num_samples"] = 4
+        options |= QUICK[kind]
+        if more := QUICK_OPTIONS.get(options.get("measure", "")):
+            options["options"] = options.get("options", {}) | more
+        pictures += [PICTURES[kind]] if kind in PICTURES else []
 
     def open_(self: ImageDataModule) -> dict[str, ImageSet]:
         channels = 1 if "MNIST" in type(self).__name__ else 3
-        images = np.random.default_rng(0).integers(0, 256, (8, channels, self.image_size, self.image_size), np.uint8)
-        return {split: ImageSet([images], {"label": torch.arange(8)}) for split in ("train", "val", "test")}
+        images = np.random.default_rng(0).integers(0, 256, (20, channels, self.image_size, self.image_size), np.uint8)
+        return {split: ImageSet([images], {"label": torch.arange(20) % 10}) for split in ("train", "val", "test")}
 
-    kind = getattr(importlib.import_module("datamodules"), found["data"]["class_path"].rpartition(".")[2])
-    monkeypatch.setattr(kind, "open", open_)
-    monkeypatch.setattr(kind, "prepare_data", lambda self: None)
+    for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
+        if kind != "Shapes":  # which needs no files
+            module = getattr(importlib.import_module("datamodules"), kind)
+            monkeypatch.setattr(module, "open", open_)
+            monkeypatch.setattr(module, "prepare_data", lambda self: None)
     monkeypatch.setenv("ZOO_HOME", str(here))
     Path(f"{name}.yaml").write_text(yaml.safe_dump(found))
     assert command("fit", "--config", f"{name}.yaml") == 0
     assert checkpoint(Path("runs", name))["global_step"] == 1
-    assert Path("runs", name, "samples/step-00000001.png").is_file()
+    for picture in pictures:
+        assert Path("runs", name, "samples", picture).is_file()
 
 
 def test_the_paper_recipe_is_the_papers_setting() -> None:
