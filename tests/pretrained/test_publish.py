@@ -207,6 +207,7 @@ def error(
     seed: int,
     matching: str = "none",
     other: Any = None,
+    other_arguments: Any = None,
 ) -> Result:
     """A percentage that depends on the weights, in place of a class error."""
     value = 10 * float(model.sample(32, seed=seed).std())
