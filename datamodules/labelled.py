@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, ImageSet, Stream, key
 from datamodules.pictures import uniform
+from datamodules.stream import Batch, ImageSet, Stream, key
 
 __all__ = ["LabelledStream", "choose"]
 

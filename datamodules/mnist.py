@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet, Stream, key
+from datamodules.base import ImageDataModule
 from datamodules.files import fetch
 from datamodules.labelled import LabelledStream
 from datamodules.pictures import resize, uniform
+from datamodules.stream import ImageSet, Stream, key
 
 __all__ = ["MNIST"]
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet, key
+from datamodules.base import ImageDataModule
+from datamodules.stream import ImageSet, key
 
 __all__ = ["Shapes"]
 

@@ -15,9 +15,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from datamodules import MNIST, FashionMNIST
-from datamodules.base import Batch, ImageDataModule, ImageSet, Stream
+from datamodules.base import ImageDataModule
 from datamodules.labelled import LabelledStream, choose
 from datamodules.mnist import binarized
+from datamodules.stream import Batch, ImageSet, Stream
 from tests.ranks import on_ranks
 
 N = 60

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Shapes
-from datamodules.base import Batch
+from datamodules.stream import Batch
 
 SHAPE, SCALE, ROTATION, X, Y = range(5)
 
