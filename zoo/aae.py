@@ -413,7 +413,7 @@ class AAE(AdversarialModel, LatentModel):
         label = labelled["label"]
         # Gradients are averaged over ranks: so the sum is divided by the mean number of labelled images per rank.
         count = average((label >= 0).sum().to(self.dtype)).clamp(min=1e-9)
-        loss = F.cross_entropy(cast(Tensor, logits).float(), label, ignore_index=-1, reduction="sum")
+        loss = F.cross_entropy(cast(Tensor, logits), label, ignore_index=-1, reduction="sum")
         return {"cross_entropy": loss / count}
 
     def _codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:

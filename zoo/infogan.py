@@ -404,7 +404,7 @@ class InfoGAN(NoiseModel):
         *logits, mean, log_var = self._split(fakes["codes"])
         terms: Terms = {}
         for i, (code, q) in enumerate(zip(codes, logits, strict=True)):
-            log_q = -F.cross_entropy(q.float(), code.argmax(1))
+            log_q = -F.cross_entropy(q, code.argmax(1))
             terms[f"category{i}" if i else "category"] = (
                 -weight * self.hparams["category_weight"] * (log_q + math.log(q.size(1)))
             )

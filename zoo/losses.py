@@ -145,7 +145,8 @@ def mmd(p: Tensor, q: Tensor, kernel: Callable[[Tensor], Tensor]) -> Tensor:
     n = len(p)
     both = torch.cat([p, q])
     norms = both.square().sum(1)
-    squared = (norms[:, None] + norms - 2 * both @ both.T).clamp(min=0)
+    with torch.autocast(both.device.type, enabled=False):  # small differences of large numbers
+        squared = (norms[:, None] + norms - 2 * both @ both.T).clamp(min=0)
     k = kernel(squared)
     same = 1 - torch.eye(n, device=p.device, dtype=k.dtype)
     within = (k[:n, :n] * same).sum() + (k[n:, n:] * same).sum()

@@ -151,10 +151,10 @@ class WAE(AdversarialModel, LatentModel):
         z = self._noisy_code(x, "encoder")
         prior = self.prior(n, self.draw_key("prior"), self.first_index(n))
         if self.batch_index < hparams["pretraining_steps"]:
-            return {"moments": moment_distance(gather_rows(z.float()), gather_rows(prior.float()))}
+            return {"moments": moment_distance(gather_rows(z), gather_rows(prior))}
         error = (self.decoder(z).sigmoid() - x).square().flatten(1).sum(1).mean()
         if hparams["penalty"] == "mmd":
-            penalty = self.discrepancy(gather_rows(z.float()), gather_rows(prior.float()))
+            penalty = self.discrepancy(gather_rows(z), gather_rows(prior))
         else:
             penalty = generator_loss("non_saturating", self._judge(z))
         return {
@@ -200,7 +200,8 @@ class WAE(AdversarialModel, LatentModel):
         if std := self.hparams["input_noise"]:
             key, first = self.draw_key(f"{purpose}/input"), self.first_index(len(x))
             x = x + std * random.normal(x.shape, key, first, device=x.device, dtype=x.dtype)
-        return cast(Tensor, self.encoder(x))
+        z = cast(Tensor, self.encoder(x))
+        return z.float() if z.dtype in (torch.half, torch.bfloat16) else z  # distances are small differences
 
     def _judge(self, z: Tensor) -> Tensor:
         logits = cast(Tensor, self.discriminator(z)).flatten()
