@@ -47,14 +47,17 @@ class _Run:
         whole = len(self.datamodule.split(split))
         return whole if num_samples is None else min(num_samples, whole)
 
-    def batches(self, split: str, num: int, chunk: int = CHUNK, datamodule: Any = None) -> Iterator[tuple[int, Any]]:
+    def batches(self, split: str, num: int, chunk: int = 0, datamodule: Any = None) -> Iterator[tuple[int, Any]]:
         """This rank's chunks of a split, on the model's device."""
         source = self.datamodule if datamodule is None else datamodule
-        for first, batch in source.reference_batches(num, chunk, split=split, rank=self.rank, world_size=self.world):
+        for first, batch in source.reference_batches(
+            num, chunk or CHUNK, split=split, rank=self.rank, world_size=self.world
+        ):
             yield first, move_data_to_device(batch, self.device)
 
-    def chunks(self, num: int, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:
+    def chunks(self, num: int, chunk: int = 0) -> Iterator[tuple[int, int]]:
         """(first, size) of this rank's chunks of a number of draws."""
+        chunk = chunk or CHUNK
         for first in range(self.rank * chunk, num, self.world * chunk):
             yield first, min(chunk, num - first)
 

@@ -1,0 +1,174 @@
+"""Measures as functions: their values by hand, their protocols, what they leave alone, one value on all ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from callbacks.measures import HIGHER_IS_BETTER, MEASURES
+from tests.ranks import on_ranks
+
+
+class Model(nn.Module):
+    """Knows the label that is written into the first pixel; its codes are the first four pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x[:, 0, 0, :4]
+
+    def classify(self, x: Tensor) -> Tensor:
+        found = ((x[:, 0, 0, 0] + 1) * 2).round().long()
+        return nn.functional.one_hot((found + 1) % 4, 4).float() * (1 + x.mean((1, 2, 3)))[:, None]
+
+    def score(self, x: Tensor) -> Tensor:
+        return -1e6 * x[:, 0, 1, 1]
+
+    def log_weights(self, x: Tensor, num_samples: int, *, seed: int = 0, first: int = 0) -> Tensor:
+        torch.rand(3)  # careless
+        rows = torch.arange(first, first + len(x)) % 5
+        return (rows + torch.arange(num_samples)[:, None]).float()
+
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        return torch.linspace(-1, 1, 50)[first : first + n].view(-1, 1, 1, 1).expand(n, 1, 4, 4)
+
+
+class Images:
+    """Images of 4 x 4 pixels in three splits of 50, with labels and factors."""
+
+    name = "tiny4"
+    data_dir = None
+    image_size = 4
+    factor_sizes = (4, 3)
+
+    def split(self, name: str) -> list[int]:
+        return list(range(50))
+
+    def reference_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "train", rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[int, Any]]:
+        index = torch.arange(num_samples)
+        factors = torch.stack([index % 4, index // 4 % 3], 1)
+        image = self.render(factors)
+        for first in range(rank * chunk_size, num_samples, world_size * chunk_size):
+            part = slice(first, first + chunk_size)
+            yield first, {"image": image[part], "label": factors[part, 0], "factors": factors[part]}
+
+    def render(self, factors: Tensor) -> Tensor:
+        image = torch.zeros(len(factors), 1, 4, 4)
+        image[:, 0, 0, 0] = factors[:, 0] / 2 - 1
+        image[:, 0, 0, 1] = factors[:, 1] - 1
+        image[:, 0, 1, 1] = torch.arange(len(factors)) / 50
+        return image
+
+
+def measure(name: str, **options: Any) -> Any:
+    return MEASURES[name](Model(), Images(), **options)
+
+
+def test_likelihood_bounds() -> None:
+    elbo, weighted = (measure(name, num_importance=3) for name in ("elbo", "iw_nll"))
+    assert elbo.value == pytest.approx(-3)
+    assert weighted.value == pytest.approx(-2 - math.log((1 + math.e + math.e**2) / 3))
+    assert elbo.protocol == "elbo[importance=3, test=tiny4-test-50, weights=raw]"
+    assert weighted.metric == "iw_nll"
+
+
+def test_class_error_by_matching() -> None:
+    assert measure("class_error").value == 100
+    assert measure("class_error", matching="hungarian").value == 0
+    found = measure("class_error", matching="best_example", num_samples=20)
+    assert found.value == 0
+    assert found.protocol == "class_error[matching=best_example, test=tiny4-test-20, val=tiny4-val-50, weights=raw]"
+
+
+def test_probes_and_disentanglement_of_a_perfect_code() -> None:
+    assert measure("linear_probe", num_fit=40).value == 100
+    assert measure("knn", num_fit=40, neighbours=1).protocol == (
+        "knn[neighbours=1, fit=tiny4-train-40, test=tiny4-test-50, weights=raw]"
+    )
+    assert measure("mig").value == pytest.approx(1, abs=0.01)
+    assert measure("beta_vae_metric", num_samples=60, pairs=16).value == 100
+
+
+def test_parzen_chooses_its_width_on_validation_images() -> None:
+    found = measure("parzen", num_samples=50)
+    assert math.isfinite(found.value)
+    assert (
+        found.protocol
+        == "parzen[sigma=best-of-10-on-val, samples=50, val=tiny4-val-50, test=tiny4-test-50, weights=raw]"
+    )
+
+
+def test_auroc_ranks_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(Images):
+        name = "other4"
+
+        def __init__(self, **arguments: Any) -> None:
+            assert arguments == {"data_dir": None, "image_size": 4, "more": 1}
+
+        def prepare_data(self) -> None:
+            self.ready = True
+
+        def setup(self) -> None:
+            assert self.ready
+
+        def render(self, factors: Tensor) -> Tensor:
+            return super().render(factors) - 2.0
+
+    package = SimpleNamespace(__all__=["Other"], Other=Other)
+    monkeypatch.setattr("callbacks.measures.import_module", lambda name: package)
+    found = measure("auroc", other="Other", other_arguments={"more": 1})
+    assert found.value == 100
+    assert found.protocol == "auroc[usual=tiny4-test-50, unusual=other4-test-50, weights=raw]"
+    with pytest.raises(ValueError, match="other='MNST' is no DataModule: take one of Other"):
+        measure("auroc", other="MNST")
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(TypeError, match="iw_nll needs log_weights, which Linear does not have"):
+        MEASURES["iw_nll"](nn.Linear(1, 1), Images())
+    assert set(HIGHER_IS_BETTER) == set(MEASURES)
+
+
+def test_model_and_generators_are_left_as_they_were() -> None:
+    model, state = Model().train(), torch.get_rng_state()
+    MEASURES["elbo"](model, Images(), num_importance=2)
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def all_values(world: int) -> dict[str, float]:
+    """Every measure that needs no second data set; chunks of 8 images, so that shares are uneven."""
+    import torch.distributed as dist
+
+    import callbacks.measures
+
+    if world > 1:
+        dist.init_process_group("gloo")
+    callbacks.measures.CHUNK = 8
+    options: dict[str, Any] = {
+        "beta_vae_metric": {"num_samples": 45, "pairs": 4},
+        "class_error": {"matching": "best_example"},
+        "elbo": {"num_importance": 2},
+        "knn": {"num_fit": 30},
+        "linear_probe": {"num_fit": 30},
+        "parzen": {"num_samples": 50},
+    }
+    return {name: measure(name, **options.get(name, {})).value for name in MEASURES if name not in ("auroc", "iw_nll")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_give_one_value(world: int) -> None:
+    expected = all_values(1)
+    for found in on_ranks(world, all_values, world):
+        assert found == pytest.approx(expected, rel=1e-9)
