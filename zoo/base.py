@@ -213,7 +213,8 @@ class SingleObjectiveModel(GenerativeModel):
     """A model with one objective, trained by Lightning's automatic optimization.
 
     Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
-    validation as `val/<term>`, each with the sum as `loss`.
+    validation and test as `val/<term>` and `test/<term>`, each with
+    the sum as `loss`.
     """
 
     def objective(self, batch: Batch) -> Terms:
@@ -232,9 +233,16 @@ class SingleObjectiveModel(GenerativeModel):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The mean of each term over exactly the validation images, whatever the number of ranks."""
+        self._log_terms("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same for the test images."""
+        self._log_terms("test", batch)
+
+    def _log_terms(self, split: str, batch: Batch) -> None:
         terms = self.objective(batch)
         terms = {"loss": reduce(add, terms.values()), **terms}
-        logged = {f"val/{name}": value for name, value in terms.items()}
+        logged = {f"{split}/{name}": value for name, value in terms.items()}
         self.log_dict(logged, on_epoch=True, sync_dist=True, batch_size=len(batch["image"]))
 
 

@@ -163,7 +163,11 @@ def test_validation_logs_the_mean_over_the_images() -> None:
         def val_dataloader(self) -> Any:
             return torch.utils.data.DataLoader([{"image": images[:3]}, {"image": images[3:]}], batch_size=None)
 
+        test_dataloader = val_dataloader
+
     run = trainer()
     run.fit(model, datamodule=WithValidation([{"image": images}]))
     kl = kl_to_standard_normal(*model.encoder((images + 1) / 2).chunk(2, 1)).sum(1).mean()
     assert run.callback_metrics["val/kl"].item() == pytest.approx(kl.item(), rel=1e-5)
+    run.test(model, datamodule=WithValidation([]))
+    assert run.callback_metrics["test/kl"].item() == pytest.approx(kl.item(), rel=1e-5)
