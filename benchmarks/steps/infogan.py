@@ -100,7 +100,7 @@ class Plain:
         """-w L(G, Q), both codes together."""
         category, codes = z[:, self.latent_dim :].split([self.values, self.continuous], 1)
         logits, mean, _ = self.recogniser(features).split([self.values, self.continuous, self.continuous], 1)
-        discrete = F.cross_entropy(logits.float(), category.argmax(1)) - math.log(self.values)
+        discrete = F.cross_entropy(logits, category.argmax(1)) - math.log(self.values)
         continuous = 0.5 * ((codes - mean).square() - codes.square()).sum(1).mean()
         lost: Tensor = self.weights[0] * discrete + self.weights[1] * continuous
         return lost
