@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from callbacks import base
 
-__all__ = ["DrawingCallback", "validation_images"]
+__all__ = ["CHUNK", "DrawingCallback", "validation_images"]
+
+CHUNK = 250  # images that are read or encoded at once
 
 
 class DrawingCallback(Callback):
@@ -24,7 +25,7 @@ class DrawingCallback(Callback):
 
     Raises:
         ValueError: the number is too small.
-        TypeError: at the start of a fit, if the model lacks what is drawn.
+        TypeError: at the start of a fit, if the model lacks what is drawn, or there is no data to draw.
     """
 
     needs: ClassVar[type]
@@ -46,6 +47,8 @@ class DrawingCallback(Callback):
             base.require(pl_module, self.needs, type(self).__name__)
             if self.needs_data:
                 base.require(getattr(trainer, "datamodule", None), base.HasReference, type(self).__name__)
+                with base.evaluating(pl_module, 0):
+                    validation_images(trainer, pl_module, 1)  # says now, not hours later, that there are none
             base.samples_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,17 +83,27 @@ class DrawingCallback(Callback):
         return path
 
 
-def validation_images(trainer: Trainer, model: LightningModule, num: int, label: bool = False) -> tuple[Tensor, Any]:
+def validation_images(trainer: Trainer, model: LightningModule, num: int) -> tuple[Tensor, Tensor | None]:
     """The first images of the fixed validation subset, on the model's device, and their labels if they have any.
 
+    Args:
+        trainer: its DataModule has the images.
+        model: says device and type.
+        num: images; all of them if the split has fewer.
+
     Shape:
-        Output: (num, C, H, W), or fewer if the split has fewer; labels (num,) on the CPU, or None.
+        Output: (num, C, H, W); labels (num,) on the CPU, or None.
+
+    Raises:
+        ValueError: the validation split is missing or empty.
     """
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     if hasattr(datamodule, "split"):
         num = min(num, len(datamodule.split("val")))
-    device = next(parameter.device for parameter in model.parameters())
-    batches = [batch for _, batch in islice(datamodule.reference_batches(num, 250, split="val"), -(-num // 250))]
-    images = torch.cat([batch["image"] for batch in batches]).to(device)
-    labels = torch.cat([b["label"] for b in batches]).cpu() if label and "label" in batches[0] else None
-    return images, labels
+    batches = [batch for _, batch in datamodule.reference_batches(num, CHUNK, split="val")]
+    if not batches:
+        raise ValueError(f"the val split of {datamodule.name} has no images to draw")
+    # Lightning converts training batches to the type of bf16-true and 64-true; nobody does that for these.
+    like = next(parameter for parameter in model.parameters())
+    images = torch.cat([batch["image"] for batch in batches]).to(like)
+    return images, torch.cat([batch["label"] for batch in batches]).cpu() if "label" in batches[0] else None

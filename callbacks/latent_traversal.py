@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -68,14 +69,11 @@ class LatentTraversal(DrawingCallback):
             sheet.paste(block, (0, top))
             top += block.height
         path = self.show(trainer, "traversal", sheet, step)
+        # As many frames as the longest code has values, so that none of its values is left out.
+        count = max(x.size(1) for x in strips.values())
         frames = [
-            base.grid(
-                torch.stack([x[:, round(i * (x.size(1) - 1) / (self.steps - 1))] for x in strips.values()], 1).flatten(
-                    0, 1
-                ),
-                len(strips),
-            )
-            for i in range(self.steps)
+            base.grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
+            for i in range(count)
         ]
         base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
 
@@ -95,9 +93,15 @@ class LatentTraversal(DrawingCallback):
         return {name: x.cpu() for name, x in strips.items() if name in most}
 
 
+def _at(strip: Tensor, time: float) -> Tensor:
+    """The images (num, C, H, W) of a strip (num, steps, C, H, W) at a time in [0, 1]."""
+    return strip[:, round(time * (strip.size(1) - 1))]
+
+
 def _titled(name: str, picture: Image.Image) -> Image.Image:
-    """A picture under its name."""
-    result = Image.new("RGB", (picture.width, picture.height + MARGIN), "white")
+    """A picture under its name, wide enough for both."""
+    text = ImageDraw.Draw(picture).textlength(name)
+    result = Image.new("RGB", (max(picture.width, math.ceil(text) + 4), picture.height + MARGIN), "white")
     result.paste(picture, (0, MARGIN))
     ImageDraw.Draw(result).text((2, 1), name, fill="black")
     return result

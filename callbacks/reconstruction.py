@@ -41,8 +41,8 @@ class Reconstruction(DrawingCallback):
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
         """Rows of images and of reconstructions in turn."""
-        images, _ = validation_images(trainer, model, self.num_images)
         with base.evaluating(model, self.seed):
+            images, _ = validation_images(trainer, model, self.num_images)
             again = cast(Any, model).reconstruct(images)
         rows = zip(images.split(self.columns), again.split(self.columns), strict=True)
         columns = min(self.columns, len(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,29 @@ class GAN(LightningModule):
             torch.optim.Adam(self.discriminator.parameters(), 1e-2),
             torch.optim.Adam(self.generator.parameters(), 1e-2),
         ]
+
+
+class Coder(GAN):
+    """A fake with a code, the mean and the first pixel of an image; reconstructs the negative; careless too."""
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        self._waste()
+        return -x
+
+    def encode(self, x: Tensor) -> Tensor:
+        self._waste()
+        return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
+
+    def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
+        self._waste()
+        ramp = torch.linspace(-1, 1, steps).view(1, steps, 1, 1, 1).expand(num, steps, 3, 8, 8)
+        kind = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1, 1).expand(num, 3, 3, 8, 8)
+        return {"kind": kind, "still": torch.zeros(num, steps, 3, 8, 8), "z0": ramp, "z1": ramp * 0.5}
+
+    def _waste(self) -> None:
+        self.generator(torch.rand(3, self.generator[0].in_features, device=self.device, dtype=self.dtype))
+        np.random.rand()
+        random.random()
 
 
 def trainer(folder: Path, **options: Any) -> L.Trainer:

@@ -23,7 +23,7 @@ from callbacks import (
     SampleGrid,
 )
 from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Features, Images, fit_on_ranks, trainer
+from tests.monitoring.fakes import GAN, Coder, Features, Images, fit_on_ranks, trainer
 from tests.ranks import on_ranks
 from zoo.vae import VAE
 
@@ -68,6 +68,17 @@ def test_a_vae_with_all_that_a_code_offers(tmp_path: Path) -> None:
         Measure("elbo", {"num_importance": 2}, None, 3, at_start=True, num_samples=9),
     ]
     assert_equal(final(tmp_path, vae(), [], Images()), final(tmp_path, vae(), callbacks, Images()))
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [Reconstruction(3, num_images=4), LatentTraversal(5, steps=3), LatentScatter(5, num_images=9)],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_each_picture_of_a_code_alone(tmp_path: Path, callback: L.Callback) -> None:
+    bare = final(tmp_path, Coder(), [], Images())
+    assert_equal(bare, final(tmp_path, Coder(), [callback], Images()))
+    assert list(tmp_path.glob("samples/*-00000032.png"))
 
 
 def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
