@@ -278,6 +278,8 @@ class ModelContract:
     @pytest.mark.slow
     @pytest.mark.parametrize("world", [2, 3])
     def test_ranks_equal_one_process(self, model: GenerativeModel, world: int) -> None:
+        if world == 2 and ModelContract not in type(self).__bases__:
+            pytest.skip("a further form of its architecture: three ranks, the harder case, are enough")
         steps = max(3, self.steps(model))
         expected = fit_on_ranks(type(self), 1, steps)
         for state in on_ranks(world, fit_on_ranks, type(self), world, steps):
