@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.coders import Activation
 from zoo.distributed import average
-from zoo.vae import VAE, Likelihood
+from zoo.vae import VAE, Likelihood, Networks
 
 __all__ = ["BetaVAE"]
 
@@ -59,7 +59,7 @@ class BetaVAE(VAE):
         capacity: float | None = None,
         capacity_steps: int = 100_000,
         gamma: float = 1000.0,
-        networks: Literal["mlp", "conv"] = "conv",
+        networks: Networks = "conv",
         hidden_features: Sequence[int] = (400,),
         activation: Activation = "relu",
         likelihood: Likelihood = "bernoulli",

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import zoo
 from zoo import recipes
+from zoo.layouts import LAYOUTS, check
 
 __all__ = ["main"]
 
@@ -231,19 +232,23 @@ def _verify(name: str, arguments: list[str]) -> None:
 
 def _import(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
-    parser.add_argument("architecture", choices=["dcgan"], help="which architecture the files are of")
+    parser.add_argument("architecture", choices=LAYOUTS, help="which architecture the files are of")
     parser.add_argument("files", nargs="+", type=Path, help="the files, in the order the layout names them")
-    parser.add_argument("--from", dest="layout", required=True, help="layout of the files, such as pytorch-examples")
+    parser.add_argument("--from", dest="layout", required=True, help="whose layout the files have")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    rows = [(a, layout, " ".join(names)) for a, layouts in LAYOUTS.items() for layout, names in layouts.items()]
+    lines = ["architecture  --from             files", *(f"{a:<13} {layout:<18} {names}" for a, layout, names in rows)]
+    parser.epilog = "\n".join([*lines, "", parser.epilog or ""])
     options = parser.parse_args(arguments)
+    check(options.architecture, options.layout, len(options.files))
     if options.out.exists() and not options.force:
         raise UsageError(f"{options.out} exists: take another --out, or --force")
     from zoo import convert, pretrained
 
     model = getattr(convert, options.architecture)(options.files, layout=options.layout)
     # The networks that came from files; what no file was given for is untrained and stays out.
-    networks = ["generator"] if len(options.files) == 1 else None
+    networks = ["generator"] if options.architecture == "dcgan" and len(options.files) == 1 else None
     pretrained.save(model, options.out, networks=networks)
     print(options.out)
 

@@ -1,37 +1,102 @@
-"""Importers of reference checkpoints: one function per architecture, one branch per layout.
+"""Importers of reference checkpoints: one function per architecture, one branch per layout (`zoo.layouts`).
 
-Only here are `.pth` files read, and with `weights_only=True`: nothing in them is executed.
+Only here are `.pth` files read, and with `weights_only=True`: nothing in them is executed. Sizes, widths and channels
+are read off the weights' shapes; what a file does not say, such as beta, has the architecture's default.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from zoo import layouts
+from zoo.beta_vae import BetaVAE
 from zoo.dcgan import DCGAN
+from zoo.infogan import InfoGAN
+from zoo.vae import VAE, Networks
 
-__all__ = ["dcgan"]
+__all__ = ["beta_vae", "dcgan", "infogan", "vae"]
 
-_NETS = {"pytorch-examples": ("netG", "netD")}
+State = dict[str, Tensor]
+Model = TypeVar("Model", bound=nn.Module)
+
+_LINEAR = ("weight", "bias")
+_NORM = (*_LINEAR, "running_mean", "running_var")
+_COUNT = "num_batches_tracked"  # files from before torch 0.4.1 lack it
 
 
-def read_pth(path: Path) -> dict[str, Tensor]:
+def read_pth(path: Path, *parts: str) -> State:
     """A state dict from a `.pth` file; the prefix that DataParallel leaves is taken off.
 
+    Args:
+        path: the file.
+        parts: names under which the state dict lies in the file, outermost first; by default the file is one.
+
     Raises:
-        ValueError: the file is damaged, or holds more than tensors.
+        ValueError: the file is damaged, holds more than tensors and plain values, or no state dict there.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged, no .pth file, or holds more than tensors: it was not read") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    for part in parts:
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        if parts:
+            raise ValueError(f"{path} has no state dict {'.'.join(parts)}: give the checkpoint as training wrote it")
         raise ValueError(f"{path} is no plain state dict: save the network's state_dict() alone")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in found.items()}
+
+
+def _axes(layers: Iterable[str], weight: int, kinds: Sequence[str] = _LINEAR) -> dict[str, int]:
+    """Number of axes of each tensor of layers whose weights have `weight` axes."""
+    return {f"{layer}.{kind}": weight if kind == "weight" else 1 for layer in layers for kind in kinds}
+
+
+def _expect(state: State, axes: dict[str, int], path: Path, layout: str) -> None:
+    """Make sure that a state dict has exactly these tensors, besides the counters of BatchNorm.
+
+    Args:
+        state: the state dict.
+        axes: number of axes of each tensor.
+        path: where it came from, for messages.
+        layout: its layout, for messages.
+
+    Raises:
+        ValueError: it does not.
+    """
+    found = {key: value.dim() for key, value in state.items() if not key.endswith(_COUNT)}
+    for key in sorted(found.keys() | axes.keys()):
+        if found.get(key) != axes.get(key):
+            wrong = f"lacks {key}" if key not in found else f"also has {key}"
+            if key in found and key in axes:
+                wrong = f"has {key} with {found[key]} axes, not {axes[key]}"
+            raise ValueError(f"{path} does not have the layout of {layout}: it {wrong}")
+
+
+def _build(make: Callable[[], Model], path: Path) -> Model:
+    """Build a model for the weights of a file; sizes that it refuses are the file's fault."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # building draws initial weights: the caller's random state stays
+            return make()
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit: {error}") from error
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor | list[Tensor]], path: Path) -> None:
+    """Load weights under our names, lists of them one below the other; counters of BatchNorm may be absent."""
+    counts = {key: value for key, value in network.state_dict().items() if key.endswith(_COUNT)}
+    try:
+        joined = {key: torch.cat(value) if isinstance(value, list) else value for key, value in state.items()}
+        network.load_state_dict(counts | joined)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit: {str(error).splitlines()[-1].strip()}") from error
 
 
 def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
@@ -47,10 +112,7 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
     Raises:
         ValueError: an unknown layout, or files that do not have it.
     """
-    if layout not in _NETS:
-        raise ValueError(f"unknown layout {layout!r} of dcgan: take {', '.join(_NETS)}")
-    if not 1 <= len(paths) <= 2:
-        raise ValueError(f"{layout} has the files {' and '.join(_NETS[layout])}; {len(paths)} were given")
+    layouts.check("dcgan", layout, len(paths))
     states = [read_pth(Path(path)) for path in paths]
 
     # main.0, main.3, main.6, ... are the convolutions, each followed by its BatchNorm at the next number.
@@ -58,16 +120,15 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
     weights = [layer["conv.weight"] for layer in generator]
     doublings = len(weights) - 1
     image_channels, base_channels = weights[-1].shape[1], weights[-1].shape[0]
-    try:
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights: the caller's random state stays
-            model = DCGAN(
-                image_size=weights[0].shape[-1] * 2**doublings,
-                image_channels=image_channels,
-                latent_dim=weights[0].shape[0],
-                base_channels=base_channels,
-            )
-    except ValueError as error:
-        raise ValueError(f"{paths[0]} does not fit: {error}") from error
+    model = _build(
+        lambda: DCGAN(
+            image_size=weights[0].shape[-1] * 2**doublings,
+            image_channels=image_channels,
+            latent_dim=weights[0].shape[0],
+            base_channels=base_channels,
+        ),
+        paths[0],
+    )
     networks = [(model.generator, generator, paths[0])]
     if len(paths) == 2:
         discriminator = _layers(states[1], paths[1], first_norm=2)
@@ -79,18 +140,11 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
         networks.append((model.discriminator, discriminator, paths[1]))
     for network, layers, path in networks:
         renamed = {f"layers.{i}.{key}": value for i, layer in enumerate(layers) for key, value in layer.items()}
-        own = network.state_dict()
-        for key in own.keys() - renamed.keys():
-            if key.endswith("num_batches_tracked"):  # files from before torch 0.4.1 lack it
-                renamed[key] = own[key]
-        try:
-            network.load_state_dict(renamed)
-        except RuntimeError as error:
-            raise ValueError(f"{path} does not fit: {str(error).splitlines()[-1].strip()}") from error
+        _fill(network, renamed, path)
     return model.eval()
 
 
-def _layers(state: dict[str, Tensor], path: Path, first_norm: int) -> list[dict[str, Tensor]]:
+def _layers(state: State, path: Path, first_norm: int) -> list[State]:
     """The convolutions in order, each with the norm that follows it, under our names.
 
     Args:
@@ -115,3 +169,178 @@ def _layers(state: dict[str, Tensor], path: Path, first_norm: int) -> list[dict[
             raise ValueError(f"{path} lacks the BatchNorm main.{norm} behind main.{n}")
         layers.append(layer)
     return layers
+
+
+def vae(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> VAE:
+    """VAE from the file of another implementation.
+
+    Args:
+        paths: the file.
+        layout: whose file it is. "pytorch-examples": linear layers fc1, fc21 (means), fc22 (log variances), fc3, fc4.
+
+    Returns:
+        The model. The file does not say how pixels lie: they are those of a square image in grey, else in colour.
+
+    Raises:
+        ValueError: an unknown layout, or a file that does not have it.
+    """
+    layouts.check("vae", layout, len(paths))
+    path = Path(paths[0])
+    state = read_pth(path)
+    _expect(state, _axes(("fc1", "fc21", "fc22", "fc3", "fc4"), 2), path, layout)
+    hidden, pixels = state["fc1.weight"].shape
+    for channels in (1, 3):
+        if channels * math.isqrt(pixels // channels) ** 2 == pixels:
+            break
+    else:
+        raise ValueError(f"{path} does not fit: {pixels} values are no square image of 1 or 3 channels")
+    model = _build(
+        lambda: VAE(math.isqrt(pixels // channels), channels, len(state["fc21.weight"]), hidden_features=(hidden,)),
+        path,
+    )
+    renamed: dict[str, Tensor | list[Tensor]] = {}
+    for kind in _LINEAR:
+        renamed[f"encoder.net.0.{kind}"] = state[f"fc1.{kind}"]
+        renamed[f"encoder.net.2.{kind}"] = [state[f"fc21.{kind}"], state[f"fc22.{kind}"]]
+        renamed[f"decoder.net.0.{kind}"] = state[f"fc3.{kind}"]
+        renamed[f"decoder.net.2.{kind}"] = state[f"fc4.{kind}"]
+    _fill(model, renamed, path)
+    return model.eval()
+
+
+def beta_vae(paths: Sequence[Path], *, layout: str) -> BetaVAE:
+    """BetaVAE from the file of another implementation.
+
+    Args:
+        paths: the file.
+        layout: whose file it is. "1konny": a whole checkpoint of that repository's BetaVAE_H or BetaVAE_B, 64 pixels;
+            "disentangling-vae": the state dict of that repository's Burgess network, 32 or 64 pixels.
+
+    Returns:
+        The model. Neither file says beta, the capacity or the likelihood: they have their defaults.
+
+    Raises:
+        ValueError: an unknown layout, or a file that does not have it.
+    """
+    layouts.check("beta_vae", layout, len(paths))
+    path = Path(paths[0])
+    state, networks, image_size = _konny(path) if layout == "1konny" else _disentangling(path)
+    model = _build(
+        lambda: BetaVAE(
+            image_size,
+            image_channels=state["encoder.0.weight"].shape[1],
+            latent_dim=state["decoder.0.weight"].shape[1],
+            networks=networks,
+        ),
+        path,
+    )
+    _fill(model, state, path)
+    return model.eval()
+
+
+def _konny(path: Path) -> tuple[State, Networks, int]:
+    """The weights, whose names are ours; the networks that have them, and their size."""
+    state = read_pth(path, "model_states", "net")
+    burgess = "encoder.8.weight" not in state
+    convolutions = [f"encoder.{i}" for i in ((0, 2, 4, 6) if burgess else (0, 2, 4, 6, 8))]
+    convolutions += [f"decoder.{i}" for i in ((7, 9, 11, 13) if burgess else (3, 5, 7, 9, 11))]
+    linear = [f"encoder.{i}" for i in ((9, 11, 13) if burgess else (11,))]
+    linear += [f"decoder.{i}" for i in ((0, 2, 4) if burgess else (0,))]
+    _expect(state, _axes(convolutions, 4) | _axes(linear, 2), path, "1konny")
+    return state, "burgess" if burgess else "conv", 64
+
+
+def _disentangling(path: Path) -> tuple[State, Networks, int]:
+    """The same; rows of means and of log variances, which take turns in the file, are sorted."""
+    state = read_pth(path)
+    large = "encoder.conv_64.weight" in state
+    down = ["conv1", "conv2", "conv3", *["conv_64"] * large]
+    up = [*["convT_64"] * large, "convT1", "convT2", "convT3"]
+    inwards, outwards = ["lin1", "lin2", "mu_logvar_gen"], ["lin1", "lin2", "lin3"]
+    # Our numbers: an activation behind each layer, and a change of shape between convolutions and linear layers.
+    names = {f"encoder.{name}": f"encoder.{2 * i}" for i, name in enumerate(down)}
+    names |= {f"encoder.{name}": f"encoder.{2 * (len(down) + i) + 1}" for i, name in enumerate(inwards)}
+    names |= {f"decoder.{name}": f"decoder.{2 * i}" for i, name in enumerate(outwards)}
+    names |= {f"decoder.{name}": f"decoder.{2 * (len(outwards) + i) + 1}" for i, name in enumerate(up)}
+    linear = [layer for layer in names if "conv" not in layer]
+    _expect(state, _axes(names, 4) | _axes(linear, 2), path, "disentangling-vae")
+    renamed = {f"{names[layer]}.{kind}": state[f"{layer}.{kind}"] for layer in names for kind in _LINEAR}
+    for kind in _LINEAR:
+        head = state[f"encoder.mu_logvar_gen.{kind}"]
+        renamed[f"{names['encoder.mu_logvar_gen']}.{kind}"] = torch.cat([head[0::2], head[1::2]])
+    return renamed, "burgess", 64 if large else 32
+
+
+def infogan(paths: Sequence[Path], *, layout: str = "natsu6767") -> InfoGAN:
+    """InfoGAN from the file of another implementation.
+
+    Args:
+        paths: the file.
+        layout: whose file it is. "natsu6767": a whole checkpoint of that repository's network for MNIST, with netG,
+            discriminator (the trunk), netD and netQ; optimizers and settings in it are ignored.
+
+    Returns:
+        The model, with that port's settings where they differ from the authors': z ~ N(0, 1), a slope of 0.1, learned
+        deviations, Q learning with the generator. Its convolutions over whole maps are linear layers here. Where it
+        normalises the channels of the generator's first map we normalise each feature, which is the same in evaluation,
+        but not in further training.
+
+    Raises:
+        ValueError: an unknown layout, or a file that does not have it.
+    """
+    layouts.check("infogan", layout, len(paths))
+    path = Path(paths[0])
+    parts = ("netG", "discriminator", "netD", "netQ")
+    state = {f"{part}.{key}": value for part in parts for key, value in read_pth(path, part).items()}
+    plain = [f"netG.tconv{i}" for i in (1, 2, 3, 4)] + [f"discriminator.conv{i}" for i in (2, 3)] + ["netQ.conv1"]
+    heads = [f"netQ.conv_{name}" for name in ("disc", "mu", "var")]
+    norms = [f"netG.bn{i}" for i in (1, 2, 3)] + [f"discriminator.bn{i}" for i in (2, 3)] + ["netQ.bn1"]
+    axes = _axes(plain, 4, ("weight",)) | _axes(["discriminator.conv1", "netD.conv", *heads], 4)
+    _expect(state, axes | _axes(norms, 1, _NORM), path, layout)
+
+    inputs, hidden = state["netG.tconv1.weight"].shape[:2]
+    start = state["netG.tconv2.weight"].shape[-1]
+    image_channels = state["netG.tconv4.weight"].shape[1]
+    values, continuous = len(state["netQ.conv_disc.weight"]), len(state["netQ.conv_mu.weight"])
+    model = _build(
+        lambda: InfoGAN(
+            image_size=4 * start,
+            image_channels=image_channels,
+            latent_dim=inputs - values - continuous,
+            categories=(values,),
+            continuous=continuous,
+            noise="normal",
+            base_channels=len(state["discriminator.conv1.weight"]),
+            hidden_features=hidden,
+            slope=0.1,
+            continuous_weight=0.1,
+            recogniser_learns="generator",
+            learn_std=True,
+            generator_learning_rate=2e-4,
+        ),
+        path,
+    )
+    renamed: dict[str, Tensor | list[Tensor]] = {
+        "generator.linear.0.weight": state["netG.tconv1.weight"].flatten(1).T,
+        "generator.linear.3.weight": state["netG.tconv2.weight"].flatten(1).T,
+        "generator.conv.0.weight": state["netG.tconv3.weight"],
+        "generator.conv.3.weight": state["netG.tconv4.weight"],
+        "generator.conv.3.bias": torch.zeros(image_channels),
+        "trunk.conv.0.weight": state["discriminator.conv1.weight"],
+        "trunk.conv.0.bias": state["discriminator.conv1.bias"],
+        "trunk.conv.2.weight": state["discriminator.conv2.weight"],
+        "trunk.linear.0.weight": state["discriminator.conv3.weight"].flatten(1),
+        "discriminator.weight": state["netD.conv.weight"].flatten(1),
+        "discriminator.bias": state["netD.conv.bias"],
+        "recogniser.0.weight": state["netQ.conv1.weight"].flatten(1),
+        # conv_var gives log variances: the port takes their exponential.
+        "recogniser.3.weight": [state[f"{head}.weight"].flatten(1) for head in heads],
+        "recogniser.3.bias": [state[f"{head}.bias"] for head in heads],
+    }
+    ours = ("generator.linear.1", "generator.linear.4", "generator.conv.1", "trunk.conv.3", "trunk.linear.1")
+    for norm, name in zip(norms, (*ours, "recogniser.1"), strict=True):
+        for kind in _NORM:
+            value = state[f"{norm}.{kind}"]
+            renamed[f"{name}.{kind}"] = value.repeat_interleave(start**2) if norm == "netG.bn2" else value
+    _fill(model, renamed, path)
+    return model.eval()

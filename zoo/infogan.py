@@ -151,9 +151,10 @@ class InfoGAN(NoiseModel):
     Args:
         image_size: side of the images: 28, or a power of two from 8.
         image_channels: channels of the images.
-        latent_dim: length of the incompressible noise z ~ U(-1, 1).
+        latent_dim: length of the incompressible noise z.
         categories: number of values of each categorical code.
         continuous: number of continuous codes.
+        noise: z ~ U(-1, 1), or N(0, 1) as in common ports; the codes' distributions stay.
         base_channels: channels of the largest hidden feature map in both networks.
         hidden_features: width of the linear layers.
         slope: negative slope of the leaky ReLUs (0.01 in the authors' code, 0.1 in the paper's appendix).
@@ -187,6 +188,7 @@ class InfoGAN(NoiseModel):
         categories: Sequence[int] = (10,),
         continuous: int = 2,
         *,
+        noise: Literal["uniform", "normal"] = "uniform",
         base_channels: int = 64,
         hidden_features: int = 1024,
         slope: float = 0.01,
@@ -236,6 +238,8 @@ class InfoGAN(NoiseModel):
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         draws = random.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
         z, continuous, chosen = draws.split([self.latent_dim, self.continuous, len(self.categories)], 1)
+        if self.hparams["noise"] == "normal":
+            z = random.normal((n, self.latent_dim), random.key(key, "z"), first, **options)
         onehots = [
             F.one_hot(((chosen[:, i] + 1) * (count / 2)).long().clamp(max=count - 1), count).to(z.dtype)
             for i, count in enumerate(self.categories)

@@ -23,9 +23,10 @@ from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.coders import Activation, MLPDecoder, MLPEncoder
 from zoo.latent import LatentModel
 
-__all__ = ["VAE", "ConvDecoder", "ConvEncoder", "kl_to_standard_normal"]
+__all__ = ["VAE", "BurgessDecoder", "BurgessEncoder", "ConvDecoder", "ConvEncoder", "kl_to_standard_normal"]
 
 Likelihood = Literal["bernoulli", "gaussian", "laplace"]
+Networks = Literal["mlp", "conv", "burgess"]
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -90,6 +91,50 @@ class ConvDecoder(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
+def _burgess_widths(image_size: int, image_channels: int) -> list[int]:
+    """Channels before and after each convolution; they halve the side down to 4.
+
+    Raises:
+        ValueError: the size is not supported.
+    """
+    if image_size not in (32, 64):
+        raise ValueError(f"image_size {image_size} is not supported by networks='burgess': take 32 or 64")
+    return [image_channels, *[32] * (3 if image_size == 32 else 4)]
+
+
+class BurgessEncoder(nn.Sequential):
+    """Strided 4x4 convolutions of 32 channels, then three linear layers.
+
+    Shape:
+        input: (N, C, H, W) with a side of 32 or 64; output: (N, outputs).
+
+    References:
+        Burgess et al. 2018, appendix A.1; 32 pixels, with one convolution less, as in common implementations.
+    """
+
+    def __init__(self, image_size: int, image_channels: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)):
+            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, 32, H / 2, W / 2)
+        layers += [nn.Flatten(), nn.Linear(512, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
+        super().__init__(*layers, nn.Linear(256, outputs))
+
+
+class BurgessDecoder(nn.Sequential):
+    """The mirror image of `BurgessEncoder`.
+
+    Shape:
+        input: (N, inputs); output: (N, C, H, W) logits, with a side of 32 or 64.
+    """
+
+    def __init__(self, image_size: int, image_channels: int, inputs: int) -> None:
+        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
+        layers += [nn.Linear(256, 512), nn.ReLU(True), nn.Unflatten(1, (32, 4, 4))]
+        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)[::-1]):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, 2H, 2W)
+        super().__init__(*layers[:-1])
+
+
 class VAE(SingleObjectiveModel, LatentModel):
     """Variational autoencoder.
 
@@ -100,7 +145,8 @@ class VAE(SingleObjectiveModel, LatentModel):
         image_size: side of the images.
         image_channels: channels of the images.
         latent_dim: length of the code.
-        networks: "mlp", or "conv" for the convolutional networks of the beta-VAE paper (28 pixels or a power of two).
+        networks: "mlp"; "conv" for the convolutional networks of the beta-VAE paper (28 pixels or a power of two);
+            "burgess" for those of Burgess et al. 2018 (32 or 64 pixels).
         hidden_features: widths of the encoder's hidden layers ("mlp"); the decoder mirrors them.
         activation: between linear layers ("mlp").
         likelihood: p(x|z). "bernoulli": pixels are 1 with the decoder's probability, and grey values count as
@@ -124,7 +170,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         image_channels: int = 1,
         latent_dim: int = 20,
         *,
-        networks: Literal["mlp", "conv"] = "mlp",
+        networks: Networks = "mlp",
         hidden_features: Sequence[int] = (400,),
         activation: Activation = "relu",
         likelihood: Likelihood = "bernoulli",
@@ -142,9 +188,12 @@ class VAE(SingleObjectiveModel, LatentModel):
         if networks == "mlp":
             self.encoder = MLPEncoder(self.image_shape, hidden_features, 2 * latent_dim, activation)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], self.image_shape, activation)
-        else:
+        elif networks == "conv":
             self.encoder = ConvEncoder(image_size, image_channels, 2 * latent_dim)
             self.decoder = ConvDecoder(image_size, image_channels, latent_dim)
+        else:
+            self.encoder = BurgessEncoder(image_size, image_channels, 2 * latent_dim)
+            self.decoder = BurgessDecoder(image_size, image_channels, latent_dim)
         if weight_std is not None:
             for name, parameter in self.named_parameters():
                 nn.init.normal_(parameter, 0.0, weight_std if name.endswith("weight") else 0.0)

@@ -32,7 +32,7 @@ class TestInfoGANSimultaneous(TestInfoGAN):
 
 
 class TestInfoGANPort(TestInfoGAN):
-    options = {"recogniser_learns": "generator", "information_warmup": 2}  # noqa: RUF012
+    options = {"recogniser_learns": "generator"}  # noqa: RUF012
 
 
 # The paper's and the reference's claims -------------------------------------------------------------------------------
@@ -67,6 +67,10 @@ def test_latents_follow_the_reference() -> None:
         assert part.max() < 1
         assert part.std().item() == pytest.approx(3**-0.5, rel=0.01)
     assert torch.equal(category.sum(1), torch.ones(20_000))
+    normal = InfoGAN(noise="normal").latent(20_000, seed=0)
+    assert torch.equal(normal[:, 62:], z[:, 62:])  # the codes stay as they are
+    assert normal[:, :62].std().item() == pytest.approx(1, rel=0.01)
+    assert torch.corrcoef(normal.T[[0, 1, 72, 73]]).fill_diagonal_(0).abs().max() < 0.03
     assert category.mean(0).sub(0.1).abs().max() < 0.01
     chosen = category.argmax(1).float()
     assert torch.corrcoef(torch.stack([chosen, *continuous.T]))[0, 1:].abs().max() < 0.03
@@ -96,6 +100,17 @@ def test_continuous_term_is_the_difference_of_gaussian_densities() -> None:
     q = torch.distributions.Normal(mean, (0.5 * log_var).exp()).log_prob(c).sum(1).mean()
     prior = torch.distributions.Normal(0.0, 1.0).log_prob(c).sum(1).mean()
     assert term.item() == pytest.approx((prior - q).item(), rel=1e-4)
+
+
+def test_information_warms_up_linearly() -> None:
+    model = InfoGAN(8, base_channels=2, hidden_features=4, information_warmup=10)
+    z = model.latent(6, seed=0)
+    terms = []
+    for model.batch_index in (0, 5, 10, 99):
+        terms.append(model._information({"z": z, "codes": torch.ones(6, 14)})["continuous"].item())
+    assert terms[0] == 0
+    assert terms[1:] == pytest.approx([terms[2] / 2, terms[2], terms[2]])
+    assert terms[2] != 0
 
 
 def test_recogniser_learns_with_the_discriminator_and_information_reaches_the_generator() -> None:

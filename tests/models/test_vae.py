@@ -41,11 +41,24 @@ class TestBetaVAE(TestVAE):
 def test_parameter_counts_of_the_references() -> None:
     assert sum(p.numel() for p in VAE().parameters()) == 652_824
     assert sum(p.numel() for p in BetaVAE(64, 1).parameters()) == 763_285
+    burgess = VAE(64, 1, 10, networks="burgess")
+    linear = (
+        (512 * 256 + 256 + 256 * 256 + 256) + (256 * 20 + 20) + (10 * 256 + 256 + 256 * 256 + 256 + 256 * 512 + 512)
+    )
+    convolutions = 6 * (16 * 32 * 32 + 32) + (16 * 32 + 32) + (16 * 32 + 1)
+    assert sum(p.numel() for p in burgess.parameters()) == linear + convolutions
 
 
-@pytest.mark.parametrize("size", [28, 32, 64])
-def test_sizes_of_the_convolutional_form(size: int) -> None:
-    model = BetaVAE(size, 3)
+def test_burgess_networks_refuse_other_sizes() -> None:
+    with pytest.raises(ValueError, match=r"^image_size 28 is not supported by networks='burgess': take 32 or 64$"):
+        VAE(28, networks="burgess")
+
+
+@pytest.mark.parametrize(
+    ("networks", "size"), [("conv", 28), ("conv", 32), ("conv", 64), ("burgess", 32), ("burgess", 64)]
+)
+def test_sizes_of_the_convolutional_forms(networks: Any, size: int) -> None:
+    model = BetaVAE(size, 3, networks=networks)
     x = model.sample(2, seed=0)
     assert x.shape == (2, 3, size, size)
     assert model.encode(x).shape == (2, 10)

@@ -1,0 +1,284 @@
+"""Importers of models with codes; tests/pretrained/test_convert.py has those of DCGAN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.cli.parts import command
+from zoo import convert, layouts, pretrained
+
+# VAE and beta-VAE -----------------------------------------------------------------------------------------------------
+
+
+def linear_vae(pixels: int, hidden: int, latent: int) -> nn.ModuleDict:
+    sizes = {"fc1": (pixels, hidden), "fc21": (hidden, latent), "fc22": (hidden, latent)}
+    sizes |= {"fc3": (latent, hidden), "fc4": (hidden, pixels)}
+    return nn.ModuleDict({name: nn.Linear(*size) for name, size in sizes.items()})
+
+
+def convolutional_vae(channels: int, latent: int, kind: str) -> nn.ModuleDict:
+    """The networks H and B of specs/vae.md, source K."""
+
+    def chain(layers: list[nn.Module], make: type[nn.Module], widths: list[int]) -> None:
+        for a, b in pairwise(widths):
+            layers += [make(a, b, 4, 2, 1), nn.ReLU()]
+
+    encoder: list[nn.Module] = []
+    decoder: list[nn.Module] = [nn.Linear(latent, 256)]
+    if kind == "H":
+        chain(encoder, nn.Conv2d, [channels, 32, 32, 64, 64])
+        encoder += [nn.Conv2d(64, 256, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2 * latent)]
+        decoder += [nn.Unflatten(1, (256, 1, 1)), nn.ReLU(), nn.ConvTranspose2d(256, 64, 4), nn.ReLU()]
+        chain(decoder, nn.ConvTranspose2d, [64, 64, 32, 32, channels])
+    else:
+        chain(encoder, nn.Conv2d, [channels, 32, 32, 32, 32])
+        encoder += [nn.Flatten(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+        encoder += [nn.Linear(256, 2 * latent)]
+        decoder += [nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU()]
+        decoder += [nn.Unflatten(1, (32, 4, 4))]
+        chain(decoder, nn.ConvTranspose2d, [32, 32, 32, 32, channels])
+    return nn.ModuleDict({"encoder": nn.Sequential(*encoder), "decoder": nn.Sequential(*decoder[:-1])})
+
+
+class Burgess(nn.Module):
+    """The network of specs/vae.md, source Y: the head's rows are mean 0, log variance 0, mean 1, ..."""
+
+    def __init__(self, size: int, channels: int, latent: int) -> None:
+        super().__init__()
+        down, up = ["conv1", "conv2", "conv3"], ["convT1", "convT2", "convT3"]
+        if size == 64:
+            down, up = [*down, "conv_64"], ["convT_64", *up]
+        self.down, self.up = down, up
+        encoder: dict[str, nn.Module] = {n: nn.Conv2d(32 if i else channels, 32, 4, 2, 1) for i, n in enumerate(down)}
+        encoder |= {
+            "lin1": nn.Linear(512, 256),
+            "lin2": nn.Linear(256, 256),
+            "mu_logvar_gen": nn.Linear(256, 2 * latent),
+        }
+        decoder: dict[str, nn.Module] = {"lin1": nn.Linear(latent, 256), "lin2": nn.Linear(256, 256)}
+        decoder |= {"lin3": nn.Linear(256, 512)}
+        decoder |= {n: nn.ConvTranspose2d(32, channels if n == "convT3" else 32, 4, 2, 1) for n in up}
+        self.encoder, self.decoder = nn.ModuleDict(encoder), nn.ModuleDict(decoder)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for name in self.down:
+            x = self.encoder[name](x).relu()
+        x = self.encoder["lin2"](self.encoder["lin1"](x.flatten(1)).relu()).relu()
+        pairs = self.encoder["mu_logvar_gen"](x).view(len(x), -1, 2)
+        return pairs[..., 0], pairs[..., 1]
+
+    def decode(self, z: Tensor) -> Tensor:
+        for name in ("lin1", "lin2", "lin3"):
+            z = self.decoder[name](z).relu()
+        z = z.view(-1, 32, 4, 4)
+        for name in self.up:
+            z = self.decoder[name](z if name == self.up[0] else z.relu())
+        return z.sigmoid()
+
+
+def same(model: Any, x: Tensor, mean: Tensor, log_var: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+    """The posterior of images x in [0, 1] and the images of its means are those of the reference."""
+    assert not model.training
+    posterior = model.posterior(2 * x - 1)
+    assert torch.allclose(posterior.mean, mean, atol=1e-5)
+    assert torch.allclose(posterior.variance.log(), log_var, atol=1e-4)
+    assert torch.allclose((model.decode(mean) + 1) / 2, decode(mean).view_as(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(("pixels", "shape"), [(64, (1, 8, 8)), (192, (3, 8, 8))])
+@torch.no_grad()
+def test_vae_of_the_example(tmp_path: Path, pixels: int, shape: tuple[int, int, int]) -> None:
+    net, path = linear_vae(pixels, 6, 3), tmp_path / "vae.pth"
+    torch.save(net.state_dict(), path)
+    model = convert.vae([path])
+    assert model.image_shape == shape
+    x = torch.rand(4, *shape)
+    h = net["fc1"](x.flatten(1)).relu()
+    same(model, x, net["fc21"](h), net["fc22"](h), lambda z: net["fc4"](net["fc3"](z).relu()).sigmoid())
+
+
+@pytest.mark.parametrize(("kind", "networks"), [("H", "conv"), ("B", "burgess")])
+@torch.no_grad()
+def test_beta_vae_of_1konny(tmp_path: Path, kind: str, networks: str) -> None:
+    net, path = convolutional_vae(1, 3, kind), tmp_path / "last"
+    state = {"net": net.state_dict()}
+    optimizer = torch.optim.Adam(net.parameters()).state_dict()
+    windows = {"recon": None, "kld": "window_3"}
+    whole = {"iter": 7, "win_states": windows, "model_states": state, "optim_states": {"optim": optimizer}}
+    torch.save(whole, path)
+    model = convert.beta_vae([path], layout="1konny")
+    assert model.image_shape == (1, 64, 64)
+    assert model.hparams["networks"] == networks
+    x = torch.rand(2, 1, 64, 64)
+    same(model, x, *net["encoder"](x).split(3, 1), lambda z: net["decoder"](z).sigmoid())
+
+
+@pytest.mark.parametrize(("size", "channels"), [(32, 1), (64, 3)])
+@torch.no_grad()
+def test_beta_vae_of_disentangling_vae(tmp_path: Path, size: int, channels: int) -> None:
+    net, path = Burgess(size, channels, 3), tmp_path / "model.pt"
+    torch.save(net.state_dict(), path)
+    model = convert.beta_vae([path], layout="disentangling-vae")
+    assert model.image_shape == (channels, size, size)
+    x = torch.rand(2, channels, size, size)
+    same(model, x, *net.encode(x), net.decode)
+
+
+# InfoGAN --------------------------------------------------------------------------------------------------------------
+
+
+def port(latent: int, base: int, hidden: int, start: int) -> nn.ModuleDict:
+    """The port of specs/infogan.md, 4 categories and 2 continuous codes; its statistics are not the initial ones."""
+    parts: dict[str, dict[str, nn.Module]] = {
+        "netG": {
+            "tconv1": nn.ConvTranspose2d(latent + 6, hidden, 1, bias=False),
+            "bn1": nn.BatchNorm2d(hidden),
+            "tconv2": nn.ConvTranspose2d(hidden, 2 * base, start, bias=False),
+            "bn2": nn.BatchNorm2d(2 * base),
+            "tconv3": nn.ConvTranspose2d(2 * base, base, 4, 2, 1, bias=False),
+            "bn3": nn.BatchNorm2d(base),
+            "tconv4": nn.ConvTranspose2d(base, 1, 4, 2, 1, bias=False),
+        },
+        "discriminator": {
+            "conv1": nn.Conv2d(1, base, 4, 2, 1),
+            "conv2": nn.Conv2d(base, 2 * base, 4, 2, 1, bias=False),
+            "bn2": nn.BatchNorm2d(2 * base),
+            "conv3": nn.Conv2d(2 * base, hidden, start, bias=False),
+            "bn3": nn.BatchNorm2d(hidden),
+        },
+        "netD": {"conv": nn.Conv2d(hidden, 1, 1)},
+        "netQ": {
+            "conv1": nn.Conv2d(hidden, 128, 1, bias=False),
+            "bn1": nn.BatchNorm2d(128),
+            "conv_disc": nn.Conv2d(128, 4, 1),
+            "conv_mu": nn.Conv2d(128, 2, 1),
+            "conv_var": nn.Conv2d(128, 2, 1),
+        },
+    }
+    nets = nn.ModuleDict({name: nn.ModuleDict(layers) for name, layers in parts.items()})
+    for module in nets.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.running_mean, -1.0), (module.running_var, 0.5), (module.weight, 0.5)):
+                nn.init.uniform_(tensor, low, 2.0)
+            nn.init.uniform_(module.bias, -1.0, 1.0)
+    return nets.eval()
+
+
+def save_port(nets: nn.ModuleDict, path: Path) -> Path:
+    optimizer = torch.optim.Adam(nets.parameters()).state_dict()
+    states: dict[str, Any] = {name: net.state_dict() for name, net in nets.items()}
+    torch.save(states | {"optimD": optimizer, "params": {"dataset": "MNIST", "num_z": 62}}, path)
+    return path
+
+
+@pytest.mark.parametrize("start", [4, 7])
+@torch.no_grad()
+def test_infogan_of_natsu6767(tmp_path: Path, start: int) -> None:
+    nets = port(5, 4, 8, start)
+    model = convert.infogan([save_port(nets, tmp_path / "model_final")])
+    assert model.image_shape == (1, 4 * start, 4 * start)
+    assert (model.latent_dim, model.categories, model.continuous) == (5, (4,), 2)
+
+    z = model.latent(3, seed=0)
+    g, d, q = nets["netG"], nets["discriminator"], nets["netQ"]
+    x = z[:, :, None, None]
+    for i in (1, 2, 3):
+        x = g[f"bn{i}"](g[f"tconv{i}"](x)).relu()
+    x = g["tconv4"](x).sigmoid()
+    assert torch.allclose((model.generate(z) + 1) / 2, x, atol=1e-5)
+
+    h = F.leaky_relu(d["conv1"](x), 0.1)
+    for i in (2, 3):
+        h = F.leaky_relu(d[f"bn{i}"](d[f"conv{i}"](h)), 0.1)
+    logits = nets["netD"]["conv"](h).flatten()
+    features = model.trunk(x)
+    assert torch.allclose(model.discriminator(features).flatten(), logits, atol=1e-4)
+    h = F.leaky_relu(q["bn1"](q["conv1"](h)), 0.1)
+    expected = [q[f"conv_{name}"](h).flatten(1) for name in ("disc", "mu", "var")]
+    for ours, theirs in zip(model._split(model.recogniser(features)), expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+    assert torch.equal(model.classify(2 * x - 1).argmax(1), expected[0].argmax(1))
+
+
+# All layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_architecture_of_the_table_has_its_function() -> None:
+    assert sorted(layouts.LAYOUTS) == sorted(convert.__all__)
+
+
+def test_the_command_names_architectures_and_layouts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command("import", "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    for architecture, table in layouts.LAYOUTS.items():
+        for layout in table:
+            assert any(line.split()[:2] == [architecture, layout] for line in lines)
+    torch.save(linear_vae(64, 6, 3).state_dict(), tmp_path / "vae.pth")
+    out = tmp_path / "vae.safetensors"
+    assert command("import", "vae", "--from", "pytorch-examples", str(tmp_path / "vae.pth"), "--out", str(out)) == 0
+    assert pretrained.load(out).sample(2, seed=0).shape == (2, 1, 8, 8)
+    save_port(port(5, 4, 8, 4), tmp_path / "infogan.pth")
+    arguments = ["import", "infogan", "--from", "natsu6767", str(tmp_path / "infogan.pth"), "--out", str(out)]
+    assert command(*arguments) == 2
+    assert command(*arguments, "--force") == 0
+    assert pretrained.load(out).encode(torch.zeros(2, 1, 16, 16)).shape == (2, 6)
+
+
+def changed(path: Path, state: dict[str, Tensor], **tensors: Tensor | None) -> Path:
+    """A file of a state dict with other tensors; None leaves one out."""
+    torch.save({key: value for key, value in (state | tensors).items() if value is not None}, path)
+    return path
+
+
+def test_wrong_files_of_the_other_layouts_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    vae = linear_vae(64, 6, 3).state_dict()
+    with pytest.raises(ValueError, match=r"^unknown layout '1konny' of vae: take pytorch-examples$"):
+        convert.vae([changed(path, vae)], layout="1konny")
+    with pytest.raises(ValueError, match=r"^pytorch-examples has the one file state_dict; 2 were given$"):
+        convert.vae([path, path])
+    for tensors, message in (
+        ({"fc3.bias": None}, "it lacks fc3.bias"),
+        ({"fc5.bias": torch.zeros(2)}, "it also has fc5.bias"),
+        ({"fc1.weight": torch.zeros(6)}, "it has fc1.weight with 1 axes, not 2"),
+    ):
+        with pytest.raises(ValueError, match=rf"file\.pth does not have the layout of pytorch-examples: {message}$"):
+            convert.vae([changed(path, vae, **tensors)])
+    with pytest.raises(ValueError, match=r"file\.pth does not fit: 50 values are no square image of 1 or 3 channels"):
+        convert.vae([changed(path, linear_vae(50, 6, 3).state_dict())])
+    for tensors in ({"fc22.weight": torch.zeros(3, 5)}, {"fc4.bias": torch.zeros(9)}):
+        with pytest.raises(ValueError, match=r"file\.pth does not fit: (size mismatch|Sizes of tensors)"):
+            convert.vae([changed(path, vae, **tensors)])
+
+    for layout in layouts.LAYOUTS["beta_vae"]:
+        torch.save({"model_states": vae, "iter": 3}, path)
+        with pytest.raises(ValueError, match=r"file\.pth (has no|is no plain) state dict"):
+            convert.beta_vae([path], layout=layout)
+    torch.save({"model_states": {"net": vae}}, path)
+    with pytest.raises(ValueError, match=r"file\.pth does not have the layout of 1konny: it lacks decoder\.0\.bias"):
+        convert.beta_vae([path], layout="1konny")
+    with pytest.raises(ValueError, match=r"layout of disentangling-vae: it lacks decoder\.convT1\.bias"):
+        convert.beta_vae([changed(path, vae)], layout="disentangling-vae")
+    wide = {"decoder.lin1.weight": torch.zeros(256, 4)}
+    with pytest.raises(ValueError, match=r"file\.pth does not fit: size mismatch"):
+        convert.beta_vae([changed(path, Burgess(32, 1, 3).state_dict(), **wide)], layout="disentangling-vae")
+
+    with pytest.raises(ValueError, match=r"file\.pth has no state dict netG: give the checkpoint as training wrote it"):
+        convert.infogan([path])
+    nets = port(5, 4, 8, 4)
+    nets["netQ"]["conv_more"] = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"the layout of natsu6767: it also has netQ\.conv_more\.bias"):
+        convert.infogan([save_port(nets, path)])
+    with pytest.raises(ValueError, match=r"file\.pth does not fit: image_size 20 is not supported"):
+        convert.infogan([save_port(port(5, 4, 8, 5), path)])
+    path.write_text("no pickle")
+    with pytest.raises(ValueError, match=r"file\.pth is damaged"):
+        convert.infogan([path])

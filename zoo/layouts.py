@@ -1,0 +1,33 @@
+"""Whose checkpoints `zoo import` reads: architecture, layout, and its files in their order. Imports no torch."""
+
+from __future__ import annotations
+
+__all__ = ["LAYOUTS", "check"]
+
+LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "beta_vae": {"1konny": ("checkpoint",), "disentangling-vae": ("model.pt",)},
+    "dcgan": {"pytorch-examples": ("netG", "netD")},
+    "infogan": {"natsu6767": ("checkpoint",)},
+    "vae": {"pytorch-examples": ("state_dict",)},
+}
+"""The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""
+
+
+def check(architecture: str, layout: str, given: int) -> None:
+    """Make sure that a layout exists and has as many files as were given.
+
+    Args:
+        architecture: a key of `LAYOUTS`.
+        layout: whose files they are.
+        given: number of files.
+
+    Raises:
+        ValueError: it does not.
+    """
+    layouts = LAYOUTS[architecture]
+    if layout not in layouts:
+        raise ValueError(f"unknown layout {layout!r} of {architecture}: take {', '.join(layouts)}")
+    names = layouts[layout]
+    if not 1 <= given <= len(names):
+        verb = "files" if len(names) > 1 else "one file"
+        raise ValueError(f"{layout} has the {verb} {' and '.join(names)}; {given} were given")
