@@ -94,7 +94,8 @@ class BetaVAE(VAE):
         Args:
             options: replace further arguments of the constructor.
         """
-        return cls(**{"capacity": 25.0, "gamma": 1000.0, "learning_rate": 5e-4} | options)
+        setting: dict[str, Any] = {"networks": "burgess", "capacity": 25.0, "gamma": 1000.0, "learning_rate": 5e-4}
+        return cls(**setting | options)
 
     @property
     def current_capacity(self) -> float:

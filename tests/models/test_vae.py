@@ -144,7 +144,7 @@ def test_beta_1_is_the_vae_bit_for_bit() -> None:
 
 
 def test_capacity_grows_per_step_and_stops() -> None:
-    model = BetaVAE.burgess(image_size=8, image_channels=1, capacity_steps=10, capacity=5.0)
+    model = BetaVAE.burgess(image_size=8, image_channels=1, networks="mlp", capacity_steps=10, capacity=5.0)
     seen = []
     for model.batch_index in (0, 5, 10, 1000):
         seen.append(model.current_capacity)
