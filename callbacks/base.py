@@ -23,6 +23,7 @@ __all__ = [
     "ComparesSets",
     "Encodes",
     "GeneratesFromNoise",
+    "GivesLogProb",
     "GivesLogWeights",
     "HasFactors",
     "HasReference",
@@ -150,6 +151,15 @@ class GivesLogWeights(Protocol):
 
     def log_weights(self, x: Tensor, num_samples: int, *, seed: int = 0, first: int = 0) -> Tensor:
         """log p(x, z) - log q(z | x), (num_samples, N), for draws z of q."""
+        ...
+
+
+@runtime_checkable
+class GivesLogProb(Protocol):
+    """A model of exact likelihood."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p (N,) in nats of images (N, C, H, W) in [-1, 1]."""
         ...
 
 

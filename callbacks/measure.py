@@ -19,12 +19,14 @@ __all__ = ["Measure"]
 NEEDS = {
     "auroc": base.Scores,
     "beta_vae_metric": base.Encodes,
+    "bits_per_dim": base.GivesLogProb,
     "class_error": base.Classifies,
     "elbo": base.GivesLogWeights,
     "iw_nll": base.GivesLogWeights,
     "knn": base.Encodes,
     "linear_probe": base.Encodes,
     "mig": base.Encodes,
+    "nll": base.GivesLogProb,
     "parzen": base.Samples,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
@@ -37,7 +39,7 @@ class Measure(MeasuringCallback):
     same value without a Trainer.
 
     Args:
-        measure: auroc, beta_vae_metric, class_error, elbo, iw_nll, knn, linear_probe, mig or parzen.
+        measure: a name in `callbacks.measures.MEASURES`.
         options: further arguments of the measure, such as {"matching": "hungarian"}.
         every_n_epochs: a value after each of so many epochs; None for none.
         every_n_steps: a value after each of so many training steps; None for none.

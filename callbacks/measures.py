@@ -7,6 +7,7 @@ column. In a distributed run every rank must call a measure; each computes its s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
+from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
 from callbacks import base
@@ -119,6 +121,57 @@ def _bounds(
             metric.update(model.log_weights(batch["image"], num_importance, seed=seed, first=first))
         value = metric.compute()[name]
     return run.result(name, value, importance=num_importance, test=run.named(split, num))
+
+
+def nll(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    num_orderings: int | None = None,
+) -> Result:
+    """Negative log-likelihood, in nats per image.
+
+    Args:
+        model: has `log_prob`.
+        datamodule: gives the images.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: not used.
+        num_orderings: size of the ensemble, for models that are one over orderings of the pixels; None for others.
+    """
+    options = {} if num_orderings is None else {"num_orderings": num_orderings}
+    return _likelihood("nll", model, datamodule, split, num_samples, seed, options)
+
+
+def bits_per_dim(
+    model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+) -> Result:
+    """Negative log-likelihood, in bits per sub-pixel; arguments as for `nll`."""
+    return _likelihood("bits_per_dim", model, datamodule, split, num_samples, seed, {})
+
+
+def _likelihood(
+    name: Literal["nll", "bits_per_dim"],
+    model: Any,
+    datamodule: Any,
+    split: str,
+    num_samples: int | None,
+    seed: int,
+    options: dict[str, int],
+) -> Result:
+    run = _Run(model, datamodule, base.GivesLogProb, name, seed)
+    num = run.size(split, num_samples)
+    metric = MeanMetric().set_dtype(torch.float64).to(run.device)
+    with base.evaluating(model, seed):
+        for _, batch in run.batches(split, num):
+            x = batch["image"]
+            unit = 1.0 if name == "nll" else x[0].numel() * math.log(2)
+            metric.update(-model.log_prob(x, **options).double() / unit)
+        value = metric.compute()
+    return run.result(name, value, **options, test=run.named(split, num))
 
 
 def parzen(
@@ -352,16 +405,18 @@ def mig(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | 
 MEASURES: dict[str, Callable[..., Result]] = {
     "auroc": auroc,
     "beta_vae_metric": beta_vae_metric,
+    "bits_per_dim": bits_per_dim,
     "class_error": class_error,
     "elbo": elbo,
     "iw_nll": iw_nll,
     "knn": knn,
     "linear_probe": linear_probe,
     "mig": mig,
+    "nll": nll,
     "parzen": parzen,
 }
 """All measures by name."""
-HIGHER_IS_BETTER = {name: name not in ("class_error", "elbo", "iw_nll") for name in MEASURES}
+HIGHER_IS_BETTER = {name: name not in ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll") for name in MEASURES}
 """Whether a higher value is better."""
 PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "knn", "linear_probe"})
 """Measures whose values are percentages."""

@@ -102,7 +102,7 @@ def test_keys_in_checkpoints_stay() -> None:
     ("arguments", "message"),
     [
         (("clas_error",), "there is no measure 'clas_error': did you mean 'class_error'?"),
-        (("x",), "there is no measure 'x': take one of auroc, beta_vae_metric, class_error"),
+        (("x",), "there is no measure 'x': take one of auroc, beta_vae_metric, bits_per_dim"),
         (("class_error", {"macthing": "none"}), "class_error has no option 'macthing': it has matching, num_samples"),
         (("class_error", None, 0), "Measure: every_n_epochs must be at least 1, not 0"),
     ],

@@ -32,6 +32,9 @@ class Model(nn.Module):
     def score(self, x: Tensor) -> Tensor:
         return -1e6 * x[:, 0, 1, 1]
 
+    def log_prob(self, x: Tensor, num_orderings: int = 1) -> Tensor:
+        return -num_orderings * (2 + x[:, 0, 0, 0])
+
     def log_weights(self, x: Tensor, num_samples: int, *, seed: int = 0, first: int = 0) -> Tensor:
         torch.rand(3)  # careless
         rows = torch.arange(first, first + len(x)) % 5
@@ -131,6 +134,19 @@ def test_auroc_ranks_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.protocol == "auroc[usual=tiny4-test-50, unusual=other4-test-50, weights=raw]"
     with pytest.raises(ValueError, match="other='MNST' is no DataModule: take one of Other"):
         measure("auroc", other="MNST")
+
+
+def test_likelihoods_are_means_over_the_images() -> None:
+    # The first pixel is the label, 0 to 3, between -1 and 0.5: so many images of each.
+    pixels = [-1 + 0.5 * (i % 4) for i in range(50)]
+    nats = 2 + sum(pixels) / 50
+    found = measure("nll")
+    assert found.value == pytest.approx(nats, rel=1e-12)
+    assert found.protocol == "nll[test=tiny4-test-50, weights=raw]"
+    assert measure("bits_per_dim").value == pytest.approx(nats / (16 * math.log(2)), rel=1e-12)
+    found = measure("nll", num_samples=10, num_orderings=3)
+    assert found.value == pytest.approx(3 * (2 + sum(pixels[:10]) / 10), rel=1e-12)
+    assert found.protocol == "nll[num_orderings=3, test=tiny4-test-10, weights=raw]"
 
 
 def test_what_is_missing_is_named() -> None:
