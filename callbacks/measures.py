@@ -164,7 +164,7 @@ def _likelihood(
 ) -> Result:
     run = _Run(model, datamodule, base.GivesLogProb, name, seed)
     num = run.size(split, num_samples)
-    metric = MeanMetric().set_dtype(torch.float64).to(run.device)
+    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
     with base.evaluating(model, seed):
         for _, batch in run.batches(split, num):
             x = batch["image"]
