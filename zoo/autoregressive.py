@@ -76,7 +76,7 @@ def pick(logits: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
         return (u < logits[:, 0].sigmoid()).long()
     cumulative = logits.softmax(1).cumsum(1)
     # The last sum is 1 up to rounding: the draw must not lie above it.
-    return torch.searchsorted(cumulative, u[:, None], right=True)[:, 0].clamp_(max=logits.size(1) - 1)
+    return torch.searchsorted(cumulative, u[:, None].contiguous(), right=True)[:, 0].clamp_(max=logits.size(1) - 1)
 
 
 class AutoregressiveModel(SingleObjectiveModel):
@@ -236,7 +236,9 @@ class AutoregressiveModel(SingleObjectiveModel):
                     f"prefix must be ({n} or 1, {channels}, at most {height} rows, {width}), not {tuple(prefix.shape)}"
                 )
             x[:, :, :rows] = self.to_images(self.to_levels(prefix.to(**options)))
-        self.fill(x, rows, u, temperature, NaiveSampler(self) if naive else self.sampler(n))
+        # Thousands of small operations: a seventh of the time goes without autograd's book-keeping. `x` stays ordinary.
+        with torch.inference_mode():
+            self.fill(x, rows, u, temperature, NaiveSampler(self) if naive else self.sampler(n))
         return x
 
     def fill(self, x: Tensor, rows: int, u: Tensor, temperature: float, sampler: Sampler) -> None:
