@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.nade import NADE as NADE
+    from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
@@ -34,6 +36,8 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "NADE": "zoo.nade",
+    "OrderlessNADE": "zoo.orderless_nade",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }

@@ -87,7 +87,7 @@ class AutoregressiveModel(SingleObjectiveModel):
     Args:
         levels: values that a sub-pixel can take: 2 for binary images, 256 for 8 bits.
         learning_rate: step size.
-        optimizer: "rmsprop" or "adam".
+        optimizer: "rmsprop", "adam", or "sgd" with a momentum of 0.9.
         final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
 
     Raises:
@@ -97,13 +97,18 @@ class AutoregressiveModel(SingleObjectiveModel):
     inference_networks = ("network",)
 
     def __init__(
-        self, levels: int, *, learning_rate: float, optimizer: Literal["rmsprop", "adam"], final_rate: float = 1.0
+        self,
+        levels: int,
+        *,
+        learning_rate: float,
+        optimizer: Literal["rmsprop", "adam", "sgd"],
+        final_rate: float = 1.0,
     ) -> None:
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels must be at least 2, not {levels}")
-        if optimizer not in ("rmsprop", "adam"):
-            raise ValueError(f"optimizer must be 'rmsprop' or 'adam', not {optimizer!r}")
+        if optimizer not in ("rmsprop", "adam", "sgd"):
+            raise ValueError(f"optimizer must be 'rmsprop', 'adam' or 'sgd', not {optimizer!r}")
         self.levels = levels
         self.optimization = optimizer, learning_rate, final_rate
 
@@ -220,13 +225,25 @@ class AutoregressiveModel(SingleObjectiveModel):
         Raises:
             ValueError: a condition was given, the temperature is not positive, or the prefix has another shape.
         """
+        x, rows = self.canvas(n, temperature, prefix, conditions)
+        key = random.key(self.resolve_seed(seed), "sample")
+        u = random.uniform(x.shape, key, first, device=x.device, dtype=x.dtype)
+        self.fill(x, rows, u, temperature, NaiveSampler(self) if naive else self.sampler(n))
+        return x
+
+    def canvas(
+        self, n: int, temperature: float, prefix: Tensor | None, conditions: dict[str, Any]
+    ) -> tuple[Tensor, int]:
+        """Images whose upper rows are given, and the number of these rows; arguments and errors as in `sample`.
+
+        Shape:
+            Output: (n, C, H, W), a number.
+        """
         if conditions:
             raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        key = random.key(self.resolve_seed(seed), "sample")
-        u = random.uniform((n, *self.image_shape), key, first, **options)
         x, rows = torch.zeros(n, *self.image_shape, **options), 0
         if prefix is not None:
             channels, height, width = self.image_shape
@@ -236,8 +253,7 @@ class AutoregressiveModel(SingleObjectiveModel):
                     f"prefix must be ({n} or 1, {channels}, at most {height} rows, {width}), not {tuple(prefix.shape)}"
                 )
             x[:, :, :rows] = self.to_images(self.to_levels(prefix.to(**options)))
-        self.fill(x, rows, u, temperature, NaiveSampler(self) if naive else self.sampler(n))
-        return x
+        return x, rows
 
     def fill(self, x: Tensor, rows: int, u: Tensor, temperature: float, sampler: Sampler) -> None:
         """Draw all rows from a given one on, in place.
@@ -274,7 +290,9 @@ class AutoregressiveModel(SingleObjectiveModel):
         return {"nats": -self.log_likelihood(batch["image"]).mean()}
 
     def _log_terms(self, split: str, batch: Batch) -> None:
-        nats = self.objective(batch)["nats"]
+        self._log_nats(split, self.objective(batch)["nats"], batch)
+
+    def _log_nats(self, split: str, nats: Tensor, batch: Batch) -> None:
         logged = {"loss": nats, "nats": nats, "bits_per_dim": nats / (batch["image"][0].numel() * math.log(2))}
         self.log_dict(
             {f"{split}/{name}": value for name, value in logged.items()},
@@ -284,10 +302,12 @@ class AutoregressiveModel(SingleObjectiveModel):
         )
 
     def configure_optimizers(self) -> Any:
-        """RMSProp or Adam, with the schedule if there is one."""
+        """RMSProp, Adam or gradient descent, with the schedule if there is one."""
         kind, learning_rate, final = self.optimization
         if kind == "adam":
             optimizer: torch.optim.Optimizer = self.adam(self.parameters(), learning_rate)
+        elif kind == "sgd":
+            optimizer = torch.optim.SGD(self.parameters(), learning_rate, momentum=0.9)
         else:
             optimizer = torch.optim.RMSprop(self.parameters(), learning_rate)
         if final == 1:
