@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo import random
 from zoo.autoregressive import AutoregressiveModel, Sampler, pick
@@ -263,11 +264,11 @@ class NADE(AutoregressiveModel):
 
 
 def mixture(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, means and log deviations of a mixture's components.
+    """Logits, means and log deviations of a mixture's components, out of a network's outputs.
 
     Shape:
         numbers: (N, 3K, ...); output: three of (N, K, ...).
     """
     logits, mean, log_std = numbers.chunk(3, 1)
-    # NOTE(paper): a floor of half an 8-bit step; the density of a value that always is the same has no upper bound.
-    return logits, mean, log_std.clamp(min=-math.log(512))
+    # NOTE(paper): half an 8-bit step more, as the density of a value that never varies has no upper bound.
+    return logits, mean, F.softplus(log_std + math.log(512)) - math.log(512)

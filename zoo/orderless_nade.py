@@ -130,15 +130,19 @@ class OrderlessNADE(AutoregressiveModel):
 
     def images(self, values: Tensor) -> Tensor:
         """The inverse of `values`."""
+        return 2 * self._grid(values) - 1
+
+    def _grid(self, values: Tensor) -> Tensor:
+        """Shape: values: (N, D) in raster order; output: (N, C, H, W)."""
         channels, height, width = self.image_shape
-        return 2 * values.view(-1, height, width, channels).permute(0, 3, 1, 2).contiguous() - 1
+        return values.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
     # Likelihood ------------------------------------------------------------------------------------------------------
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each value given all before it in raster order, which is one order among others."""
         order = torch.arange(self.dims, device=x.device)
-        return self.images(self._logits(self.values(x), order)).add(1).div(2)[:, None]
+        return self._grid(self._logits(self.values(x), order))[:, None]
 
     def log_likelihood(self, x: Tensor, order: Tensor | None = None) -> Tensor:
         """log p of images in one order, without an ensemble.
@@ -184,6 +188,10 @@ class OrderlessNADE(AutoregressiveModel):
         Shape:
             values: (N, D); order: (D,); output: (N, D) in raster order.
         """
+        with torch.autocast(values.device.type, enabled=False):
+            return self._logits_in_full_precision(values, order)
+
+    def _logits_in_full_precision(self, values: Tensor, order: Tensor) -> Tensor:
         network, n = self.network, len(values)
         a = network.first.bias.expand(1, n, -1)
         logits = []

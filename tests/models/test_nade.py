@@ -153,7 +153,9 @@ def test_conditional_densities_integrate_to_one() -> None:
     numbers = model.logits(x).detach()
     first = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(logits=numbers[0, :3].permute(1, 2, 3, 0)),
-        torch.distributions.Normal(numbers[0, 3:6].permute(1, 2, 3, 0), numbers[0, 6:].exp().permute(1, 2, 3, 0)),
+        torch.distributions.Normal(
+            numbers[0, 3:6].permute(1, 2, 3, 0), numbers[0, 6:].exp().add(1 / 512).permute(1, 2, 3, 0)
+        ),
     ).log_prob((x[0] + 1) / 2)
     assert torch.allclose(integral.log(), first.flatten()[:3].sum(), atol=1e-6)
     assert torch.allclose(model.log_prob(x), first.sum(), atol=1e-10)
@@ -243,7 +245,7 @@ def test_draws_of_a_mixture_have_its_moments(temperature: float) -> None:
     n = 200_000
     u = random.uniform((n,), random.key(0, "u"), dtype=torch.float64)
     x = (model.draw(torch.cat([logits, mean, std.log()]).expand(n, -1), u, temperature) + 1) / 2
-    share, std = (logits / temperature).softmax(0), std * math.sqrt(temperature)
+    share, std = (logits / temperature).softmax(0), (std + 1 / 512) * math.sqrt(temperature)
     expected = (share * mean).sum()
     variance = (share * (std**2 + mean**2)).sum() - expected**2
     assert abs(x.mean() - expected) < 2e-3
@@ -307,6 +309,14 @@ def test_validation_of_the_orderless_model_is_exact() -> None:
     model = OrderlessNADE(8, 1, (6,), val_orderings=0)
     logged = trainer().validate(model, datamodule=data, verbose=False)[0]
     assert logged["val/nats"] == pytest.approx(model.objective(batch)["nats"].item(), rel=1e-5)
+
+
+def test_likelihoods_are_in_full_precision_under_autocast() -> None:
+    x = TestNADE().batch(4)["image"]
+    for model in (NADE(8), OrderlessNADE(8, 1, (20, 20))):
+        expected = model.log_prob(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(model.log_prob(x), expected)
 
 
 def test_one_line_says_what_is_wrong() -> None:
