@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
+    from zoo.nade import NADE as NADE
+    from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
     from zoo.pixelcnn import PixelCNN as PixelCNN
     from zoo.pixelrnn import PixelRNN as PixelRNN
     from zoo.pretrained import list_pretrained as list_pretrained
@@ -36,6 +39,9 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
+    "NADE": "zoo.nade",
+    "OrderlessNADE": "zoo.orderless_nade",
     "PixelCNN": "zoo.pixelcnn",
     "PixelRNN": "zoo.pixelrnn",
     "VAE": "zoo.vae",

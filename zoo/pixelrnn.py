@@ -25,7 +25,7 @@ from zoo.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, col
 from zoo.pixelrnn_sampling import DiagonalSampler, RowSampler
 from zoo.recurrence import CELLS, Cell, diagonal_scan, row_scan
 
-__all__ = ["DiagonalLayer", "PixelRNN", "RowLayer"]
+__all__ = ["SAMPLERS", "DiagonalLayer", "PixelRNN", "RowLayer"]
 
 
 class RecurrentLayer(PixelLayer):
@@ -135,6 +135,7 @@ class DiagonalLayer(RecurrentLayer):
 
 
 LAYERS = {"row": RowLayer, "diagonal": DiagonalLayer}
+SAMPLERS = {"row": RowSampler, "diagonal": DiagonalSampler}
 
 
 class PixelRNN(AutoregressiveModel):
@@ -185,20 +186,40 @@ class PixelRNN(AutoregressiveModel):
     ) -> None:
         super().__init__(levels, learning_rate=learning_rate, optimizer=optimizer, final_rate=final_rate)
         self.save_hyperparameters()
+        self.network = self.build(0)
+
+    def build(self, context_features: int) -> PixelNetwork:
+        """A network with the hyperparameters of the model.
+
+        Args:
+            context_features: maps of the context on which it is conditioned; 0 for none.
+
+        Raises:
+            ValueError: an unknown layer or cell, or fewer features than colours.
+        """
+        options = self.hparams
+        layer, cell, features = options["layer"], options["cell"], options["features"]
+        channels = options["image_channels"]
         if layer not in LAYERS:
             raise ValueError(f"layer must be 'row' or 'diagonal', not {layer!r}")
         if cell not in CELLS:
             raise ValueError(f"cell must be 'lstm', 'gru' or 'rnn', not {cell!r}")
-        if min(features, head_features) < image_channels:
-            raise ValueError(f"features and head_features must be at least the {image_channels} colours")
-        self.network = PixelNetwork(
-            [LAYERS[layer](features, image_channels, cell=cell, residual=residual) for _ in range(num_layers)],
+        if min(features, options["head_features"]) < channels:
+            raise ValueError(f"features and head_features must be at least the {channels} colours")
+        layers = [
+            LAYERS[layer](
+                features, channels, cell=cell, residual=options["residual"], context_features=context_features
+            )
+            for _ in range(options["num_layers"])
+        ]
+        return PixelNetwork(
+            layers,
             features,
-            image_channels,
+            channels,
             self.outputs,
-            head_features=head_features,
-            head_layers=head_layers,
-            skip=skip,
+            head_features=options["head_features"],
+            head_layers=options["head_layers"],
+            skip=options["skip"],
         )
 
     @classmethod
@@ -232,5 +253,4 @@ class PixelRNN(AutoregressiveModel):
         Args:
             n: number of images.
         """
-        kind = RowSampler if self.hparams["layer"] == "row" else DiagonalSampler
-        return kind(self.network, n, self.image_shape[2])
+        return SAMPLERS[self.hparams["layer"]](self.network, n, self.image_shape[2])

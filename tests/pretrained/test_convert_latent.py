@@ -132,6 +132,35 @@ def test_beta_vae_of_disentangling_vae(tmp_path: Path, size: int, channels: int)
     same(model, x, *net.encode(x), net.decode)
 
 
+# NADE -----------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_nade_of_eugenhotaj(tmp_path: Path) -> None:
+    """The network of specs/nade.md, source E, value by value."""
+    sizes = {"_in_W": (7, 16), "_in_b": (7,), "_h_W": (16, 7), "_h_b": (16,)}
+    net, path = {name: torch.randn(size, dtype=torch.float64) for name, size in sizes.items()}, tmp_path / "nade.pth"
+    torch.save(net, path)
+    model = convert.nade([path]).double()
+    assert model.image_shape == (1, 4, 4)
+    x = (torch.rand(5, 16, dtype=torch.float64) > 0.5).double()
+    a, nats = net["_in_b"].expand(5, -1), torch.zeros(5, dtype=torch.float64)
+    for i in range(16):
+        logits = net["_h_b"][i] + a.relu() @ net["_h_W"][i]
+        nats += F.binary_cross_entropy_with_logits(logits, x[:, i], reduction="none")
+        a = a + net["_in_W"][:, i] * x[:, i : i + 1]
+    assert torch.allclose(model.log_prob(2 * x.view(5, 1, 4, 4) - 1), -nats, atol=1e-5)  # loaded in float32
+
+
+@pytest.mark.parametrize("pixels", [27, 10])
+def test_nade_of_no_square_grey_image(tmp_path: Path, pixels: int) -> None:
+    path = tmp_path / "nade.pth"
+    sizes = {"_in_W": (7, pixels), "_in_b": (7,), "_h_W": (pixels, 7), "_h_b": (pixels,)}
+    torch.save({name: torch.randn(size) for name, size in sizes.items()}, path)
+    with pytest.raises(ValueError, match=f"{pixels} values are no square image of 1"):
+        convert.nade([path])
+
+
 # InfoGAN --------------------------------------------------------------------------------------------------------------
 
 
