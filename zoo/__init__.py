@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.pixel_transformer import PixelTransformer as PixelTransformer
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
@@ -34,6 +35,7 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "PixelTransformer": "zoo.pixel_transformer",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }
