@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
     from zoo.pixelcnn import PixelCNN as PixelCNN
     from zoo.pixelrnn import PixelRNN as PixelRNN
+    from zoo.pixel_transformer import PixelTransformer as PixelTransformer
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
@@ -44,6 +45,7 @@ ARCHITECTURES = {
     "OrderlessNADE": "zoo.orderless_nade",
     "PixelCNN": "zoo.pixelcnn",
     "PixelRNN": "zoo.pixelrnn",
+    "PixelTransformer": "zoo.pixel_transformer",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }

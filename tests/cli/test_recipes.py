@@ -38,6 +38,8 @@ SMALL: dict[str, Any] = {
     "hidden_features": 8,
     "discriminator_features": [8],
     "units": 4,
+    "features": 8,
+    "num_layers": 1,
     "pretraining_steps": 0,
 }
 
