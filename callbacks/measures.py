@@ -26,10 +26,15 @@ from callbacks.base import Result
 from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
 
 CHUNK = 250
+
+
+class _AUROC(AnyShare, BinaryAUROC):
+    """torchmetrics', for any share of a rank."""
 
 
 class _Run:
@@ -339,7 +344,7 @@ def auroc(
     unusual.prepare_data()
     unusual.setup()
     num = min(run.size(split, num_samples), len(unusual.split(split)))
-    metric = BinaryAUROC().to(run.device)
+    metric = _AUROC().to(run.device)
     with base.evaluating(model, seed):
         for target, source in ((0, datamodule), (1, unusual)):
             for _, batch in run.batches(split, num, datamodule=source):
