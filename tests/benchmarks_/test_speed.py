@@ -23,11 +23,18 @@ TINY = {
     "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
+    "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
 }
 FORMS = {name: (name, settings) for name, settings in TINY.items()}
 FORMS["infogan-simultaneous"] = (
     "infogan",
     replace(TINY["infogan"], options=(*TINY["infogan"].options, ("update", "simultaneous"))),
+)
+GAN_PENALTY = (("penalty", "gan"), ("discriminator_features", (5,)), ("density_trick", True), ("input_noise", 0.1))
+FORMS["wae-gan"] = ("wae", replace(TINY["wae"], options=(*TINY["wae"].options, *GAN_PENALTY)))
+FORMS["wae-mlp"] = (
+    "wae",
+    Settings(8, 4, options=(*WIDTHS, ("networks", "mlp"), ("latent_dim", 3), ("weight_std", None))),
 )
 LOOPS = ("plain", "textbook")
 
