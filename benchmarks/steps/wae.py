@@ -52,8 +52,7 @@ def sequential_networks(source: WAE) -> dict[str, nn.Sequential]:
         start = size // 2**doublings
         up = [nn.Linear(code, inner * start * start), nn.ReLU(True), nn.Unflatten(1, (inner, start, start))]
         for _ in range(doublings):
-            padding = {"padding": (kernel - 1) // 2, "output_padding": kernel % 2}
-            up.append(nn.ConvTranspose2d(inner, inner // 2, kernel, 2, **padding, bias=False))
+            up.append(nn.ConvTranspose2d(inner, inner // 2, kernel, 2, (kernel - 1) // 2, kernel % 2, bias=False))
             inner //= 2
             up += [nn.BatchNorm2d(inner), nn.ReLU(True)]
         up += convolution(inner, channels, kernel, size, 1, True)
