@@ -33,7 +33,12 @@ class Plain:
 
     def __init__(self, source: AAE, settings: Settings, noise: Noise) -> None:
         pixels, hparams = math.prod(source.image_shape), source.hparams
-        usual = {"networks": "mlp", "posterior": "deterministic", "prior": "gaussian", "optimizer": "adam"}
+        usual: dict[str, Any] = {
+            "networks": "mlp",
+            "posterior": "deterministic",
+            "prior": "gaussian",
+            "optimizer": "adam",
+        }
         usual |= {"prior_std": 1.0, "decay_epochs": None}
         if source.form not in ("basic", "semi_supervised") or any(hparams[key] != usual[key] for key in usual):
             raise ValueError(
