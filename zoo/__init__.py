@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
     from zoo.nade import NADE as NADE
     from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
+    from zoo.pixel_transformer import PixelTransformer as PixelTransformer
     from zoo.pixelcnn import PixelCNN as PixelCNN
     from zoo.pixelrnn import PixelRNN as PixelRNN
-    from zoo.pixel_transformer import PixelTransformer as PixelTransformer
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
