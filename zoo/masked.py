@@ -102,6 +102,7 @@ class PixelNetwork(nn.Module):
         head_features: feature maps of the head.
         head_layers: 1x1 convolutions before that to the logits.
         skip: add a 1x1 convolution of every layer's output to what the head gets.
+        margin: blank columns that the trunk sees on the right of the image.
 
     Shape:
         input: (N, C, H, W) in [-1, 1]; output: (N, outputs, C, H, W).
@@ -120,6 +121,7 @@ class PixelNetwork(nn.Module):
         head_features: int,
         head_layers: int,
         skip: bool,
+        margin: int = 0,
     ) -> None:
         super().__init__()
         width = 2 * features
@@ -134,14 +136,20 @@ class PixelNetwork(nn.Module):
             MaskedConv2d(inner, outer, (1, 1), "B", channels=channels) for inner, outer in itertools.pairwise(widths)
         )
         self.channels = channels
+        self.margin = margin
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Logits of all sub-pixels."""
+        width = x.size(3)
+        if self.margin:
+            x = F.pad(x, (0, self.margin))
+            context = None if context is None else F.pad(context, (0, self.margin))
         x = self.input(x)
         sums = torch.zeros_like(x) if self.skips else x
         for i, layer in enumerate(self.layers):
             x = layer(x, context)
             sums = sums + self.skips[i](x) if self.skips else x
+        sums = sums[..., :width]
         for convolution in self.head:
             sums = convolution(F.relu(sums))
         return cast(Tensor, sums.unflatten(1, (-1, self.channels)))  # (N, K, C, H, W): maps take turns in the colours
@@ -163,7 +171,8 @@ class PixelSampler:
     """
 
     def __init__(self, network: PixelNetwork, n: int, width: int) -> None:
-        self.n, self.width, self.channels = n, width, network.channels
+        self.n, self.channels, self.margin = n, network.channels, network.margin
+        self.width = width = width + network.margin
         convolution = network.input
         weight, self.reach = convolution.masked, convolution.kernel_size[1] // 2
         self.upper, self.bias = weight[:, :, : self.reach], convolution.bias
@@ -189,8 +198,11 @@ class PixelSampler:
 
     def start_row(self, x: Tensor, row: int) -> None:
         """What the rows above contribute."""
+        if row:
+            for column in range(self.width - self.margin, self.width):
+                self.trunk(x, row - 1, column, 0)
         above = x[:, :, max(0, row - self.reach) : row]
-        above = F.pad(above, (self.reach, self.reach, self.reach - above.size(2), 0))
+        above = F.pad(above, (self.reach, self.reach + self.margin, self.reach - above.size(2), 0))
         self.above = F.conv2d(above, self.upper, self.bias)[:, :, 0].permute(2, 1, 0).contiguous().unbind()
         self.line.zero_()
         self.start_layers(row)
@@ -200,6 +212,17 @@ class PixelSampler:
 
         Shape:
             Output: (N, K).
+        """
+        y = self.trunk(x, row, column, channel)
+        for weight, bias in self.head:
+            y = torch.addmm(bias, weight, y.relu())
+        return y[channel :: self.channels].t()
+
+    def trunk(self, x: Tensor, row: int, column: int, channel: int) -> Tensor:
+        """What the head gets at a pixel, of which so many channels are known.
+
+        Shape:
+            Output: (2 features, N).
         """
         # Of the pixel itself the earlier colours are known; mask A hides the others, whatever stands there.
         if channel:
@@ -213,10 +236,7 @@ class PixelSampler:
             if self.skips:
                 weight, bias = self.skips[i]
                 sums = torch.addmm(bias if sums is None else sums + bias, weight, y)
-        y = y if sums is None else sums
-        for weight, bias in self.head:
-            y = torch.addmm(bias, weight, y.relu())
-        return y[channel :: self.channels].t()
+        return y if sums is None else sums
 
 
 def matrix(convolution: nn.Module) -> tuple[Tensor, Tensor]:

@@ -220,6 +220,9 @@ class PixelRNN(AutoregressiveModel):
             head_features=options["head_features"],
             head_layers=options["head_layers"],
             skip=options["skip"],
+            # NOTE(paper): a blank column. The last pixel of a row is in no feature of its own row, as mask A hides it:
+            # without a column behind it, most of the next row could not see it, and the context were not full.
+            margin=1 if layer == "diagonal" else 0,
         )
 
     @classmethod

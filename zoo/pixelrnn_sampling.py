@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zoo.masked import PixelNetwork, PixelSampler, matrices
 
@@ -45,7 +46,7 @@ class _RecurrentSampler(PixelSampler):
         self.state_weights = state.unbind(1)  # by direction (L, gates, taps x units)
         self.up, self.up_bias = matrices(layer.up for layer in layers)
         self.ups = self.up.unbind()
-        self.context = context
+        self.context = None if context is None else F.pad(context, (0, self.margin))
         if context is not None:
             weight = torch.stack([layer.context.weight[:, :, 0, 0] for layer in layers])
             self.context_weights = [self.cell.from_input(part)[:, None] for part in weight.chunk(directions, 1)]
@@ -134,7 +135,7 @@ class DiagonalSampler(_RecurrentSampler):
 
     def __init__(self, network: PixelNetwork, n: int, width: int, context: Tensor | None = None) -> None:
         super().__init__(network, n, width, context)
-        units = self.units
+        width, units = self.width, self.units
         self.upper_weights = [weight[:, None, :, :units] for weight in self.state_weights]
         left = [weight[:, :, units:] for weight in self.state_weights]
         # A pixel's features above its left neighbour's state: one product takes both.
