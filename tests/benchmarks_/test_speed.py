@@ -22,6 +22,7 @@ TINY = {
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
     "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
+    "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
     "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
 }
@@ -34,6 +35,10 @@ SEMI = (("form", "semi_supervised"), ("num_classes", 10), ("input_noise", 0.3))
 FORMS["aae-semi"] = ("aae", replace(TINY["aae"], options=(*TINY["aae"].options, *SEMI), labelled=3))
 GAN_PENALTY = (("penalty", "gan"), ("discriminator_features", (5,)), ("density_trick", True), ("input_noise", 0.1))
 FORMS["wae-gan"] = ("wae", replace(TINY["wae"], options=(*TINY["wae"].options, *GAN_PENALTY)))
+FORMS["pixelrnn-row"] = (
+    "pixelrnn",
+    replace(TINY["pixelrnn"], options=(*TINY["pixelrnn"].options, ("layer", "row"), ("optimizer", "adam"))),
+)
 FORMS["wae-mlp"] = (
     "wae",
     Settings(8, 4, options=(*WIDTHS, ("networks", "mlp"), ("latent_dim", 3), ("weight_std", None))),

@@ -50,7 +50,7 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(model.get("init_args", {}))
     for name, value in SMALL.items():
         if arguments.get(name, default.get(name)):  # 0 is off, and stays so
-            is_list = isinstance(arguments.get(name, default[name]), list | tuple)
+            is_list = isinstance(arguments.get(name, default.get(name)), list | tuple)
             arguments[name] = [value] if is_list and not isinstance(value, list) else value
     return model | {"init_args": arguments}
 
