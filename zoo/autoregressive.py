@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -238,6 +238,21 @@ class AutoregressiveModel(SingleObjectiveModel):
         u = random.uniform(x.shape, key, first, device=x.device, dtype=x.dtype)
         self.fill(x, rows, u, temperature, NaiveSampler(self.logits) if naive else self.sampler(n))
         return x
+
+    @inference
+    def completions(self, upper: Tensor, num: int, *, seed: int = 0) -> Tensor:
+        """Images that go on from given upper rows.
+
+        Args:
+            upper: the rows.
+            num: images for each.
+            seed: seed of the draws.
+
+        Shape:
+            upper: (N, C, rows, W) in [-1, 1]; output: (N, num, C, H, W).
+        """
+        prefix = upper.repeat_interleave(num, 0)
+        return cast(Tensor, self.sample(len(prefix), seed=seed, prefix=prefix).unflatten(0, (len(upper), num)))
 
     def canvas(
         self, n: int, temperature: float, prefix: Tensor | None, conditions: dict[str, Any]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colours", "matrices", "matrix"]
+__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colours", "matrices", "matrix", "unit"]
 
 
 def colours(features: int, channels: int) -> Tensor:
@@ -140,7 +140,7 @@ class PixelNetwork(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Logits of all sub-pixels."""
-        width = x.size(3)
+        x, width = unit(x), x.size(3)
         if self.margin:
             x = F.pad(x, (0, self.margin))
             context = None if context is None else F.pad(context, (0, self.margin))
@@ -153,6 +153,15 @@ class PixelNetwork(nn.Module):
         for convolution in self.head:
             sums = convolution(F.relu(sums))
         return cast(Tensor, sums.unflatten(1, (-1, self.channels)))  # (N, K, C, H, W): maps take turns in the colours
+
+
+def unit(x: Tensor) -> Tensor:
+    """Images in [0, 1], as the networks see them: what convolutions pad with is black.
+
+    Shape:
+        x: in [-1, 1]; output: the same.
+    """
+    return (x + 1) / 2
 
 
 class PixelSampler:
@@ -201,7 +210,7 @@ class PixelSampler:
         if row:
             for column in range(self.width - self.margin, self.width):
                 self.trunk(x, row - 1, column, 0)
-        above = x[:, :, max(0, row - self.reach) : row]
+        above = unit(x[:, :, max(0, row - self.reach) : row])
         above = F.pad(above, (self.reach, self.reach + self.margin, self.reach - above.size(2), 0))
         self.above = F.conv2d(above, self.upper, self.bias)[:, :, 0].permute(2, 1, 0).contiguous().unbind()
         self.line.zero_()
@@ -226,9 +235,9 @@ class PixelSampler:
         """
         # Of the pixel itself the earlier colours are known; mask A hides the others, whatever stands there.
         if channel:
-            self.line[self.reach + column] = x[:, :, row, column].t()
+            self.line[self.reach + column] = unit(x[:, :, row, column].t())
         elif column:
-            self.line[self.reach + column - 1] = x[:, :, row, column - 1].t()
+            self.line[self.reach + column - 1] = unit(x[:, :, row, column - 1].t())
         y = torch.addmm(self.above[column], self.here, self.windows[column])
         sums: Tensor | None = None
         for i in range(self.depth):

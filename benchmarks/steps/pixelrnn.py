@@ -79,7 +79,7 @@ class Textbook(Plain):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K, C, H, W)."""
         network, width = self.network, x.size(3)
-        y = network.input(F.pad(x, (0, network.margin)))
+        y = network.input(F.pad((x + 1) / 2, (0, network.margin)))
         for layer in network.layers:
             states = diagonal(layer, y) if isinstance(layer, DiagonalLayer) else row(layer, y)
             y = y + layer.up(states)  # type: ignore[operator]

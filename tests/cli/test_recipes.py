@@ -86,6 +86,7 @@ def test_every_budget_of_the_demo_is_there() -> None:
 
 # What makes each callback quick.
 QUICK: dict[str, dict[str, Any]] = {
+    "Completion": {"num_images": 1, "num_completions": 2},
     "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
     "LatentScatter": {"num_images": 4},
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
@@ -101,6 +102,7 @@ QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "linear_probe": {"num_fit": 8},
 }
 PICTURES = {
+    "Completion": "completion-00000001.png",
     "LatentScatter": "scatter-00000001.png",
     "LatentTraversal": "traversal-00000001.gif",
     "Reconstruction": "reconstruction-00000001.png",

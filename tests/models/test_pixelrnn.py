@@ -100,8 +100,11 @@ def jacobian(model: AutoregressiveModel) -> Tensor:
 @pytest.mark.parametrize(("size", "channels", "levels"), [(5, 1, 2), (4, 3, 3), (4, 1, 3)])
 @pytest.mark.parametrize("skip", [False, True])
 def test_jacobian_is_causal(kind: str, cell: str, size: int, channels: int, levels: int, skip: bool) -> None:
-    # Wide enough that some ReLU of each colour is open everywhere.
-    found = jacobian(build(kind, cell, size, channels, levels, skip=skip, features=24, head_features=36))
+    model = build(kind, cell, size, channels, levels, skip=skip, features=24, head_features=36)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.uniform_(parameter, 0, 1)  # so that some ReLU of each colour is open everywhere
+    found = jacobian(model)
     assert not found.triu().any(), "a sub-pixel sees itself or a later one"
     if kind == "diagonal":
         earlier = torch.ones_like(found).tril(-1).bool()
@@ -263,6 +266,15 @@ def test_incremental_sampler_draws_what_the_naive_one_draws(kind: str, cell: str
     assert torch.equal(completed, model.sample(4, seed=2, prefix=prefix, temperature=0.7, naive=True))
     assert torch.equal(completed[:, :, :2], prefix)
     assert not torch.equal(completed, x)
+
+
+def test_completions_go_on_from_the_rows() -> None:
+    model = build("row", "lstm", 6)
+    upper = model.sample(2, seed=0)[:, :, :3]
+    found = model.completions(upper, 3, seed=5)
+    assert found.shape == (2, 3, 1, 6, 6)
+    assert torch.equal(found[:, :, :, :3], upper[:, None].expand(-1, 3, -1, -1, -1))
+    assert not torch.equal(found[0, 0], found[0, 1])
 
 
 @pytest.mark.parametrize("layer", ["row", "diagonal"])
