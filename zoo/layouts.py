@@ -9,6 +9,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "dcgan": {"pytorch-examples": ("netG", "netD")},
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},
+    "pixelcnn": {"EugenHotaj": ("state_dict",)},
     "vae": {"pytorch-examples": ("state_dict",)},
 }
 """The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""
