@@ -14,6 +14,9 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
+# Workers are forked from a server that has done the slow imports and nothing else: no threads, no random numbers.
+mp.set_forkserver_preload(["lightning.pytorch", "torchmetrics", "zoo.base", "zoo.training", "callbacks.measures"])
+
 
 def _worker(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     os.environ |= {
@@ -44,5 +47,5 @@ def on_ranks(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_worker, (world, port, folder, function, args), nprocs=world)
+        mp.start_processes(_worker, (world, port, folder, function, args), nprocs=world, start_method="forkserver")
         return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
