@@ -8,6 +8,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "beta_vae": {"1konny": ("checkpoint",), "disentangling-vae": ("model.pt",)},
     "dcgan": {"pytorch-examples": ("netG", "netD")},
     "infogan": {"natsu6767": ("checkpoint",)},
+    "stargan": {"yunjey": ("G", "D")},
     "vae": {"pytorch-examples": ("state_dict",)},
 }
 """The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""
