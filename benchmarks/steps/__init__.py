@@ -48,6 +48,10 @@ class Draws:
         """Draws that are 1 with the probability `keep`, else 0."""
         return torch.empty(shape, **self.options).bernoulli_(keep)
 
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        """n numbers in a random order, on the CPU."""
+        return torch.randperm(n)
+
 
 class KeyedDraws(Draws):
     """The numbers that the zoo's model draws in a step.
@@ -74,6 +78,10 @@ class KeyedDraws(Draws):
         """Draws that are 1 with the probability `keep`, else 0."""
         drawn = random.keep_mask(shape, keep, random.key(self.seed, purpose, self.step))
         return drawn.to(self.options["dtype"])
+
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        """n numbers in a random order, on the CPU."""
+        return random.permutation(n, random.key(self.seed, purpose, self.step))
 
 
 Noise = Callable[[int], Draws]
