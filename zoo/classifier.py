@@ -8,7 +8,7 @@ Not a generative model: of images that a translator made it says whether they wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class Classifier(SingleObjectiveModel):
         base_channels: channels of the first hidden map.
         learning_rate: Adam's step size.
         weight_decay: decoupled decay of the weights (AdamW).
+        decay_steps: steps over which the step size falls linearly to zero; 0 leaves it.
 
     Raises:
         ValueError: an unsupported size, or fewer than two classes.
@@ -49,6 +50,7 @@ class Classifier(SingleObjectiveModel):
         base_channels: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
+        decay_steps: int = 0,
     ) -> None:
         super().__init__()
         class_names = list(class_names)
@@ -88,6 +90,12 @@ class Classifier(SingleObjectiveModel):
             Output: scalar.
         """
         return {"cross_entropy": F.cross_entropy(self.network(batch["image"]), batch["label"])}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the step size, a function of the step alone."""
+        if total := self.hparams["decay_steps"]:
+            for group in cast(Optimizer, self.optimizers()).param_groups:
+                group["lr"] = self.hparams["learning_rate"] * max(0.0, 1 - self.trainer.global_step / total)
 
     def _log_terms(self, split: str, batch: Batch) -> None:
         logits, label = self.network(batch["image"]), batch["label"]

@@ -17,7 +17,7 @@ class TestClassifier(ModelContract):
     samples = False
 
     def tiny(self) -> Classifier:
-        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4)
+        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay_steps=50)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
@@ -53,6 +53,13 @@ def test_it_learns_colours_and_logs_its_accuracy(tmp_path: Path) -> None:
     assert run.callback_metrics["val/accuracy"] == 1
     assert model.classify(image).argmax(1).equal(label)
     assert torch.allclose(model.classify(image).sum(1), torch.ones(16))
+
+
+def test_step_size_falls_to_zero() -> None:
+    case = TestClassifier()
+    model = case.tiny()
+    trainer(max_steps=21, max_epochs=-1).fit(model, datamodule=Data([case.batch(4)] * 5))
+    assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * (1 - 20 / 50))
 
 
 def test_bad_arguments_are_named() -> None:
