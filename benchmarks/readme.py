@@ -36,6 +36,13 @@ quartiles. *Outside*: share of the zoo's time beyond the passes of its networks,
 out on either side of 0. Peak memory is what the loop adds to a fresh process.
 """
 
+SAMPLING = """## Exact sampling
+
+`python -m benchmarks.sampling <architecture>`. Models of exact likelihood draw sub-pixel by sub-pixel. The zoo's
+samplers keep what they know; the naive sampler runs the whole model for every sub-pixel, and draws the same images. It
+is timed over a few sub-pixels and scaled up. Medians over rounds.
+"""
+
 QUALITY = """## Quality
 
 `python -m benchmarks.quality <checkpoint>`. *Untrained*: the same model before training, median over initial weights.
@@ -90,6 +97,7 @@ def _options(row: Row) -> str:
     settings = row["settings"]
     words = [{"32": "float32", "bf16": "bf16-mixed"}[settings["precision"]]]
     words += [name for name in ("channels_last", "compile") if settings[name]]
+    words += [f"{name}={value}" for name, value in settings.get("options", {}).items()]
     return ", ".join(words)
 
 
@@ -119,6 +127,38 @@ def speed(rows: Iterable[Row]) -> str:
             lines.append(cells)
         parameters = ", ".join(f"{name} {n:,}" for name, n in group[0]["parameters"].items())
         parts.append(f"### {title[0]}, {title[1]}\n\nOn {title[3]}, {title[2]}. Parameters: {parameters}.\n")
+        parts.append(markdown(header, lines))
+    return "\n".join(parts)
+
+
+def sampling(rows: Iterable[Row]) -> str:
+    """One table of sampling speed per machine."""
+    header = ["architecture", "images", "drawn together", "images/s", "naive", "zoo / naive", "commit"]
+    parts = []
+
+    def key(row: Row) -> tuple[str, str]:
+        return hardware(row), f"{row['settings']['threads']} threads"
+
+    def order(row: Row) -> tuple[Any, ...]:
+        return key(row), row["architecture"], str(row["settings"]["options"]), row["settings"]["batch_size"]
+
+    for machine, group in groupby(sorted(rows, key=order), key):
+        lines = []
+        for row in group:
+            settings = row["settings"]
+            words = [row["architecture"], *(f"{name}={value}" for name, value in settings["options"].items())]
+            lines.append(
+                [
+                    ", ".join(words),
+                    "x".join(map(str, settings["image_shape"])),
+                    str(settings["batch_size"]),
+                    f"{row['cached']['images_per_second']:.1f}",
+                    f"{row['naive']['images_per_second']:.3f}",
+                    f"**{row['ratio']:.0f}**",
+                    row["commit"],
+                ]
+            )
+        parts.append(f"On {', '.join(machine)}.\n")
         parts.append(markdown(header, lines))
     return "\n".join(parts)
 
@@ -162,7 +202,8 @@ def _quality_cells(row: Row) -> list[str]:
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     parts = [HEAD]
-    for name, text, make in (("quality", QUALITY, quality), ("speed", SPEED, speed)):
+    kinds = (("quality", QUALITY, quality), ("sampling", SAMPLING, sampling), ("speed", SPEED, speed))
+    for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]
     return "\n".join(parts)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from callbacks.completion import Completion as Completion
     from callbacks.frechet_distance import FrechetDistance as FrechetDistance
     from callbacks.interpolation import Interpolation as Interpolation
     from callbacks.latent_scatter import LatentScatter as LatentScatter
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from callbacks.sample_grid import SampleGrid as SampleGrid
 
 _EXPORTS = {
+    "Completion": "callbacks.completion",
     "FrechetDistance": "callbacks.frechet_distance",
     "Interpolation": "callbacks.interpolation",
     "LatentScatter": "callbacks.latent_scatter",

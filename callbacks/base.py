@@ -21,6 +21,7 @@ from torch import Tensor, nn
 __all__ = [
     "Classifies",
     "ComparesSets",
+    "Completes",
     "Encodes",
     "GeneratesFromNoise",
     "GivesLogProb",
@@ -75,6 +76,15 @@ class Samples(Protocol):
 
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
         """n images (n, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A model that goes on from the upper rows of images."""
+
+    def completions(self, upper: Tensor, num: int, *, seed: int = 0) -> Tensor:
+        """Images (N, num, C, H, W) of rows (N, C, rows, W), all in [-1, 1]."""
         ...
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks import base
+from callbacks import base, measures
 from callbacks.base import Result
 from callbacks.measures import HIGHER_IS_BETTER, MEASURES
 from callbacks.measuring import MeasuringCallback
@@ -55,7 +55,7 @@ class Measure(MeasuringCallback):
         seed: seed of what the measure draws.
 
     Raises:
-        ValueError: there is no such measure or option.
+        ValueError: there is no such measure or option; at the start of a fit, no DataModule that an option names.
         TypeError: at the start of a fit, if the model or the DataModule lacks what the measure needs.
     """
 
@@ -80,6 +80,10 @@ class Measure(MeasuringCallback):
         known = set(inspect.signature(MEASURES[measure]).parameters) - {"model", "datamodule"}
         if unknown := sorted(set(options or {}) - known):
             raise ValueError(f"{measure} has no option {unknown[0]!r}: it has {', '.join(sorted(known))}")
+        for name, hint in get_type_hints(MEASURES[measure]).items():
+            value = (options or {}).get(name)
+            if name in (options or {}) and get_origin(hint) is Literal and value not in get_args(hint):
+                raise ValueError(f"{measure}: {name} must be one of {', '.join(get_args(hint))}, not {value!r}")
         self.measure = measure
         self.arguments = {"split": split, "num_samples": num_samples, "seed": seed, **(options or {})}
         self.higher_is_better = HIGHER_IS_BETTER[measure]
@@ -100,6 +104,13 @@ class Measure(MeasuringCallback):
             base.require(datamodule, base.HasFactors, asker)
         if self.measure in NEED_DOMAINS:
             base.require(datamodule, base.HasDomains, asker)
+        if self.measure == "nll":
+            measures.check_orderings(pl_module, self.arguments.get("num_orderings"))
+        if self.measure == "auroc":
+            chosen = {name: self.arguments[name] for name in ("other", "other_arguments") if name in self.arguments}
+            unusual = measures.unusual_images(datamodule, **chosen)
+            if trainer.is_global_zero:
+                unusual.prepare_data()  # files that are missing should not be missed after the run
 
     def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
         """The value now."""

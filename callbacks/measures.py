@@ -8,6 +8,7 @@ column. In a distributed run every rank must call a measure; each computes its s
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +28,15 @@ from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.paired import PairedSimilarity
+from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
 
 CHUNK = 250
+
+
+class _AUROC(AnyShare, BinaryAUROC):
+    """torchmetrics', for any share of a rank."""
 
 
 class _Run:
@@ -143,9 +149,25 @@ def nll(
         num_samples: how many; None for all.
         seed: not used.
         num_orderings: size of the ensemble, for models that are one over orderings of the pixels; None for others.
+
+    Raises:
+        TypeError: the model has no such ensemble.
     """
+    check_orderings(model, num_orderings)
     options = {} if num_orderings is None else {"num_orderings": num_orderings}
     return _likelihood("nll", model, datamodule, split, num_samples, seed, options)
+
+
+def check_orderings(model: Any, num_orderings: int | None = None) -> None:
+    """Check that a model takes what `nll` hands on to it.
+
+    Raises:
+        TypeError: it does not.
+    """
+    # What has no log_prob at all is another error.
+    known = inspect.signature(getattr(model, "log_prob", lambda num_orderings: None)).parameters
+    if num_orderings is not None and "num_orderings" not in known:
+        raise TypeError(f"nll: {type(model).__name__}.log_prob takes no num_orderings: leave the option out")
 
 
 def bits_per_dim(
@@ -320,15 +342,11 @@ def auroc(
         ValueError: there is no such DataModule.
     """
     run = _Run(model, datamodule, base.Scores, "auroc", seed)
-    package = import_module("datamodules")
-    if other not in package.__all__:
-        raise ValueError(f"auroc: other={other!r} is no DataModule: take one of {', '.join(package.__all__)}")
-    arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | (other_arguments or {})
-    unusual = getattr(package, other)(**arguments)
+    unusual = unusual_images(datamodule, other, other_arguments)
     unusual.prepare_data()
     unusual.setup()
     num = min(run.size(split, num_samples), len(unusual.split(split)))
-    metric = BinaryAUROC().to(run.device)
+    metric = _AUROC().to(run.device)
     with base.evaluating(model, seed):
         for target, source in ((0, datamodule), (1, unusual)):
             for _, batch in run.batches(split, num, datamodule=source):
@@ -337,6 +355,19 @@ def auroc(
                 metric.update(_rank_preserving(score), torch.full_like(score, target, dtype=torch.int64))
         value = 100 * metric.compute()
     return run.result("auroc", value, usual=run.named(split, num), unusual=f"{unusual.name}-{split}-{num}")
+
+
+def unusual_images(datamodule: Any, other: str = "", other_arguments: dict[str, Any] | None = None) -> Any:
+    """The DataModule that `auroc` takes the unusual images from; its arguments are those of `auroc`.
+
+    Raises:
+        ValueError: there is no such DataModule.
+    """
+    package = import_module("datamodules")
+    if other not in package.__all__:
+        raise ValueError(f"auroc: other={other!r} is no DataModule: take one of {', '.join(package.__all__)}")
+    arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | (other_arguments or {})
+    return getattr(package, other)(**arguments)
 
 
 def _rank_preserving(score: Tensor) -> Tensor:

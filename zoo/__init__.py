@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
+    from zoo.nade import NADE as NADE
+    from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
+    from zoo.pixel_transformer import PixelTransformer as PixelTransformer
+    from zoo.pixelcnn import PixelCNN as PixelCNN
+    from zoo.pixelrnn import PixelRNN as PixelRNN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
@@ -37,6 +43,12 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
+    "NADE": "zoo.nade",
+    "OrderlessNADE": "zoo.orderless_nade",
+    "PixelCNN": "zoo.pixelcnn",
+    "PixelRNN": "zoo.pixelrnn",
+    "PixelTransformer": "zoo.pixel_transformer",
     "StarGAN": "zoo.stargan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",

@@ -9,7 +9,8 @@ pixel. A sub-pixel takes one of `levels` values; two levels are one logit, more 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -45,18 +46,18 @@ class NaiveSampler:
     """Runs the whole model anew for every sub-pixel: the oracle of all faster samplers.
 
     Args:
-        model: the model.
+        forward: logits (N, K, C, H, W) of images.
     """
 
-    def __init__(self, model: AutoregressiveModel) -> None:
-        self.model = model
+    def __init__(self, forward: Callable[[Tensor], Tensor]) -> None:
+        self.forward = forward
 
     def start_row(self, x: Tensor, row: int) -> None:
         """Nothing is kept from row to row."""
 
     def logits(self, x: Tensor, row: int, column: int, channel: int) -> Tensor:
         """Logits of a sub-pixel, out of those of all."""
-        return self.model.logits(x)[:, :, channel, row, column]
+        return self.forward(x)[:, :, channel, row, column]
 
 
 def pick(logits: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
@@ -76,7 +77,7 @@ def pick(logits: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
         return (u < logits[:, 0].sigmoid()).long()
     cumulative = logits.softmax(1).cumsum(1)
     # The last sum is 1 up to rounding: the draw must not lie above it.
-    return torch.searchsorted(cumulative, u[:, None], right=True)[:, 0].clamp_(max=logits.size(1) - 1)
+    return torch.searchsorted(cumulative, u[:, None].contiguous(), right=True)[:, 0].clamp_(max=logits.size(1) - 1)
 
 
 class AutoregressiveModel(SingleObjectiveModel):
@@ -87,23 +88,28 @@ class AutoregressiveModel(SingleObjectiveModel):
     Args:
         levels: values that a sub-pixel can take: 2 for binary images, 256 for 8 bits.
         learning_rate: step size.
-        optimizer: "rmsprop" or "adam".
+        optimizer: "rmsprop", "adam", or "sgd" with a momentum of 0.9.
         final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
 
     Raises:
         ValueError: fewer than two levels.
     """
 
-    inference_networks = ("network",)
+    inference_networks: tuple[str, ...] = ("network",)
 
     def __init__(
-        self, levels: int, *, learning_rate: float, optimizer: Literal["rmsprop", "adam"], final_rate: float = 1.0
+        self,
+        levels: int,
+        *,
+        learning_rate: float,
+        optimizer: Literal["rmsprop", "adam", "sgd"],
+        final_rate: float = 1.0,
     ) -> None:
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels must be at least 2, not {levels}")
-        if optimizer not in ("rmsprop", "adam"):
-            raise ValueError(f"optimizer must be 'rmsprop' or 'adam', not {optimizer!r}")
+        if optimizer not in ("rmsprop", "adam", "sgd"):
+            raise ValueError(f"optimizer must be 'rmsprop', 'adam' or 'sgd', not {optimizer!r}")
         self.levels = levels
         self.optimization = optimizer, learning_rate, final_rate
 
@@ -147,7 +153,14 @@ class AutoregressiveModel(SingleObjectiveModel):
             x: (N, C, H, W) in [-1, 1]; output: (N,) nats.
         """
         target = self.to_levels(x)
-        logits = self.logits(self.to_images(target))
+        return self.density(self.logits(self.to_images(target)), target)
+
+    def density(self, logits: Tensor, target: Tensor) -> Tensor:
+        """log p of levels under their logits.
+
+        Shape:
+            logits: (N, K, C, H, W); target: (N, C, H, W) int64; output: (N,) nats.
+        """
         if self.levels == 2:
             density = F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction="none")
         else:
@@ -189,7 +202,7 @@ class AutoregressiveModel(SingleObjectiveModel):
         Args:
             n: number of images.
         """
-        return NaiveSampler(self)
+        return NaiveSampler(self.logits)
 
     @inference
     def sample(
@@ -220,13 +233,40 @@ class AutoregressiveModel(SingleObjectiveModel):
         Raises:
             ValueError: a condition was given, the temperature is not positive, or the prefix has another shape.
         """
+        x, rows = self.canvas(n, temperature, prefix, conditions)
+        key = random.key(self.resolve_seed(seed), "sample")
+        u = random.uniform(x.shape, key, first, device=x.device, dtype=x.dtype)
+        self.fill(x, rows, u, temperature, NaiveSampler(self.logits) if naive else self.sampler(n))
+        return x
+
+    @inference
+    def completions(self, upper: Tensor, num: int, *, seed: int = 0) -> Tensor:
+        """Images that go on from given upper rows.
+
+        Args:
+            upper: the rows.
+            num: images for each.
+            seed: seed of the draws.
+
+        Shape:
+            upper: (N, C, rows, W) in [-1, 1]; output: (N, num, C, H, W).
+        """
+        prefix = upper.repeat_interleave(num, 0)
+        return cast(Tensor, self.sample(len(prefix), seed=seed, prefix=prefix).unflatten(0, (len(upper), num)))
+
+    def canvas(
+        self, n: int, temperature: float, prefix: Tensor | None, conditions: dict[str, Any]
+    ) -> tuple[Tensor, int]:
+        """Images whose upper rows are given, and the number of these rows; arguments and errors as in `sample`.
+
+        Shape:
+            Output: (n, C, H, W), a number.
+        """
         if conditions:
             raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        key = random.key(self.resolve_seed(seed), "sample")
-        u = random.uniform((n, *self.image_shape), key, first, **options)
         x, rows = torch.zeros(n, *self.image_shape, **options), 0
         if prefix is not None:
             channels, height, width = self.image_shape
@@ -236,9 +276,9 @@ class AutoregressiveModel(SingleObjectiveModel):
                     f"prefix must be ({n} or 1, {channels}, at most {height} rows, {width}), not {tuple(prefix.shape)}"
                 )
             x[:, :, :rows] = self.to_images(self.to_levels(prefix.to(**options)))
-        self.fill(x, rows, u, temperature, NaiveSampler(self) if naive else self.sampler(n))
-        return x
+        return x, rows
 
+    @torch.inference_mode()  # thousands of small operations: a seventh of the time is autograd's book-keeping
     def fill(self, x: Tensor, rows: int, u: Tensor, temperature: float, sampler: Sampler) -> None:
         """Draw all rows from a given one on, in place.
 
@@ -252,7 +292,7 @@ class AutoregressiveModel(SingleObjectiveModel):
         Shape:
             x, u: (N, C, H, W).
         """
-        channels, height, width = self.image_shape
+        _, channels, height, width = x.shape
         values = self.to_images(torch.arange(self.levels, device=x.device))
         for row in range(height):
             sampler.start_row(x, row)
@@ -274,7 +314,9 @@ class AutoregressiveModel(SingleObjectiveModel):
         return {"nats": -self.log_likelihood(batch["image"]).mean()}
 
     def _log_terms(self, split: str, batch: Batch) -> None:
-        nats = self.objective(batch)["nats"]
+        self._log_nats(split, self.objective(batch)["nats"], batch)
+
+    def _log_nats(self, split: str, nats: Tensor, batch: Batch) -> None:
         logged = {"loss": nats, "nats": nats, "bits_per_dim": nats / (batch["image"][0].numel() * math.log(2))}
         self.log_dict(
             {f"{split}/{name}": value for name, value in logged.items()},
@@ -284,10 +326,12 @@ class AutoregressiveModel(SingleObjectiveModel):
         )
 
     def configure_optimizers(self) -> Any:
-        """RMSProp or Adam, with the schedule if there is one."""
+        """RMSProp, Adam or gradient descent, with the schedule if there is one."""
         kind, learning_rate, final = self.optimization
         if kind == "adam":
             optimizer: torch.optim.Optimizer = self.adam(self.parameters(), learning_rate)
+        elif kind == "sgd":
+            optimizer = torch.optim.SGD(self.parameters(), learning_rate, momentum=0.9)
         else:
             optimizer = torch.optim.RMSprop(self.parameters(), learning_rate)
         if final == 1:

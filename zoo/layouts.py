@@ -8,6 +8,8 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "beta_vae": {"1konny": ("checkpoint",), "disentangling-vae": ("model.pt",)},
     "dcgan": {"pytorch-examples": ("netG", "netD")},
     "infogan": {"natsu6767": ("checkpoint",)},
+    "nade": {"EugenHotaj": ("state_dict",)},
+    "pixelcnn": {"EugenHotaj": ("state_dict",)},
     "stargan": {"yunjey": ("G", "D")},
     "vae": {"pytorch-examples": ("state_dict",)},
 }

@@ -48,6 +48,10 @@ class Draws:
         """Draws that are 1 with the probability `keep`, else 0."""
         return torch.empty(shape, **self.options).bernoulli_(keep)
 
+    def integers(self, purpose: str, *shape: int, high: int) -> Tensor:
+        """Draws from {0, ..., high - 1}."""
+        return torch.randint(high, shape, device=self.options["device"])
+
     def permutation(self, purpose: str, n: int) -> Tensor:
         """n numbers in a random order, on the CPU."""
         return torch.randperm(n)
@@ -78,6 +82,10 @@ class KeyedDraws(Draws):
         """Draws that are 1 with the probability `keep`, else 0."""
         drawn = random.keep_mask(shape, keep, random.key(self.seed, purpose, self.step))
         return drawn.to(self.options["dtype"])
+
+    def integers(self, purpose: str, *shape: int, high: int) -> Tensor:
+        """Draws from {0, ..., high - 1}."""
+        return random.integers(high, shape, random.key(self.seed, purpose, self.step))
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """n numbers in a random order, on the CPU."""

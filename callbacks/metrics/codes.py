@@ -9,8 +9,9 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
+
+from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["ClassError", "CodeAccuracy", "Matching", "fit_linear"]
 
@@ -46,7 +47,7 @@ def fit_linear(x: Tensor, label: Tensor, penalty: float = 1e-4, steps: int = 200
     return layer.requires_grad_(False)
 
 
-class CodeAccuracy(Metric):
+class CodeAccuracy(AnyShare):
     """Accuracy in percent of a classifier on codes, fitted to some and measured on others.
 
     Codes are standardised with the fitted ones' mean and deviation.
@@ -111,7 +112,7 @@ class CodeAccuracy(Metric):
         return votes.argmax(1)
 
 
-class ClassError(Metric):
+class ClassError(AnyShare):
     """Share of wrongly classified images, in percent, of classes that were learnt or found without labels.
 
     Args:

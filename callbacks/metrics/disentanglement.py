@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from callbacks.metrics.codes import fit_linear
+from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["BetaVAEMetric", "MutualInformationGap", "mutual_information_gap"]
 
 
-class BetaVAEMetric(Metric):
+class BetaVAEMetric(AnyShare):
     """Accuracy in percent at which a linear classifier tells the fixed factor from mean code differences.
 
     Each point is mean_l |mu(x_l) - mu(y_l)| over pairs that share the value of one factor, which is its class.
@@ -96,7 +96,7 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, bins: int = 20) -> Te
     return torch.stack(gaps).mean()
 
 
-class MutualInformationGap(Metric):
+class MutualInformationGap(AnyShare):
     """`mutual_information_gap` of all codes that were added.
 
     Args:

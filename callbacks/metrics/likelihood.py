@@ -10,6 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from callbacks.metrics.ranks import AnyShare
+
 __all__ = ["LikelihoodBounds", "ParzenLogLikelihood"]
 
 
@@ -50,7 +52,7 @@ class LikelihoodBounds(Metric):
         return {"elbo": -self.elbo / self.count, "iw_nll": -self.weighted / self.count}
 
 
-class ParzenLogLikelihood(Metric):
+class ParzenLogLikelihood(AnyShare):
     """Log-likelihood of images under isotropic Gaussians around generated ones, in nats per image.
 
     log p(x) = log mean_j exp(-|x - c_j|^2 / (2 s^2)) - D log(s sqrt(2 pi)), with pixels in [0, 1]; s is that of ten

@@ -22,13 +22,27 @@ TINY = {
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
     "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
+    "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
     "stargan": Settings(8, 4, options=(("base_channels", 4), ("num_blocks", 1), ("num_layers", 2), ("n_critic", 1))),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
+    "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
 }
 FORMS = {name: (name, settings) for name, settings in TINY.items()}
 FORMS["infogan-simultaneous"] = (
     "infogan",
     replace(TINY["infogan"], options=(*TINY["infogan"].options, ("update", "simultaneous"))),
+)
+SEMI = (("form", "semi_supervised"), ("num_classes", 10), ("input_noise", 0.3))
+FORMS["aae-semi"] = ("aae", replace(TINY["aae"], options=(*TINY["aae"].options, *SEMI), labelled=3))
+GAN_PENALTY = (("penalty", "gan"), ("discriminator_features", (5,)), ("density_trick", True), ("input_noise", 0.1))
+FORMS["wae-gan"] = ("wae", replace(TINY["wae"], options=(*TINY["wae"].options, *GAN_PENALTY)))
+FORMS["pixelrnn-row"] = (
+    "pixelrnn",
+    replace(TINY["pixelrnn"], options=(*TINY["pixelrnn"].options, ("layer", "row"), ("optimizer", "adam"))),
+)
+FORMS["wae-mlp"] = (
+    "wae",
+    Settings(8, 4, options=(*WIDTHS, ("networks", "mlp"), ("latent_dim", 3), ("weight_std", None))),
 )
 FORMS["stargan-n_critic"] = (
     "stargan",
@@ -173,6 +187,14 @@ def test_names_of_files_tell_settings_apart() -> None:
         Settings(labelled=100),
     ]
     assert len({speed.file_name("dcgan", settings) for settings in kinds}) == len(kinds)
+
+
+def test_loops_refuse_what_they_would_not_do() -> None:
+    for name, options in (("aae", (("prior_std", 2.0),)), ("wae", (("kernel", "rbf"),))):
+        module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]
+        model = module.model(replace(settings, options=settings.options + options))
+        with pytest.raises(ValueError, match="have loops to be measured beside"):
+            module.plain(model, settings, lambda step: KeyedDraws(0, step, torch.float32))
 
 
 def test_copying_other_networks_is_refused() -> None:

@@ -47,6 +47,8 @@ SMALL: dict[str, Any] = {
     "discriminator_features": [8],
     "units": 4,
     "num_blocks": 1,
+    "features": 8,
+    "num_layers": 1,
     "pretraining_steps": 0,
 }
 
@@ -57,7 +59,7 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(model.get("init_args", {}))
     for name, value in SMALL.items():
         if arguments.get(name, default.get(name)):  # 0 is off, and stays so
-            is_list = isinstance(arguments.get(name, default[name]), list | tuple)
+            is_list = isinstance(arguments.get(name, default.get(name)), list | tuple)
             arguments[name] = [value] if is_list and not isinstance(value, list) else value
     return model | {"init_args": arguments}
 
@@ -93,6 +95,7 @@ def test_every_budget_of_the_demo_is_there() -> None:
 
 # What makes each callback quick.
 QUICK: dict[str, dict[str, Any]] = {
+    "Completion": {"num_images": 1, "num_completions": 2},
     "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
     "LatentScatter": {"num_images": 4},
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
@@ -108,6 +111,7 @@ QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "linear_probe": {"num_fit": 8},
 }
 PICTURES = {
+    "Completion": "completion-00000001.png",
     "LatentScatter": "scatter-00000001.png",
     "LatentTraversal": "traversal-00000001.gif",
     "Reconstruction": "reconstruction-00000001.png",

@@ -28,6 +28,19 @@ class TestVAEConv(TestVAE):
     options = {"networks": "conv", "likelihood": "gaussian", "optimizer": "adagrad", "weight_std": 0.2}  # noqa: RUF012
 
 
+class TestVAEBurgess(TestVAE):
+    """Its networks have no smaller size than 32 pixels."""
+
+    options = {"networks": "burgess", "weight_std": 0.1}  # noqa: RUF012
+
+    def tiny(self) -> VAE:
+        return VAE(32, 1, 3, **self.options)
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        small = super().batch(n, seed=seed, dtype=dtype)["image"]
+        return {"image": small.repeat_interleave(4, 2).repeat_interleave(4, 3)}
+
+
 class TestBetaVAE(TestVAE):
     options = {"networks": "mlp", "hidden_features": (12,), "capacity": 2.0, "capacity_steps": 3, "learning_rate": 1e-2}  # noqa: RUF012
 

@@ -138,6 +138,12 @@ class Coder(GAN):
         self._waste()
         return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
 
+    def completions(self, upper: Tensor, num: int, *, seed: int = 0) -> Tensor:
+        self._waste()
+        lower = torch.linspace(-1, 1, num, dtype=self.dtype).view(1, num, 1, 1, 1).expand(len(upper), num, 3, 8, 8)
+        upper = upper[:, None].expand(-1, num, -1, -1, -1)
+        return torch.cat([upper, lower[:, :, :, upper.size(3) :]], 3)
+
     def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
         self._waste()
         ramp = torch.linspace(-1, 1, steps).view(1, steps, 1, 1, 1).expand(num, steps, 3, 8, 8)

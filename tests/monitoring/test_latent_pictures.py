@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
-from callbacks import LatentScatter, LatentTraversal, Reconstruction
+from callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
 from callbacks.base import to_levels
 from callbacks.latent_scatter import _figure, plot, project
 from tests.monitoring.fakes import GAN, Coder, Images, trainer
@@ -56,6 +56,19 @@ def test_reconstructions_stand_under_their_images(tmp_path: Path) -> None:
     assert np.array_equal(found[2][1], to_levels(images)[4])
     assert np.array_equal(found[3][1], to_levels(-images)[4])
     assert (found[3][2] == 255).all()
+
+
+def test_completions_stand_beside_their_image(tmp_path: Path) -> None:
+    samples = run(tmp_path, Completion(8, num_images=2, num_completions=3, share=0.25))
+    assert sorted(p.name for p in samples.iterdir()) == ["completion-00000008.png", "completion-00000016.png"]
+    found = tiles(samples / "completion-00000016.png", 4)
+    images = to_levels(Images().image[:2])
+    assert len(found) == 2
+    for image, row in zip(images, found, strict=True):
+        assert np.array_equal(row[0], image)
+        for tile, level in zip(row[1:], (0, 128, 255), strict=True):
+            assert np.array_equal(tile[:2], image[:2])
+            assert (tile[2:] == level).all()
 
 
 def test_traversal_shows_the_codes_that_move_most_in_the_models_order(tmp_path: Path) -> None:
@@ -164,7 +177,12 @@ def test_points_have_the_colours_of_their_classes(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(samples / "scatter-00000016.png")), np.asarray(drawn))
 
 
-ALL = [(Reconstruction, "reconstruct"), (LatentTraversal, "traversals"), (LatentScatter, "encode")]
+ALL = [
+    (Completion, "completions"),
+    (Reconstruction, "reconstruct"),
+    (LatentTraversal, "traversals"),
+    (LatentScatter, "encode"),
+]
 
 
 @pytest.mark.parametrize(("kind", "missing"), ALL)
@@ -237,6 +255,8 @@ def test_tensorboard_holds_the_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Completion(num_completions=0), "Completion: num_completions must be at least 1, not 0"),
+        (lambda: Completion(share=1), "Completion: share must lie between 0 and 1, not 1"),
         (lambda: Reconstruction(num_images=0), "Reconstruction: num_images must be at least 1, not 0"),
         (lambda: Reconstruction(columns=0), "Reconstruction: columns must be at least 1, not 0"),
         (lambda: LatentTraversal(steps=1), "LatentTraversal: steps must be at least 2, not 1"),

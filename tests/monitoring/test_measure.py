@@ -7,12 +7,14 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
 
 from callbacks import FrechetDistance, Measure
 from callbacks.base import Result, Samples
 from callbacks.measure import NEEDS
 from callbacks.measures import HIGHER_IS_BETTER, MEASURES
 from callbacks.measuring import MeasuringCallback
+from callbacks.metrics.codes import Matching
 from tests.monitoring.fakes import GAN, Images, trainer
 from zoo.vae import VAE
 
@@ -24,7 +26,7 @@ def spread(
     split: str = "test",
     num_samples: int | None = None,
     seed: int = 0,
-    matching: str = "none",
+    matching: Matching = "none",
 ) -> Result:
     """A value that depends on the weights, in place of a class error."""
     model = model.eval()
@@ -104,6 +106,8 @@ def test_keys_in_checkpoints_stay() -> None:
         (("clas_error",), "there is no measure 'clas_error': did you mean 'class_error'?"),
         (("x",), "there is no measure 'x': take one of auroc, beta_vae_metric, bits_per_dim"),
         (("class_error", {"macthing": "none"}), "class_error has no option 'macthing': it has matching, num_samples"),
+        (("nll", {"orderings": 2}), "nll has no option 'orderings': it has num_orderings, num_samples, seed, split"),
+        (("class_error", {"matching": "best"}), "matching must be one of none, hungarian, best_example, not 'best'"),
         (("class_error", None, 0), "Measure: every_n_epochs must be at least 1, not 0"),
     ],
 )
@@ -122,6 +126,41 @@ def test_what_is_missing_is_named_before_training(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"Measure\(mig\) needs factor_sizes and render, which Images does not have"):
         trainer(tmp_path, callbacks=[Measure("mig")]).fit(VAE(8, 3, 2, hidden_features=(8,)), datamodule=Images())
     assert set(NEEDS) == set(MEASURES)
+
+
+class Scorer(GAN):
+    def score(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))
+
+
+class Sized(Images):
+    data_dir, image_size = None, 8
+
+
+def test_options_that_do_not_fit_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(measure: str, **options: Any) -> None:
+        watch = Measure(measure, options)
+        watch.evaluate = lambda *_: pytest.fail("measured")  # type: ignore[method-assign]
+        trainer(tmp_path, callbacks=[watch]).fit(Scorer(), datamodule=Sized())
+
+    known = "Attributes, CIFAR10, CelebA, Emoji, FashionMNIST, ImageFolder, MNIST, Shapes"
+    for options, name in (({"other": "MNST"}, "MNST"), ({}, "")):
+        with pytest.raises(ValueError, match=f"^auroc: other='{name}' is no DataModule: take one of {known}$"):
+            start("auroc", **options)
+    with pytest.raises(TypeError, match="nonsense"):
+        start("auroc", other="MNIST", other_arguments={"nonsense": 1})
+    monkeypatch.setattr("datamodules.MNIST.prepare_data", missing)
+    with pytest.raises(FileNotFoundError, match="no images"):
+        start("auroc", other="MNIST")
+    with pytest.raises(TypeError, match=r"^nll: Scorer.log_prob takes no num_orderings: leave the option out$"):
+        start("nll", num_orderings=2)
+
+
+def missing(self: Any) -> None:
+    raise FileNotFoundError("no images")
 
 
 class Bare(L.LightningDataModule):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from callbacks import measures
 from callbacks.measures import HIGHER_IS_BETTER, MEASURES
 from tests.ranks import on_ranks
 
@@ -48,12 +49,13 @@ class Images:
     """Images of 4 x 4 pixels in three splits of 50, with labels and factors."""
 
     name = "tiny4"
+    size = 50
     data_dir = None
     image_size = 4
     factor_sizes = (4, 3)
 
     def split(self, name: str) -> list[int]:
-        return list(range(50))
+        return list(range(self.size))
 
     def reference_batches(
         self, num_samples: int, chunk_size: int, *, split: str = "train", rank: int = 0, world_size: int = 1
@@ -71,6 +73,34 @@ class Images:
         image[:, 0, 0, 1] = factors[:, 1] - 1
         image[:, 0, 1, 1] = torch.arange(len(factors)) / 50
         return image
+
+
+class Few(Images):
+    """So few that of three ranks one has no chunk of 8."""
+
+    size = 10
+
+
+class Other(Images):
+    """Unusual images."""
+
+    name = "other4"
+
+    def __init__(self, **arguments: Any) -> None:
+        self.size = arguments.pop("size", 50)
+        assert arguments == {"data_dir": None, "image_size": 4}
+
+    def prepare_data(self) -> None:
+        self.ready = True
+
+    def setup(self) -> None:
+        assert self.ready
+
+    def render(self, factors: Tensor) -> Tensor:
+        return super().render(factors) - 0.09
+
+
+package = SimpleNamespace(__all__=["Other"], Other=Other)
 
 
 def measure(name: str, **options: Any) -> Any:
@@ -112,26 +142,15 @@ def test_parzen_chooses_its_width_on_validation_images() -> None:
 
 
 def test_auroc_ranks_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Other(Images):
-        name = "other4"
-
-        def __init__(self, **arguments: Any) -> None:
-            assert arguments == {"data_dir": None, "image_size": 4, "more": 1}
-
-        def prepare_data(self) -> None:
-            self.ready = True
-
-        def setup(self) -> None:
-            assert self.ready
-
-        def render(self, factors: Tensor) -> Tensor:
-            return super().render(factors) - 2.0
-
-    package = SimpleNamespace(__all__=["Other"], Other=Other)
     monkeypatch.setattr("callbacks.measures.import_module", lambda name: package)
-    found = measure("auroc", other="Other", other_arguments={"more": 1})
-    assert found.value == 100
+    found = measure("auroc", other="Other")
+    # Scores fall by 1/50 from image to image: the shift puts an unusual image before usual ones up to 4 places ahead.
+    places = torch.arange(50)[:, None] - torch.arange(50)
+    assert found.value == pytest.approx(100 * (places <= 4).double().mean().item(), rel=1e-6)
     assert found.protocol == "auroc[usual=tiny4-test-50, unusual=other4-test-50, weights=raw]"
+    assert measure("auroc", other="Other", other_arguments={"size": 20}).protocol.endswith(
+        "other4-test-20, weights=raw]"
+    )
     with pytest.raises(ValueError, match="other='MNST' is no DataModule: take one of Other"):
         measure("auroc", other="MNST")
 
@@ -162,8 +181,8 @@ def test_model_and_generators_are_left_as_they_were() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def all_values(world: int) -> dict[str, float]:
-    """Every measure that needs no second data set; chunks of 8 images, so that shares are uneven."""
+def all_values(world: int, few: bool) -> dict[str, float]:
+    """Every measure; chunks of 8 images, so that shares are uneven, or one rank has none."""
     import torch.distributed as dist
 
     import callbacks.measures
@@ -171,20 +190,26 @@ def all_values(world: int) -> dict[str, float]:
     if world > 1:
         dist.init_process_group("gloo")
     callbacks.measures.CHUNK = 8
+    callbacks.measures.import_module = lambda name: package  # type: ignore[assignment]
+    images = Few() if few else Images()
     options: dict[str, Any] = {
-        "beta_vae_metric": {"num_samples": 45, "pairs": 4},
+        "auroc": {"other": "Other", "other_arguments": {"size": images.size}},
+        "beta_vae_metric": {"num_samples": 15 if few else 45, "pairs": 4},
         "class_error": {"matching": "best_example"},
         "elbo": {"num_importance": 2},
+        "iw_nll": {"num_importance": 2},
         "knn": {"num_fit": 30},
         "linear_probe": {"num_fit": 30},
-        "parzen": {"num_samples": 50},
+        "parzen": {"num_samples": images.size},
     }
-    return {name: measure(name, **options.get(name, {})).value for name in MEASURES if name not in ("auroc", "iw_nll")}
+    return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in MEASURES}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_give_one_value(world: int) -> None:
-    expected = all_values(1)
-    for found in on_ranks(world, all_values, world):
+@pytest.mark.parametrize(("world", "few"), [(2, False), (3, False), (3, True)])
+def test_ranks_give_one_value(world: int, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHUNK", "import_module"):
+        monkeypatch.setattr(f"callbacks.measures.{name}", getattr(measures, name))  # taken back after the test
+    expected = all_values(1, few)
+    for found in on_ranks(world, all_values, world, few):
         assert found == pytest.approx(expected, rel=1e-9)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from callbacks import (
+    Completion,
     FrechetDistance,
     Interpolation,
     LatentScatter,
@@ -72,7 +73,12 @@ def test_a_vae_with_all_that_a_code_offers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "callback",
-    [Reconstruction(3, num_images=4), LatentTraversal(5, steps=3), LatentScatter(5, num_images=9)],
+    [
+        Completion(4, num_images=2),
+        Reconstruction(3, num_images=4),
+        LatentTraversal(5, steps=3),
+        LatentScatter(5, num_images=9),
+    ],
     ids=lambda callback: type(callback).__name__,
 )
 def test_each_picture_of_a_code_alone(tmp_path: Path, callback: L.Callback) -> None:

@@ -25,7 +25,7 @@ def linear_vae(pixels: int, hidden: int, latent: int) -> nn.ModuleDict:
 
 
 def convolutional_vae(channels: int, latent: int, kind: str) -> nn.ModuleDict:
-    """The networks H and B of specs/vae.md, source K."""
+    """The two networks of that implementation."""
 
     def chain(layers: list[nn.Module], make: type[nn.Module], widths: list[int]) -> None:
         for a, b in pairwise(widths):
@@ -49,7 +49,7 @@ def convolutional_vae(channels: int, latent: int, kind: str) -> nn.ModuleDict:
 
 
 class Burgess(nn.Module):
-    """The network of specs/vae.md, source Y: the head's rows are mean 0, log variance 0, mean 1, ..."""
+    """The network of that implementation: the head's rows are mean 0, log variance 0, mean 1, ..."""
 
     def __init__(self, size: int, channels: int, latent: int) -> None:
         super().__init__()
@@ -132,11 +132,106 @@ def test_beta_vae_of_disentangling_vae(tmp_path: Path, size: int, channels: int)
     same(model, x, *net.encode(x), net.decode)
 
 
+# NADE -----------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_nade_of_eugenhotaj(tmp_path: Path) -> None:
+    """The recursion of that repository, value by value."""
+    sizes = {"_in_W": (7, 16), "_in_b": (7,), "_h_W": (16, 7), "_h_b": (16,)}
+    net, path = {name: torch.randn(size, dtype=torch.float64) for name, size in sizes.items()}, tmp_path / "nade.pth"
+    torch.save(net, path)
+    model = convert.nade([path]).double()
+    assert model.image_shape == (1, 4, 4)
+    x = (torch.rand(5, 16, dtype=torch.float64) > 0.5).double()
+    a, nats = net["_in_b"].expand(5, -1), torch.zeros(5, dtype=torch.float64)
+    for i in range(16):
+        logits = net["_h_b"][i] + a.relu() @ net["_h_W"][i]
+        nats += F.binary_cross_entropy_with_logits(logits, x[:, i], reduction="none")
+        a = a + net["_in_W"][:, i] * x[:, i : i + 1]
+    assert torch.allclose(model.log_prob(2 * x.view(5, 1, 4, 4) - 1), -nats, atol=1e-5)  # loaded in float32
+
+
+@pytest.mark.parametrize("pixels", [27, 10])
+def test_nade_of_no_square_grey_image(tmp_path: Path, pixels: int) -> None:
+    path = tmp_path / "nade.pth"
+    sizes = {"_in_W": (7, pixels), "_in_b": (7,), "_h_W": (pixels, 7), "_h_b": (pixels,)}
+    torch.save({name: torch.randn(size) for name, size in sizes.items()}, path)
+    with pytest.raises(ValueError, match=f"{pixels} values are no square image of 1"):
+        convert.nade([path])
+
+
+# PixelCNN -------------------------------------------------------------------------------------------------------------
+
+
+class CausalConv(nn.Conv2d):
+    """The masked convolution of that repository, for one channel."""
+
+    def __init__(self, see_centre: bool, inner: int, outer: int, size: int) -> None:
+        super().__init__(inner, outer, size, padding=size // 2)
+        mask = torch.zeros(outer, inner, size, size)
+        mask[:, :, : size // 2] = 1
+        mask[:, :, size // 2, : size // 2 + see_centre] = 1
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._net = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width // 2, 1),
+            nn.ReLU(),
+            CausalConv(True, width // 2, width // 2, 3),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self._net(x)
+
+
+class Port(nn.Module):
+    """A PixelCNN whose blocks add their input, as its loop does once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._input = CausalConv(False, 1, 8, 7)
+        self._causal_layers = nn.ModuleList(Block(8) for _ in range(3))
+        self._head = nn.Sequential(nn.ReLU(), nn.Conv2d(8, 5, 1), nn.ReLU(), nn.Conv2d(5, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._input(x)
+        for layer in self._causal_layers:
+            x = x + layer(x)
+        return self._head(x)
+
+
+@torch.no_grad()
+def test_pixelcnn_of_eugenhotaj(tmp_path: Path) -> None:
+    net, path = Port(), tmp_path / "pixelcnn.pth"
+    torch.save(net.state_dict(), path)
+    model = convert.pixelcnn([path]).double()
+    x = (torch.rand(2, 1, 28, 28) > 0.5).double()
+    assert torch.allclose(model.logits(2 * x - 1)[:, 0], net.double()(x), atol=1e-5)  # loaded in float32
+    assert model.sample(1, seed=0).shape == (1, 1, 28, 28)
+
+
+def test_pixelcnn_of_another_layout(tmp_path: Path) -> None:
+    path = tmp_path / "pixelcnn.pth"
+    torch.save(Port().state_dict() | {"_head.5.weight": torch.zeros(1, 1, 1, 1)}, path)
+    with pytest.raises(ValueError, match=r"does not have the layout of EugenHotaj: it also has _head\.5\.weight$"):
+        convert.pixelcnn([path])
+
+
 # InfoGAN --------------------------------------------------------------------------------------------------------------
 
 
 def port(latent: int, base: int, hidden: int, start: int) -> nn.ModuleDict:
-    """The port of specs/infogan.md, 4 categories and 2 continuous codes; its statistics are not the initial ones."""
+    """That port, 4 categories and 2 continuous codes; its statistics are not the initial ones."""
     parts: dict[str, dict[str, nn.Module]] = {
         "netG": {
             "tconv1": nn.ConvTranspose2d(latent + 6, hidden, 1, bias=False),

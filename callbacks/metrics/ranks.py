@@ -1,0 +1,32 @@
+"""Metrics whose ranks may have had any share of the images, none included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torchmetrics import Metric
+
+__all__ = ["AnyShare"]
+
+
+class AnyShare(Metric):
+    """A Metric that keeps lists of tensors, of which a rank may have none.
+
+    torchmetrics gathers a list only if every rank has tensors of the same type and number of dimensions in it: a rank
+    without any gets an empty one like those of the others.
+    """
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the states of all ranks; arguments are those of `torchmetrics.Metric.sync`."""
+        if kwargs.get("should_sync", True) and dist.is_available() and dist.is_initialized():
+            lists = {name: state for name, state in self.metric_state.items() if isinstance(state, list)}
+            kinds: list[Any] = [None] * dist.get_world_size(self.process_group)
+            mine = {name: (state[0].shape[1:], state[0].dtype) for name, state in lists.items() if state}
+            dist.all_gather_object(kinds, mine, self.process_group)
+            known = {name: kind for rank in reversed(kinds) for name, kind in rank.items()}
+            for name in known.keys() - mine.keys():
+                shape, dtype = known[name]
+                setattr(self, name, [torch.empty(0, *shape, dtype=dtype, device=self.device)])
+        super().sync(*args, **kwargs)

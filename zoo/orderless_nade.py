@@ -1,0 +1,314 @@
+"""Orderless NADE: one deep network that predicts every value of an image from any others, in any order.
+
+    minimise  E_o E_d  D / (D - d)  sum_{i >= d} -log p(x_{o_i} | x_{o_<d})  =  E_o [-log p(x | o)],   d ~ U{0..D-1}
+
+The same network is one model for each order o; K of them together are an ensemble, p(x) = 1/K sum_k p(x | o_k).
+
+Uria, Murray and Larochelle, "A Deep and Tractable Density Estimator", ICML 2014, arXiv 1310.1757; Uria et al., "Neural
+Autoregressive Distribution Estimation", JMLR 17, 2016, arXiv 1605.02226.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import random
+from zoo.autoregressive import AutoregressiveModel, pick
+from zoo.base import Batch, Terms, inference
+
+__all__ = ["OrderlessNADE", "OrderlessNetwork"]
+
+ROWS = 4096
+"""Rows that pass through the hidden layers together when an ensemble is evaluated."""
+
+
+class OrderlessNetwork(nn.Module):
+    """A logit of each value, given some values and which these are.
+
+    Args:
+        dims: number of values D.
+        hidden: widths of the hidden layers.
+
+    Shape:
+        x, known: (N, D) in {0, 1}; output: (N, D).
+    """
+
+    def __init__(self, dims: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.dims = dims
+        # Zero is ambiguous: the network reads the mask beside the masked values.
+        self.first = nn.Linear(2 * dims, hidden[0])
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
+        self.last = nn.Linear(hidden[-1], dims)
+
+    def forward(self, x: Tensor, known: Tensor) -> Tensor:
+        """All logits; those of known values have no meaning."""
+        logits: Tensor = self.last(self.features(self.first(torch.cat([x * known, known], 1))))
+        return logits
+
+    def features(self, a: Tensor) -> Tensor:
+        """The last hidden layer of the first one's activations.
+
+        Shape:
+            a: (..., H); output: (..., H').
+        """
+        h = a.relu()
+        for layer in self.hidden:
+            h = layer(h).relu()
+        return h
+
+    def columns(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """What a value and its flag add to the first activations: x W + F.
+
+        Shape:
+            places: any shape; outputs: that shape + (H,).
+        """
+        weight = self.first.weight.T
+        return weight[places], weight[places + self.dims]
+
+
+class OrderlessNADE(AutoregressiveModel):
+    """Deep orderless NADE of binary images, an ensemble over orders.
+
+    Training logs the objective, an unbiased estimate, as `nats`; validation and test the exact likelihood of
+    `val_orderings` fixed random orders, so D passes through the hidden layers for each image and order.
+
+    Args:
+        image_size: side of the images.
+        image_channels: channels of the images.
+        hidden_features: widths of the hidden layers.
+        val_orderings: orders of validation and test; 0 logs the objective there too.
+        learning_rate: step size.
+        optimizer: "adam", "rmsprop" or "sgd" with momentum.
+        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
+
+    Raises:
+        ValueError: no hidden layer, or a negative number of orders.
+
+    References:
+        Uria, Murray and Larochelle 2014, sections 2 to 4.
+    """
+
+    # NOTE(paper): Adam from the start instead of gradient descent after layer-wise pretraining.
+
+    def __init__(
+        self,
+        image_size: int = 28,
+        image_channels: int = 1,
+        hidden_features: Sequence[int] = (500, 500),
+        *,
+        val_orderings: int = 1,
+        learning_rate: float = 1e-3,
+        optimizer: Literal["rmsprop", "adam", "sgd"] = "adam",
+        final_rate: float = 1.0,
+    ) -> None:
+        super().__init__(2, learning_rate=learning_rate, optimizer=optimizer, final_rate=final_rate)
+        self.save_hyperparameters()
+        if not hidden_features:
+            raise ValueError("hidden_features must name at least one layer")
+        if val_orderings < 0:
+            raise ValueError(f"val_orderings must be at least 0, not {val_orderings}")
+        self.dims = math.prod(self.image_shape)
+        self.network = OrderlessNetwork(self.dims, hidden_features)
+
+    # Values in raster order ------------------------------------------------------------------------------------------
+
+    def values(self, x: Tensor) -> Tensor:
+        """Binary values of images in raster order: row, column, channel.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; output: (N, D) in {0, 1}.
+        """
+        return self.to_levels(x).to(self.dtype).permute(0, 2, 3, 1).flatten(1)
+
+    def images(self, values: Tensor) -> Tensor:
+        """The inverse of `values`."""
+        return 2 * self._grid(values) - 1
+
+    def _grid(self, values: Tensor) -> Tensor:
+        """Shape: values: (N, D) in raster order; output: (N, C, H, W)."""
+        channels, height, width = self.image_shape
+        return values.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    # Likelihood ------------------------------------------------------------------------------------------------------
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of each value given all before it in raster order, which is one order among others."""
+        order = torch.arange(self.dims, device=x.device)
+        return self._grid(self._logits(self.values(x), order))[:, None]
+
+    def log_likelihood(self, x: Tensor, order: Tensor | None = None) -> Tensor:
+        """log p of images in one order, without an ensemble.
+
+        Args:
+            x: images.
+            order: places in the raster (row, column, channel) in the order in which they are read; None: as they lie.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; order: (D,); output: (N,) nats.
+        """
+        values = self.values(x)
+        order = torch.arange(self.dims, device=x.device) if order is None else order
+        return -F.binary_cross_entropy_with_logits(self._logits(values, order), values, reduction="none").sum(1)
+
+    @inference
+    def log_prob(self, x: Tensor, num_orderings: int = 8, seed: int = 0) -> Tensor:
+        """log p of images under an ensemble of random orders: log mean exp of each one's log p.
+
+        Args:
+            x: images.
+            num_orderings: size of the ensemble. Each is a model of its own; larger ones assign more on average.
+            seed: seed of the orders, which are the same for all images.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; output: (N,) nats.
+
+        Raises:
+            ValueError: no orders.
+        """
+        if num_orderings < 1:
+            raise ValueError(f"num_orderings must be at least 1, not {num_orderings}")
+        orders = [self.order(seed, k).to(x.device) for k in range(num_orderings)]
+        return torch.stack([self.log_likelihood(x, o) for o in orders]).logsumexp(0) - math.log(num_orderings)
+
+    def order(self, seed: int, k: int) -> Tensor:
+        """Order number k of an ensemble, a function of the seed; the first orders of a larger one are the same."""
+        return random.permutation(self.dims, random.key(seed, "ordering", k))
+
+    def _logits(self, values: Tensor, order: Tensor) -> Tensor:
+        """Logits of each value given those before it in an order; D passes through the hidden layers, in chunks.
+
+        Shape:
+            values: (N, D); order: (D,); output: (N, D) in raster order.
+        """
+        with torch.autocast(values.device.type, enabled=False):
+            return self._logits_in_full_precision(values, order)
+
+    def _logits_in_full_precision(self, values: Tensor, order: Tensor) -> Tensor:
+        network, n = self.network, len(values)
+        a = network.first.bias.expand(1, n, -1)
+        logits = []
+        for places in order.split(max(1, ROWS // n)):
+            weight, flag = network.columns(places)
+            steps = torch.cat([a, values.T[places, :, None] * weight[:, None] + flag[:, None]]).cumsum(0)
+            a = steps[-1:]  # of all values up to the next chunk; a value enters after it was predicted
+            h = network.features(steps[:-1])  # (chunk, N, H)
+            logits.append(torch.baddbmm(network.last.bias[places, None, None], h, network.last.weight[places, :, None]))
+        return torch.cat(logits)[order.argsort(), :, 0].T
+
+    # Sampling --------------------------------------------------------------------------------------------------------
+
+    @inference
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        first: int = 0,
+        temperature: float = 1.0,
+        prefix: Tensor | None = None,
+        naive: bool = False,
+        **conditions: Any,
+    ) -> Tensor:
+        """Draw images value by value, each in a random order of its own; arguments as in `AutoregressiveModel.sample`.
+
+        What is given comes first in the order, so the rest follows the model's exact conditional distribution.
+        """
+        x, rows = self.canvas(n, temperature, prefix, conditions)
+        known = torch.zeros_like(x, dtype=torch.bool)
+        known[:, :, :rows] = True
+        return self.complete(x, known, seed=seed, first=first, temperature=temperature, naive=naive)
+
+    @inference
+    def complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        seed: int | None = None,
+        first: int = 0,
+        temperature: float = 1.0,
+        naive: bool = False,
+    ) -> Tensor:
+        """Draw what is not known of images, whatever part it is.
+
+        Args:
+            x: images.
+            known: where they are kept.
+            seed: seed of orders and values; None takes a new one.
+            first: global index of the first image.
+            temperature: divides the logits.
+            naive: run the whole network for every value. The same draws, slowly.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; known: a mask that broadcasts to it; output: (N, C, H, W).
+        """
+        seed, n, network = self.resolve_seed(seed), len(x), self.network
+        values = self.values(x)
+        given = known.expand_as(x).permute(0, 2, 3, 1).flatten(1)
+        u = random.uniform(values.shape, random.key(seed, "sample"), first, device=x.device, dtype=values.dtype)
+        rank = random.uniform(values.shape, random.key(seed, "ordering"), first, device=x.device, dtype=torch.float64)
+        order = (rank - given.double()).argsort(1)  # what is given comes first
+        images, a = torch.arange(n, device=x.device), network.first.bias.repeat(n, 1)
+        mask = torch.zeros_like(values)
+        for places in order.unbind(1):
+            if naive:
+                logits = network(values, mask)[images, places]
+            else:
+                weight = network.last.weight[places]
+                logits = (network.features(a) * weight).sum(1) + network.last.bias[places]
+            drawn = pick(logits[:, None], u[images, places], temperature).to(values.dtype)
+            value = torch.where(given[images, places], values[images, places], drawn)
+            values[images, places], mask[images, places] = value, 1.0
+            weight, flag = network.columns(places)
+            a += value[:, None] * weight + flag
+        return self.images(values)
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def objective(self, batch: Batch) -> Terms:
+        """An unbiased estimate of -log p, the mean over all orders, in nats per image.
+
+        Shape:
+            Output: a scalar.
+        """
+        values = self.values(batch["image"])
+        n = len(values)
+        size = random.integers(self.dims, (n, 1), self.draw_key("size"), self.first_index(n), device=values.device)
+        return {"nats": self.estimate(values, self.subsets(size)).mean()}
+
+    def subsets(self, size: Tensor) -> Tensor:
+        """A random subset of the places for each image: all of its size are equally likely.
+
+        Shape:
+            size: (N, 1), from 0 to D - 1; output: (N, D), bool.
+        """
+        n, first = len(size), self.first_index(len(size))
+        key = self.draw_key("subset")
+        rank = random.uniform((n, self.dims), key, first, device=size.device, dtype=torch.float64)
+        return rank < rank.sort(1).values.gather(1, size)
+
+    def estimate(self, values: Tensor, known: Tensor) -> Tensor:
+        """D / (D - d) times the negative log-likelihoods of the D - d values that are not known.
+
+        Shape:
+            values, known: (N, D); output: (N,).
+        """
+        nats = F.binary_cross_entropy_with_logits(
+            self.network(values, known.to(values.dtype)), values, reduction="none"
+        )
+        missing = ~known
+        return (nats * missing).sum(1) * self.dims / missing.sum(1)
+
+    def _log_terms(self, split: str, batch: Batch) -> None:
+        if (num := int(self.hparams["val_orderings"])) == 0:
+            return super()._log_terms(split, batch)
+        nats = -self.log_prob(batch["image"], num).mean()
+        self._log_nats(split, nats, batch)

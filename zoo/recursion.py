@@ -1,0 +1,101 @@
+"""The recursion of NADE as one differentiable function that needs little memory.
+
+out_i = V_i . sigma(rho_i a_i),   a_i = c + sum_{j<i} W_j x_j
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Recursion"]
+
+
+class Recursion(torch.autograd.Function):
+    """Outputs V_i . sigma(rho_i a_i) of all i at once, a_i = c + sum_{j<i} W_j x_j, with its gradients.
+
+    Shape:
+        x: (N, D); W: (D, H); c: (H,); V: (D, K, H); rho: (D,); output: (D, N, K).
+    """
+
+    # The activations of all i are a large array, (D, N, H), and nothing that follows them is: written with tensor
+    # operations under autograd, several copies of it go through the memory. Here `chunk` of the i at a time are made,
+    # used and forgotten while they lie in the cache; for the gradient they are made again from the sum before them.
+    # Within a chunk the exclusive sum is a product of W with a strictly triangular matrix of x: a matrix product is
+    # faster than a cumulative sum, and so are its gradients. Sums stay in full precision, whatever autocast says.
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, c: Tensor, v: Tensor, rho: Tensor | None, relu: bool, chunk: int
+    ) -> Tensor:
+        """See the class."""
+        with torch.autocast(x.device.type, enabled=False):
+            out, starts, start = x.new_empty(len(w), len(x), v.size(1)), [], c.expand(len(x), -1)
+            for i in range(0, len(w), chunk):
+                part = slice(i, i + chunk)
+                starts.append(start)
+                h = _activations(start, _triangular(x[:, part]), w[part])
+                _squash(h if rho is None else h.mul_(rho[part, None, None]), relu)
+                torch.bmm(h, v[part].mT, out=out[part])
+                start = torch.addmm(start, x[:, part], w[part])
+        ctx.save_for_backward(x, w, v, rho, torch.stack(starts))
+        ctx.relu, ctx.chunk = relu, chunk
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Chunk by chunk from the last, with the gradient of all later activations in `later`."""
+        x, w, v, rho, starts = ctx.saved_tensors
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dw, dv, drho = torch.empty_like(w), torch.empty_like(v), None if rho is None else torch.empty_like(rho)
+        later = torch.zeros_like(starts[0])
+        with torch.autocast(x.device.type, enabled=False):
+            for k in reversed(range(len(starts))):
+                part = slice(k * ctx.chunk, (k + 1) * ctx.chunk)
+                triangular = _triangular(x[:, part])
+                a = _activations(starts[k], triangular, w[part])
+                h = _squash(a if rho is None else a * rho[part, None, None], ctx.relu)
+                torch.bmm(gradient[part].mT, h, out=dv[part])
+                dh = torch.bmm(gradient[part], v[part])  # (chunk, N, H)
+                da = _slope(dh, h, ctx.relu)
+                if rho is not None and drho is not None:
+                    drho[part] = (da * a).sum((1, 2))
+                    da *= rho[part, None, None]
+                torch.mm(triangular.flatten(0, 1).T, da.flatten(0, 1), out=dw[part])
+                dw[part].addmm_(x[:, part].T, later)
+                if dx is not None:
+                    earlier = torch.ones(len(da), len(da), dtype=x.dtype, device=x.device).tril(-1)
+                    inner = torch.einsum("inh,jh,ij->nj", da, w[part], earlier)
+                    dx[:, part] = inner + later @ w[part].T
+                later += da.sum(0)
+        return dx, dw, later.sum(0), dv, drho, None, None
+
+
+def _triangular(x: Tensor) -> Tensor:
+    """Entry (i, n, j) is x of image n at j where j < i, else 0.
+
+    Shape:
+        x: (N, chunk); output: (chunk, N, chunk).
+    """
+    return x * torch.ones(x.size(1), x.size(1), dtype=x.dtype, device=x.device).tril(-1)[:, None]
+
+
+def _activations(start: Tensor, triangular: Tensor, w: Tensor) -> Tensor:
+    """Shape: start: (N, H); triangular: (chunk, N, chunk); w: (chunk, H); output: (chunk, N, H)."""
+    return (triangular.flatten(0, 1) @ w).view(*triangular.shape[:2], -1).add_(start)
+
+
+def _squash(a: Tensor, relu: bool) -> Tensor:
+    """The nonlinearity, in place."""
+    return a.relu_() if relu else a.sigmoid_()
+
+
+def _slope(dh: Tensor, h: Tensor, relu: bool) -> Tensor:
+    """The gradient before the nonlinearity of that behind it."""
+    aten = torch.ops.aten
+    da: Tensor = aten.threshold_backward(dh, h, 0) if relu else aten.sigmoid_backward(dh, h)
+    return da
