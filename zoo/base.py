@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -151,8 +152,13 @@ class GenerativeModel(LightningModule):
             options: further arguments of `torch.optim.Adam`.
         """
         # A fused step unscales fp16 gradients by itself, after the hook in which we clip: not with a gradient scaler.
-        scaled = self._trainer is not None and getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        return torch.optim.Adam(parameters, lr=learning_rate, fused=not scaled, **options)
+        # Lightning refuses to clip for it in any mixed precision.
+        fused = True
+        if self._trainer is not None:
+            plugin = self.trainer.precision_plugin
+            clips = self.trainer.gradient_clip_val and isinstance(plugin, MixedPrecision)
+            fused = not clips and getattr(plugin, "scaler", None) is None
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
 
     def check_finite(self, phase: str, loss: Tensor) -> None:
         """Stop when a loss is not finite: at once on the CPU, without a host synchronisation on other devices.

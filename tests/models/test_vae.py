@@ -197,3 +197,19 @@ def test_validation_logs_the_mean_over_the_images() -> None:
     assert run.callback_metrics["val/kl"].item() == pytest.approx(kl.item(), rel=1e-5)
     run.test(model, datamodule=WithValidation([]))
     assert run.callback_metrics["test/kl"].item() == pytest.approx(kl.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_can_be_clipped_by_the_trainer(precision: Any) -> None:
+    model = TestVAE().tiny()
+    batches = [TestVAE().batch(4)]
+    run = trainer(precision=precision, gradient_clip_val=1e-9)
+    seen = []
+    model.on_before_optimizer_step = lambda optimizer: seen.append(  # type: ignore[method-assign]
+        max(float(p.grad.norm()) for p in model.parameters())
+    )
+    run.fit(model, datamodule=Data(batches))
+    fused = run.optimizers[0].defaults["fused"]
+    assert fused == (precision == "32-true")
+    clipped = max(float(p.grad.norm()) for p in model.parameters() if p.grad is not None)
+    assert clipped <= 1e-9 < seen[0]
