@@ -91,6 +91,24 @@ class Driver(Callback):
             trainer.should_stop = self.left == 0
 
 
+class _Anywhere:
+    """In the place of a tracker of modules, whose hooks refuse gradients of gradients."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Operations(FlopCounterMode):
+    """Counts floating-point operations, wherever they are done."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker = _Anywhere()  # type: ignore[assignment]
+
+
 def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: Callable[[Any], Program]) -> None:
     """Train a model in a Trainer with a logger, as the program says."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -155,11 +173,11 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
                 seconds[name].append((perf_counter() - start) / steps)
         if settings.compile:
             return
-        with FlopCounterMode(display=False) as counter:
+        with Operations() as counter:
             yield 1
         flops["zoo"] = counter.get_total_flops()
         for name in loops:
-            with FlopCounterMode(display=False) as counter:
+            with Operations() as counter:
                 run(name, 1)
             flops[name] = counter.get_total_flops()
 

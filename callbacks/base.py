@@ -174,6 +174,27 @@ class GivesLogProb(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    """A model that translates images between domains."""
+
+    def translate(self, x: Tensor, target: Any) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] from images; target: attributes (A,) of a domain of the data."""
+        ...
+
+
+@runtime_checkable
+class HasDomains(Protocol):
+    """A DataModule whose images come in several domains; batches hold `attributes` (N, A) and `pairs` (N, D).
+
+    Image `pairs[i, d]` of the split, if not negative, shows what image i does in domain d, as `domains[d]` (A,) says.
+    """
+
+    domains: Tensor | None
+    domain_names: list[str]
+    class_names: dict[str, list[str]]
+
+
+@runtime_checkable
 class HasFactors(Protocol):
     """A DataModule whose images are made from factors."""
 

@@ -7,6 +7,7 @@ column. In a distributed run every rank must call a measure; each computes its s
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import time
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
@@ -26,6 +27,7 @@ from callbacks.base import Result
 from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+from callbacks.metrics.paired import PairedSimilarity
 from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
@@ -433,21 +435,192 @@ def mig(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | 
     return run.result("mig", value, bins=20, test=run.named(split, num))
 
 
+def paired_l1(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    identity: bool = False,
+) -> Result:
+    """Mean absolute difference of translated images and their true pairs, of values in [0, 1].
+
+    Each image is translated to every domain but its own in which it has a pair.
+
+    Args:
+        model: has `translate`.
+        datamodule: has domains and pairs.
+        split: which images.
+        num_samples: how many images; None for all.
+        seed: not used.
+        identity: measure the images as they are in the place of their translations: what is to be surpassed.
+    """
+    return _paired("l1", model, datamodule, split, num_samples, seed, identity)
+
+
+def paired_psnr(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    identity: bool = False,
+) -> Result:
+    """Peak signal-to-noise ratio, in dB, of translated images to their true pairs; arguments as for `paired_l1`."""
+    return _paired("psnr", model, datamodule, split, num_samples, seed, identity)
+
+
+def paired_ssim(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    identity: bool = False,
+) -> Result:
+    """Structural similarity of translated images and their true pairs; arguments as for `paired_l1`."""
+    return _paired("ssim", model, datamodule, split, num_samples, seed, identity)
+
+
+def _paired(
+    kind: Literal["l1", "psnr", "ssim"],
+    model: Any,
+    datamodule: Any,
+    split: str,
+    num_samples: int | None,
+    seed: int,
+    identity: bool,
+) -> Result:
+    name = f"paired_{kind}"
+    run = _Run(model, datamodule, base.Translates, name, seed)
+    domains = _domains(datamodule, name).to(run.device)
+    num = run.size(split, num_samples)
+    images = datamodule.split(split)
+    metric = PairedSimilarity().to(run.device).set_dtype(torch.float64)  # `to` would take it back
+    with base.evaluating(model, seed):
+        for _, batch in run.batches(split, num):
+            for d, domain in enumerate(domains):
+                asked = _elsewhere(batch, domain) & (batch["pairs"][:, d] >= 0)
+                if asked.any():
+                    true = images.batch(batch["pairs"][asked, d].cpu())["image"].to(run.device)
+                    x = batch["image"][asked]
+                    metric.update(x if identity else model.translate(x, domain), true)
+        value = metric.compute()[kind]
+    shown = {"translation": "identity"} if identity else {}
+    return run.result(name, value, **shown, domains=len(domains), test=run.named(split, num))
+
+
+def domain_accuracy(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    classifier: str | nn.Module = "",
+    identity: bool = False,
+) -> Result:
+    """Share of translated images, in percent, that a classifier of real images assigns to their target domain.
+
+    Each image is translated to every domain of the classifier's classes but its own.
+
+    Args:
+        model: has `translate`.
+        datamodule: has domains.
+        split: which images.
+        num_samples: how many images; None for all.
+        seed: not used.
+        classifier: name of a published classifier, path of one, or a module with `classify` and `class_names`; the
+            names of the domains tell which class is the target.
+        identity: measure the images as they are in the place of their translations: what is to be surpassed.
+
+    Raises:
+        ValueError: no classifier is given, or one of other classes.
+    """
+    run = _Run(model, datamodule, base.Translates, "domain_accuracy", seed)
+    domains = _domains(datamodule, "domain_accuracy").to(run.device)
+    if not isinstance(classifier, nn.Module):
+        if not classifier:
+            raise ValueError("domain_accuracy needs classifier=...: the name of a published classifier, or a path")
+        judge = import_module("zoo").load(classifier, device=run.device)
+        label = classifier if "." not in classifier else type(judge).__name__
+    else:
+        judge, label = classifier.to(run.device), type(classifier).__name__
+    base.require(judge, base.Classifies, "domain_accuracy")
+    names = datamodule.class_names["attributes"]
+    classes = list(getattr(judge, "class_names", ()))
+    on = [[names[i] for i in domain.nonzero().flatten().tolist()] for domain in domains]
+    if any(sum(name in classes for name in found) != 1 for found in on):
+        raise ValueError(
+            f"domain_accuracy: the classifier tells {', '.join(classes) or 'classes without names'}; the domains are "
+            f"{', '.join(datamodule.domain_names)}"
+        )
+    target = [next(classes.index(name) for name in found if name in classes) for found in on]
+    own = torch.tensor([name in classes for name in names], device=run.device)
+
+    num = run.size(split, num_samples)
+    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
+    with base.evaluating(model, seed), base.evaluating(judge, seed):
+        for _, batch in run.batches(split, num):
+            for domain, number in zip(domains, target, strict=True):
+                asked = _elsewhere({"attributes": batch["attributes"][:, own]}, domain[own])
+                if asked.any():
+                    x = batch["image"][asked]
+                    found = judge.classify(x if identity else model.translate(x, domain)).argmax(1)
+                    metric.update((found == number).double())
+        value = 100 * metric.compute()
+    shown = {"translation": "identity"} if identity else {}
+    return run.result(
+        "domain_accuracy", value, classifier=f"{label}@{_digest(judge)}", **shown, test=run.named(split, num)
+    )
+
+
+def _domains(datamodule: Any, asker: str) -> Tensor:
+    """Attributes of each domain of the data."""
+    base.require(datamodule, base.HasDomains, asker)
+    if datamodule.domains is None:
+        raise TypeError(f"{asker} needs domains, and images of the same in each; {datamodule.name} has none")
+    domains: Tensor = datamodule.domains
+    return domains
+
+
+def _elsewhere(batch: Any, domain: Tensor) -> Tensor:
+    """Which images of a batch are not in a domain."""
+    attributes: Tensor = batch["attributes"]
+    return (attributes != domain).any(1)
+
+
+def _digest(network: nn.Module) -> str:
+    """Eight digits that tell a network's weights from others."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
 MEASURES: dict[str, Callable[..., Result]] = {
     "auroc": auroc,
     "beta_vae_metric": beta_vae_metric,
     "bits_per_dim": bits_per_dim,
     "class_error": class_error,
+    "domain_accuracy": domain_accuracy,
     "elbo": elbo,
     "iw_nll": iw_nll,
     "knn": knn,
     "linear_probe": linear_probe,
     "mig": mig,
     "nll": nll,
+    "paired_l1": paired_l1,
+    "paired_psnr": paired_psnr,
+    "paired_ssim": paired_ssim,
     "parzen": parzen,
 }
 """All measures by name."""
-HIGHER_IS_BETTER = {name: name not in ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll") for name in MEASURES}
+LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll", "paired_l1")
+HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}
 """Whether a higher value is better."""
-PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "knn", "linear_probe"})
+PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "domain_accuracy", "knn", "linear_probe"})
 """Measures whose values are percentages."""

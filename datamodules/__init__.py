@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datamodules.attributes import Attributes as Attributes
     from datamodules.celeba import CelebA as CelebA
     from datamodules.cifar10 import CIFAR10 as CIFAR10
     from datamodules.emoji import Emoji as Emoji
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datamodules.shapes import Shapes as Shapes
 
 _EXPORTS = {
+    "Attributes": "datamodules.attributes",
     "CIFAR10": "datamodules.cifar10",
     "CelebA": "datamodules.celeba",
     "Emoji": "datamodules.emoji",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.aae import AAE as AAE
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
+    from zoo.classifier import Classifier as Classifier
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.stargan import StarGAN as StarGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
 
@@ -37,6 +39,7 @@ ARCHITECTURES = {
     "AAE": "zoo.aae",
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
+    "Classifier": "zoo.classifier",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
@@ -46,6 +49,7 @@ ARCHITECTURES = {
     "PixelCNN": "zoo.pixelcnn",
     "PixelRNN": "zoo.pixelrnn",
     "PixelTransformer": "zoo.pixel_transformer",
+    "StarGAN": "zoo.stargan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }

@@ -21,9 +21,10 @@ from zoo.dcgan import DCGAN
 from zoo.infogan import InfoGAN
 from zoo.nade import NADE
 from zoo.pixelcnn import PixelCNN
+from zoo.stargan import CELEBA, RAFD, StarGAN
 from zoo.vae import VAE, Networks
 
-__all__ = ["beta_vae", "dcgan", "infogan", "nade", "vae"]
+__all__ = ["beta_vae", "dcgan", "infogan", "nade", "pixelcnn", "stargan", "vae"]
 
 State = dict[str, Tensor]
 Model = TypeVar("Model", bound=nn.Module)
@@ -431,4 +432,65 @@ def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
         renamed[f"head.0.{kind}"] = state[f"_head.1.{kind}"] * scale
         renamed[f"head.1.{kind}"] = state[f"_head.3.{kind}"]
     _fill(model.network, renamed, path)
+    return model.eval()
+
+
+def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
+    """StarGAN from the files of the authors' code, which are published for five attributes of CelebA.
+
+    Args:
+        paths: <step>-G.ckpt and <step>-D.ckpt, in this order; the latter may be left out, and is untrained then.
+        layout: whose files they are.
+
+    Returns:
+        The model. The files hold no names: five labels are taken for those of CelebA, eight for those of RaFD, 5 + 8
+        with a mask for those of the joint training, and others are numbered attributes. Without D the images are taken
+        to have 128 pixels. Running statistics are left out: the authors' code never uses them.
+
+    Raises:
+        ValueError: an unknown layout, or files that do not have it.
+    """
+    layouts.check("stargan", layout, len(paths))
+    states = []
+    for path in map(Path, paths):
+        state = read_pth(path)
+        parts = {key: key.split(".") for key in state if "running_" not in key and not key.endswith(_COUNT)}
+        renamed = {".".join("layers" if p == "main" else p for p in names): state[key] for key, names in parts.items()}
+        for ours, theirs in (("critic", "conv1"), ("classifier", "conv2")):
+            renamed = {key.replace(theirs, ours): value for key, value in renamed.items()}
+        states.append(renamed)
+    for state, path, wanted in zip(states, paths, ("layers.0.weight", "classifier.weight"), strict=False):
+        if "layers.0.weight" not in state or wanted not in state or state[wanted].dim() != 4:
+            raise ValueError(f"{path} does not have the layout of {layout}: main.0.weight, ... (D: conv1, conv2 too)")
+    generator = states[0]
+    numbers = [int(key.split(".")[1]) for key in generator]
+    base_channels, inputs = generator["layers.0.weight"].shape[:2]
+    image_channels = generator[f"layers.{max(numbers)}.weight"].shape[0]
+    features = inputs - image_channels
+    names = {5: (CELEBA, ()), 8: ((), (RAFD,)), len(CELEBA) + len(RAFD) + 2: (CELEBA, (RAFD,))}
+    attributes, categories = names.get(features, (tuple(f"attribute{i}" for i in range(features)), ()))
+    options: dict[str, Any] = {"joint": bool(attributes and categories)}
+    if len(states) == 2:
+        discriminator = states[1]
+        if (width := len(discriminator["layers.0.weight"])) != base_channels:
+            raise ValueError(
+                f"{paths[1]} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
+                "import the generator alone"
+            )
+        num_layers = sum(key.startswith("layers.") and value.dim() == 4 for key, value in discriminator.items())
+        size = 2**num_layers * discriminator["classifier.weight"].shape[-1]
+        options |= {"num_layers": num_layers, "image_size": size}
+    model = _build(
+        lambda: StarGAN(
+            image_channels=image_channels,
+            attributes=attributes,
+            categories=categories,
+            base_channels=base_channels,
+            num_blocks=max(numbers) - 15,
+            **options,
+        ),
+        Path(paths[0]),
+    )
+    for network, state, path in zip((model.generator, model.discriminator), states, paths, strict=False):
+        _fill(network, state, Path(path))
     return model.eval()

@@ -10,6 +10,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},
     "pixelcnn": {"EugenHotaj": ("state_dict",)},
+    "stargan": {"yunjey": ("G", "D")},
     "vae": {"pytorch-examples": ("state_dict",)},
 }
 """The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""

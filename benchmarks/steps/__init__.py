@@ -52,6 +52,10 @@ class Draws:
         """Draws from {0, ..., high - 1}."""
         return torch.randint(high, shape, device=self.options["device"])
 
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        """n numbers in a random order, on the CPU."""
+        return torch.randperm(n)
+
 
 class KeyedDraws(Draws):
     """The numbers that the zoo's model draws in a step.
@@ -82,6 +86,10 @@ class KeyedDraws(Draws):
     def integers(self, purpose: str, *shape: int, high: int) -> Tensor:
         """Draws from {0, ..., high - 1}."""
         return random.integers(high, shape, random.key(self.seed, purpose, self.step))
+
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        """n numbers in a random order, on the CPU."""
+        return random.permutation(n, random.key(self.seed, purpose, self.step))
 
 
 Noise = Callable[[int], Draws]

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from callbacks.metrics.extractors import InceptionV3 as InceptionV3
     from callbacks.metrics.frechet import FrechetMetric as FrechetMetric
     from callbacks.metrics.frechet import gaussian_distance as gaussian_distance
+    from callbacks.metrics.paired import PairedSimilarity as PairedSimilarity
 
 _EXPORTS = {
     "EfficientNetLite0": "callbacks.metrics.extractors",
     "FrechetMetric": "callbacks.metrics.frechet",
     "InceptionV3": "callbacks.metrics.extractors",
+    "PairedSimilarity": "callbacks.metrics.paired",
     "gaussian_distance": "callbacks.metrics.frechet",
 }
 __all__ = sorted(_EXPORTS)

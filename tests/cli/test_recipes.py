@@ -32,12 +32,21 @@ def defaults(part: dict[str, Any], package: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
+def source(data: dict[str, Any]) -> str:
+    """The data set of a recipe, as its name has it."""
+    kind = data["class_path"].rpartition(".")[2].lower()
+    if kind != "attributes":
+        return str(kind)
+    return str(data.get("init_args", {}).get("source", "emoji"))
+
+
 # What makes each model small, whatever the recipe says.
 SMALL: dict[str, Any] = {
     "base_channels": 4,
     "hidden_features": 8,
     "discriminator_features": [8],
     "units": 4,
+    "num_blocks": 1,
     "features": 8,
     "num_layers": 1,
     "pretraining_steps": 0,
@@ -70,7 +79,7 @@ def test_form(name: str) -> None:
     assert budget in BUDGETS
     assert model["class_path"].rpartition(".")[2].lower() == architecture.replace("_", "")
     sizes = [part.get("init_args", {}).get("image_size", defaults(part, kind)["image_size"]) for part, kind in parts]
-    assert re.fullmatch(rf"{data['class_path'].rpartition('.')[2].lower()}{sizes[1]}", what)
+    assert re.fullmatch(rf"{source(data)}{sizes[1]}", what)
     assert sizes[0] == sizes[1]
     assert {"max_steps", "max_epochs"} & found["trainer"].keys()
     # Only what differs from the defaults.
@@ -130,7 +139,14 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
     def open_(self: ImageDataModule) -> dict[str, ImageSet]:
         channels = 1 if "MNIST" in type(self).__name__ else 3
         images = np.random.default_rng(0).integers(0, 256, (20, channels, self.image_size, self.image_size), np.uint8)
-        return {split: ImageSet([images], {"label": torch.arange(20) % 10}) for split in ("train", "val", "test")}
+        label = torch.arange(20) % 10
+        fields: dict[str, Any] = {"label": label}
+        if names := self.class_names.get("attributes"):
+            classes = len(names)
+            label = torch.arange(20) % classes
+            pairs = torch.arange(classes) + label[:, None] * 0
+            fields = {"label": label, "attributes": torch.eye(classes)[label], "pairs": pairs}
+        return {split: ImageSet([images], fields) for split in ("train", "val", "test")}
 
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
         if kind != "Shapes":  # which needs no files

@@ -146,7 +146,7 @@ def test_options_that_do_not_fit_are_refused_before_training(tmp_path: Path, mon
         watch.evaluate = lambda *_: pytest.fail("measured")  # type: ignore[method-assign]
         trainer(tmp_path, callbacks=[watch]).fit(Scorer(), datamodule=Sized())
 
-    known = "CIFAR10, CelebA, Emoji, FashionMNIST, ImageFolder, MNIST, Shapes"
+    known = "Attributes, CIFAR10, CelebA, Emoji, FashionMNIST, ImageFolder, MNIST, Shapes"
     for options, name in (({"other": "MNST"}, "MNST"), ({}, "")):
         with pytest.raises(ValueError, match=f"^auroc: other='{name}' is no DataModule: take one of {known}$"):
             start("auroc", **options)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.contract import Data, ModelContract, trainer
+from zoo import random
+from zoo.base import Batch, GenerativeModel
+from zoo.classifier import Classifier
+
+
+class TestClassifier(ModelContract):
+    samples = False
+
+    def tiny(self) -> Classifier:
+        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay_steps=50)
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        return {"image": images, "label": torch.arange(n) % 3}
+
+    def pictures(self, model: Any) -> Tensor:
+        """What it says of images: it makes none."""
+        probabilities: Tensor = model.classify(self.batch(2)["image"])
+        return probabilities
+
+    def test_inference_restores_modes_randomness_and_gradients(self, model: GenerativeModel) -> None:
+        model.train()
+        before = model.state_dict()["network.1.running_mean"].clone()
+        self.pictures(model)
+        assert all(module.training for module in model.modules())
+        assert torch.equal(model.state_dict()["network.1.running_mean"], before)
+
+
+def test_it_learns_colours_and_logs_its_accuracy(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    label = torch.arange(16) % 2
+    image = torch.rand(16, 3, 8, 8) * 0.2 - 1
+    image[torch.arange(16), 2 * label] += 1.5
+    model = Classifier(8, class_names=("red", "blue"), base_channels=4)
+    batch = {"image": image, "label": label}
+
+    class Both(Data):
+        def val_dataloader(self) -> Any:
+            return self.train_dataloader()
+
+    run = trainer(max_epochs=5)
+    run.fit(model, datamodule=Both([batch] * 8))
+    assert run.callback_metrics["val/accuracy"] == 1
+    assert model.classify(image).argmax(1).equal(label)
+    assert torch.allclose(model.classify(image).sum(1), torch.ones(16))
+
+
+def test_step_size_falls_to_zero() -> None:
+    case = TestClassifier()
+    model = case.tiny()
+    trainer(max_steps=21, max_epochs=-1).fit(model, datamodule=Data([case.batch(4)] * 5))
+    assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * (1 - 20 / 50))
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="image_size 20 must be a multiple of 8"):
+        Classifier(20)
+    with pytest.raises(ValueError, match="at least two classes"):
+        Classifier(class_names=["one"])
