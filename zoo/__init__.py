@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.aae import AAE as AAE
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
+    from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
@@ -31,6 +32,7 @@ ARCHITECTURES = {
     "AAE": "zoo.aae",
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
+    "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
