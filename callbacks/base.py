@@ -31,6 +31,7 @@ __all__ = [
     "Result",
     "Samples",
     "Scores",
+    "Translates",
     "Traverses",
     "atomic_write",
     "check_at_least",
@@ -115,6 +116,15 @@ class Reconstructs(Protocol):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from images."""
+        ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """A model that translates images between domains."""
+
+    def translations(self, batch: Any) -> dict[str, Tensor]:
+        """By name of the column: images (N, C, H, W) in [-1, 1]; the given ones have columns too."""
         ...
 
 

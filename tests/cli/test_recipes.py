@@ -15,6 +15,7 @@ import yaml
 
 import zoo
 from datamodules.base import ImageDataModule, ImageSet
+from datamodules.unpaired import Pairs
 from tests.cli.parts import checkpoint, command
 from zoo import recipes
 
@@ -32,12 +33,22 @@ def defaults(part: dict[str, Any], package: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
+def data_names(data: dict[str, Any]) -> list[str]:
+    """What a recipe may call its data: the class, or what the class was pointed at."""
+    kind, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
+    if kind == "Unpaired":
+        module = importlib.import_module("datamodules").Unpaired(**arguments)
+        return [module.name.removesuffix(str(module.image_size))] + ([] if module.data_dir else ["emoji"])
+    return [kind.lower()]
+
+
 # What makes each model small, whatever the recipe says.
 SMALL: dict[str, Any] = {
     "base_channels": 4,
     "hidden_features": 8,
     "discriminator_features": [8],
     "units": 4,
+    "blocks": 1,
     "pretraining_steps": 0,
 }
 
@@ -68,7 +79,7 @@ def test_form(name: str) -> None:
     assert budget in BUDGETS
     assert model["class_path"].rpartition(".")[2].lower() == architecture.replace("_", "")
     sizes = [part.get("init_args", {}).get("image_size", defaults(part, kind)["image_size"]) for part, kind in parts]
-    assert re.fullmatch(rf"{data['class_path'].rpartition('.')[2].lower()}{sizes[1]}", what)
+    assert re.fullmatch(f"({'|'.join(data_names(data))}){sizes[1]}", what)
     assert sizes[0] == sizes[1]
     assert {"max_steps", "max_epochs"} & found["trainer"].keys()
     # Only what differs from the defaults.
@@ -90,6 +101,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "Measure": {"num_samples": 8},
     "Reconstruction": {"num_images": 4},
     "SampleGrid": {"num_samples": 4},
+    "TranslationSheet": {"num_images": 2},
 }
 QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "beta_vae_metric": {"pairs": 2},
@@ -103,6 +115,7 @@ PICTURES = {
     "LatentTraversal": "traversal-00000001.gif",
     "Reconstruction": "reconstruction-00000001.png",
     "SampleGrid": "step-00000001.png",
+    "TranslationSheet": "translation-00000001.png",
 }
 
 
@@ -126,7 +139,9 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
     def open_(self: ImageDataModule) -> dict[str, ImageSet]:
         channels = 1 if "MNIST" in type(self).__name__ else 3
         images = np.random.default_rng(0).integers(0, 256, (20, channels, self.image_size, self.image_size), np.uint8)
-        return {split: ImageSet([images], {"label": torch.arange(20) % 10}) for split in ("train", "val", "test")}
+        both = ImageSet([images], {"label": torch.arange(20) % 10})
+        paired = "Unpaired" in type(self).__name__
+        return {split: Pairs(both, both) if paired else both for split in ("train", "val", "test")}
 
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
         if kind != "Shapes":  # which needs no files
