@@ -140,7 +140,7 @@ class Unpaired(ImageDataModule):
         self.side_by_side = side_by_side
         self.flip = flip
         self.folder_options: dict[str, Any] = {"on_error": on_error}
-        self.shares = {"val_share": val_share, "test_share": test_share}
+        self.shares: dict[str, Any] = {"val_share": val_share, "test_share": test_share}
         if self.data_dir is None:
             if vendor_a == vendor_b:
                 raise ValueError(f"vendor_a and vendor_b must differ, both are {vendor_a!r}")
@@ -203,10 +203,11 @@ class Unpaired(ImageDataModule):
                 "or side_by_side=True for pictures of both domains"
             )
         given = {split: folders[split] for split in ("val", "test") if folders[split].is_dir()}
-        shares = {name: 0.0 if name.removesuffix("_share") in given else share for name, share in self.shares.items()}
-        splits = ImageFolder(folders["train"], **options, **shares).open()
+        options |= self.shares | {f"{split}_share": 0.0 for split in given}
+        splits = ImageFolder(folders["train"], **options).open()
+        options |= {"val_share": 0.0, "test_share": 0.0}
         for split, folder in given.items():
-            splits[split] = ImageFolder(folder, **options, val_share=0.0, test_share=0.0).open()["train"]
+            splits[split] = ImageFolder(folder, **options).open()["train"]
         return splits
 
 
@@ -216,7 +217,7 @@ class Half(ImageFolder):
     def __init__(self, data_dir: str | os.PathLike[str], half: int, **options: Any) -> None:
         super().__init__(data_dir, **options)
         self.half = half
-        self.name += ("-left", "-right")[half]
+        self.name = f"{self.name}-{('left', 'right')[half]}"
 
     def _square(self, name: str) -> np.ndarray[Any, Any]:
         return pictures.square(self.folder / name, self.image_size, channels=self.image_channels, half=self.half)
