@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from callbacks.measure import Measure as Measure
     from callbacks.reconstruction import Reconstruction as Reconstruction
     from callbacks.sample_grid import SampleGrid as SampleGrid
+    from callbacks.translation_sheet import TranslationSheet as TranslationSheet
 
 _EXPORTS = {
     "Completion": "callbacks.completion",
@@ -28,6 +29,7 @@ _EXPORTS = {
     "Measure": "callbacks.measure",
     "Reconstruction": "callbacks.reconstruction",
     "SampleGrid": "callbacks.sample_grid",
+    "TranslationSheet": "callbacks.translation_sheet",
 }
 __all__ = sorted(_EXPORTS)
 

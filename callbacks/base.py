@@ -32,6 +32,8 @@ __all__ = [
     "Result",
     "Samples",
     "Scores",
+    "ShowsTranslations",
+    "Translates",
     "Traverses",
     "atomic_write",
     "check_at_least",
@@ -125,6 +127,15 @@ class Reconstructs(Protocol):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from images."""
+        ...
+
+
+@runtime_checkable
+class ShowsTranslations(Protocol):
+    """A model that lays out translations of a batch side by side."""
+
+    def translations(self, batch: Any) -> dict[str, Tensor]:
+        """By name of the column: images (N, C, H, W) in [-1, 1]; the given ones have columns too."""
         ...
 
 

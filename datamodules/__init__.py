@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datamodules.image_folder import ImageFolder as ImageFolder
     from datamodules.mnist import MNIST as MNIST
     from datamodules.shapes import Shapes as Shapes
+    from datamodules.unpaired import Unpaired as Unpaired
 
 _EXPORTS = {
     "Attributes": "datamodules.attributes",
@@ -24,6 +25,7 @@ _EXPORTS = {
     "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
     "Shapes": "datamodules.shapes",
+    "Unpaired": "datamodules.unpaired",
 }
 __all__ = sorted(_EXPORTS)
 

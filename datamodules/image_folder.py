@@ -179,6 +179,10 @@ class ImageFolder(ImageDataModule):
             )
         return path, {i for i, name in enumerate(names) if name in errors}
 
+    def _square(self, name: str) -> np.ndarray[Any, Any]:
+        """The pixels of a picture."""
+        return square(self.folder / name, self.image_size, channels=self.image_channels)
+
     def _decode(self, names: list[str], out: np.ndarray[Any, Any], note: Path) -> None:
         errors: dict[str, str] = {}
 
@@ -189,7 +193,7 @@ class ImageFolder(ImageDataModule):
 
         decode_all(
             names,
-            lambda name: square(self.folder / name, self.image_size, channels=self.image_channels),
+            self._square,
             out,
             description=f"Decoding {self.folder.name} at {self.image_size} px",
             failed=failed,

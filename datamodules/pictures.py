@@ -17,18 +17,21 @@ from tqdm import tqdm
 
 from datamodules.stream import key
 
-__all__ = ["decode_all", "mirrored", "resize", "square", "uniform"]
+__all__ = ["cropped", "decode_all", "mirrored", "resize", "square", "uniform"]
 
 _WHITE = (255, 255, 255, 255)
 
 
-def square(file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int = 3) -> np.ndarray[Any, Any]:
+def square(
+    file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int = 3, half: int | None = None
+) -> np.ndarray[Any, Any]:
     """A picture of any mode and size: its centre square, resized with antialiasing, transparency on white.
 
     Args:
         file: path or open file.
         size: side of the result.
         channels: 3 for colour, 1 for grey.
+        half: take the left half (0) or the right half (1) of the picture for the whole.
 
     Shape:
         Output: (channels, size, size) uint8.
@@ -37,6 +40,9 @@ def square(file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int
         opened.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of its size where that is enough
         picture = ImageOps.exif_transpose(opened)
         picture.load()
+    if half is not None:
+        width = picture.width // 2
+        picture = picture.crop((half * width, 0, (half + 1) * width, picture.height))
     if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits and more: convert() would cut, not scale
         values = np.asarray(picture, np.float64)
         if values.max() > 255 or picture.mode.startswith("I;16"):
@@ -137,3 +143,21 @@ def mirrored(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
     """
     coin = uniform(index, 1, key(seed, "mirror", epoch)) < 0.5
     return torch.where(coin[:, :, None, None], image.flip(3), image)
+
+
+def cropped(image: Tensor, seed: int, epoch: int, index: Tensor, *, size: int) -> Tensor:
+    """A square of each image, its place drawn for (seed, epoch, image).
+
+    Args:
+        image: images.
+        seed: seed of the draw.
+        epoch: how often the images have been seen before.
+        index: numbers of the images.
+        size: side of the squares.
+
+    Shape:
+        image: (N, C, H, W); index: (N,); output: (N, C, size, size).
+    """
+    places = image.new_tensor([image.size(2) - size + 1, image.size(3) - size + 1])
+    corners = (uniform(index, 2, key(seed, "crop", epoch)) * places).long().tolist()
+    return torch.stack([x[:, y : y + size, z : z + size] for x, (y, z) in zip(image, corners, strict=True)])

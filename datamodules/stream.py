@@ -236,7 +236,7 @@ class TrainLoader(Loader):
 
     def __init__(self, module: ImageDataModule, stream: Stream) -> None:
         self.module = module
-        length = len(stream.images) // module.global_batch_size
+        length = module.num_train // module.global_batch_size
         super().__init__(stream, self._rest, length, num_workers=module.num_workers, pin_memory=module.pin_memory)
 
     def _rest(self) -> list[range]:

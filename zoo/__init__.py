@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.classifier import Classifier as Classifier
+    from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
@@ -40,6 +41,7 @@ ARCHITECTURES = {
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
     "Classifier": "zoo.classifier",
+    "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",

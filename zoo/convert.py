@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from zoo import layouts
 from zoo.beta_vae import BetaVAE
+from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.infogan import InfoGAN
 from zoo.nade import NADE
@@ -24,7 +25,7 @@ from zoo.pixelcnn import PixelCNN
 from zoo.stargan import CELEBA, RAFD, StarGAN
 from zoo.vae import VAE, Networks
 
-__all__ = ["beta_vae", "dcgan", "infogan", "nade", "pixelcnn", "stargan", "vae"]
+__all__ = ["beta_vae", "cyclegan", "dcgan", "infogan", "nade", "pixelcnn", "stargan", "vae"]
 
 State = dict[str, Tensor]
 Model = TypeVar("Model", bound=nn.Module)
@@ -494,3 +495,74 @@ def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
     for network, state, path in zip((model.generator, model.discriminator), states, paths, strict=False):
         _fill(network, state, Path(path))
     return model.eval()
+
+
+def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
+    """CycleGAN from the files of the authors' PyTorch code.
+
+    Args:
+        paths: net_G_A (from a to b), net_G_B (from b to a), net_D_A (which judges b), net_D_B (which judges a), in this
+            order; the last ones may be left out, and are untrained then. A published net_G of one direction stands for
+            net_G_A.
+        layout: whose files they are.
+
+    Returns:
+        The model. The files do not say the size of the images: it is 256 pixels from 9 residual blocks on, else 128.
+
+    Raises:
+        ValueError: an unknown layout, or files that do not have it.
+    """
+    layouts.check("cyclegan", layout, len(paths))
+    paths = [Path(path) for path in paths]
+    # Files from before torch 0.4 have statistics of their instance normalisations, which nothing uses.
+    unused = ("running_mean", "running_var", _COUNT)
+    states = [{k: v for k, v in read_pth(path).items() if not k.endswith(unused)} for path in paths]
+    renamed = [_resnet(state, path) for state, path in zip(states[:2], paths, strict=False)]
+    renamed += [_patches(state, path) for state, path in zip(states[2:], paths[2:], strict=True)]
+
+    base_channels, image_channels = renamed[0]["start.weight"].shape[:2]
+    blocks = sum(key.endswith("conv1.weight") for key in renamed[0])
+    for state, path in zip(renamed[2:], paths[2:], strict=True):
+        if (width := len(state["start.weight"])) != base_channels:
+            raise ValueError(
+                f"{path} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
+                "import the generators alone"
+            )
+    model = _build(
+        lambda: CycleGAN(
+            256 if blocks >= 9 else 128,
+            image_channels,
+            base_channels,
+            blocks,
+            discriminator_layers=len(renamed[2]) - 4 if len(renamed) > 2 else 3,
+        ),
+        paths[0],
+    )
+    networks = (model.generator_ab, model.generator_ba, model.discriminator_b, model.discriminator_a)
+    for network, state, path in zip(networks, renamed, paths, strict=False):
+        _fill(network, state, path)
+    return model.eval()
+
+
+def _resnet(state: State, path: Path) -> State:
+    """A generator's weights under our names, without the biases in front of normalisations, which they take away."""
+    blocks = len({key.split(".")[1] for key in state if ".conv_block." in key})
+    second = 6 if "model.10.conv_block.6.weight" in state else 5  # with dropout between the convolutions
+    names = {"model.1": "start", "model.4": "down.0", "model.7": "down.1"}
+    for i in range(blocks):
+        names |= {f"model.{10 + i}.conv_block.{n}": f"blocks.{i}.conv{k}" for k, n in ((1, 1), (2, second))}
+    names |= {f"model.{10 + blocks}": "up.0", f"model.{13 + blocks}": "up.1"}
+    end = f"model.{17 + blocks}"
+    _expect(state, _axes([*names, end], 4), path, "junyanz")
+    renamed = {f"{name}.weight": state[f"{layer}.weight"] for layer, name in names.items()}
+    return renamed | {f"end.{kind}": state[f"{end}.{kind}"] for kind in _LINEAR}
+
+
+def _patches(state: State, path: Path) -> State:
+    """The same of a discriminator."""
+    count = sum(value.dim() == 4 for value in state.values()) - 2
+    names = {f"model.{2 + 3 * i}": f"layers.{i}" for i in range(count)}
+    ends = {"model.0": "start", f"model.{2 + 3 * count}": "end"}
+    _expect(state, _axes([*names, *ends], 4), path, "junyanz")
+    renamed = {f"{name}.weight": state[f"{layer}.weight"] for layer, name in names.items()}
+    return renamed | {f"{name}.{kind}": state[f"{layer}.{kind}"] for layer, name in ends.items() for kind in _LINEAR}

@@ -6,6 +6,7 @@ __all__ = ["LAYOUTS", "check"]
 
 LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "beta_vae": {"1konny": ("checkpoint",), "disentangling-vae": ("model.pt",)},
+    "cyclegan": {"junyanz": ("net_G_A", "net_G_B", "net_D_A", "net_D_B")},
     "dcgan": {"pytorch-examples": ("netG", "netD")},
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},

@@ -176,7 +176,7 @@ class LoopCallback(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
         model = cast("GenerativeModel", pl_module)
-        image = batch.get("image") if isinstance(batch, dict) else None
+        image = batch.get("image", batch.get("image_a")) if isinstance(batch, dict) else None
         if image is not None and image.shape[1:] != self._accepted:
             sized = {"image_size", "image_channels"} <= model.hparams.keys()
             if sized and tuple(image.shape[1:]) != model.image_shape:

@@ -130,7 +130,7 @@ def _images(model: GenerativeModel, data: Any, count: int) -> torch.Tensor | Non
             raise ValueError(f"{error}, nor reconstruct: there is nothing to show of it") from error
         count = min(count, len(data.split("test")))
         ((_, batch),) = data.reference_batches(count, count, split="test")
-        images: torch.Tensor = batch["image"]
+        images: torch.Tensor = batch["image"] if "image" in batch else batch["image_a"]
         return images
     return None
 

@@ -21,7 +21,7 @@ __all__ = ["Measurement", "Verification", "data_module", "measured", "measuremen
 
 FRECHET = "frechet_distance"
 # Where data lies, and in which portions it comes, is no part of what it is.
-LOCAL = ("data_dir", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
+LOCAL = ("data_dir", "data_dir_b", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
 
 
 class Measurement(NamedTuple):

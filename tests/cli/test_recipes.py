@@ -15,6 +15,7 @@ import yaml
 
 import zoo
 from datamodules.base import ImageDataModule, ImageSet
+from datamodules.unpaired import Pairs
 from tests.cli.parts import checkpoint, command
 from zoo import recipes
 
@@ -32,12 +33,15 @@ def defaults(part: dict[str, Any], package: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
-def source(data: dict[str, Any]) -> str:
-    """The data set of a recipe, as its name has it."""
-    kind = data["class_path"].rpartition(".")[2].lower()
-    if kind != "attributes":
-        return str(kind)
-    return str(data.get("init_args", {}).get("source", "emoji"))
+def data_names(data: dict[str, Any]) -> list[str]:
+    """What a recipe may call its data: the class, or what the class was pointed at."""
+    kind, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
+    if kind == "Attributes":
+        return [str(arguments.get("source", "emoji"))]
+    if kind == "Unpaired":
+        module = importlib.import_module("datamodules").Unpaired(**arguments)
+        return [module.name.removesuffix(str(module.image_size))] + ([] if module.data_dir else ["emoji"])
+    return [kind.lower()]
 
 
 # What makes each model small, whatever the recipe says.
@@ -49,6 +53,7 @@ SMALL: dict[str, Any] = {
     "num_blocks": 1,
     "features": 8,
     "num_layers": 1,
+    "blocks": 1,
     "pretraining_steps": 0,
 }
 
@@ -79,7 +84,7 @@ def test_form(name: str) -> None:
     assert budget in BUDGETS
     assert model["class_path"].rpartition(".")[2].lower() == architecture.replace("_", "")
     sizes = [part.get("init_args", {}).get("image_size", defaults(part, kind)["image_size"]) for part, kind in parts]
-    assert re.fullmatch(rf"{source(data)}{sizes[1]}", what)
+    assert re.fullmatch(f"({'|'.join(data_names(data))}){sizes[1]}", what)
     assert sizes[0] == sizes[1]
     assert {"max_steps", "max_epochs"} & found["trainer"].keys()
     # Only what differs from the defaults.
@@ -102,6 +107,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "Measure": {"num_samples": 8},
     "Reconstruction": {"num_images": 4},
     "SampleGrid": {"num_samples": 4},
+    "TranslationSheet": {"num_images": 2},
 }
 QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "beta_vae_metric": {"pairs": 2},
@@ -116,6 +122,7 @@ PICTURES = {
     "LatentTraversal": "traversal-00000001.gif",
     "Reconstruction": "reconstruction-00000001.png",
     "SampleGrid": "step-00000001.png",
+    "TranslationSheet": "translation-00000001.png",
 }
 
 
@@ -146,7 +153,9 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
             label = torch.arange(20) % classes
             pairs = torch.arange(classes) + label[:, None] * 0
             fields = {"label": label, "attributes": torch.eye(classes)[label], "pairs": pairs}
-        return {split: ImageSet([images], fields) for split in ("train", "val", "test")}
+        one = ImageSet([images], fields)
+        paired = "Unpaired" in type(self).__name__
+        return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test")}
 
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
         if kind != "Shapes":  # which needs no files

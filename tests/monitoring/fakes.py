@@ -64,6 +64,18 @@ class Images(L.LightningDataModule):
             yield first, {"image": image, "caption": [str(first + i) for i in range(len(image))]}
 
 
+class Domains(Images):
+    """Images of two domains: noise, and the same darker."""
+
+    def train_dataloader(self) -> Any:
+        items = [{"image_a": image, "image_b": image / 2 - 0.5} for image in self.image]
+        return DataLoader(items, self.batch_size)  # type: ignore[arg-type]
+
+    def reference_batches(self, *args: Any, **options: Any) -> Iterator[tuple[int, Any]]:
+        for first, batch in super().reference_batches(*args, **options):
+            yield first, {"image_a": batch["image"], "image_b": batch["image"] / 2 - 0.5, "caption": batch["caption"]}
+
+
 class GAN(LightningModule):
     """A GAN with batch normalisation and dropout, whose training draws from torch's, numpy's generators."""
 

@@ -22,9 +22,10 @@ from callbacks import (
     Measure,
     Reconstruction,
     SampleGrid,
+    TranslationSheet,
 )
 from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Coder, Features, Images, fit_on_ranks, trainer
+from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, fit_on_ranks, trainer
 from tests.ranks import on_ranks
 from zoo.vae import VAE
 
@@ -87,7 +88,7 @@ def test_each_picture_of_a_code_alone(tmp_path: Path, callback: L.Callback) -> N
     assert list(tmp_path.glob("samples/*-00000032.png"))
 
 
-def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+def assert_equal(a: dict[Any, Tensor], b: dict[Any, Tensor]) -> None:
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name]))] == []
 
@@ -114,6 +115,23 @@ def test_dcgan(tmp_path: Path, options: dict[str, Any]) -> None:
 
     assert_equal(final(tmp_path, model(), [], Images()), final(tmp_path, model(), everything(tmp_path), Images()))
     assert len(list(tmp_path.glob("samples/step-*.png"))) == 5
+
+
+def test_a_cyclegan_with_its_pools(tmp_path: Path) -> None:
+    from zoo.cyclegan import CycleGAN
+
+    def model() -> CycleGAN:
+        L.seed_everything(1, verbose=False)
+        return CycleGAN(8, base_channels=2, blocks=1, discriminator_layers=1, pool_size=3)
+
+    watch = FrechetDistance(None, 4, at_start=True, num_samples=40, cache_dir=tmp_path, extractor=Features())
+    bare, watched = model(), model()
+    assert_equal(
+        final(tmp_path, bare, [], Domains()),
+        final(tmp_path, watched, [TranslationSheet(3, num_images=4), watch], Domains()),
+    )
+    assert_equal(*[dict(enumerate(m.pools["a"][0].images + m.pools["b"][0].images)) for m in (bare, watched)])
+    assert len(list(tmp_path.glob("samples/translation-*.png"))) == 6
 
 
 def test_building_an_extractor_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""CycleGAN from the files of the authors' PyTorch code: the same outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo import convert
+
+
+class Block(nn.Module):
+    """A residual block as the specification has it, with biases."""
+
+    def __init__(self, c: int, dropout: bool) -> None:
+        super().__init__()
+        rest = [nn.Dropout(0.5)] * dropout
+        self.conv_block = nn.Sequential(
+            *[nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c), nn.ReLU(True), *rest],
+            *[nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c)],
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+def reference_generator(c: int, blocks: int, dropout: bool) -> nn.Module:
+    def norm(width: int) -> list[nn.Module]:
+        return [nn.InstanceNorm2d(width), nn.ReLU(True)]
+
+    up = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, c, 7), *norm(c)]
+    layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), *norm(2 * c), nn.Conv2d(2 * c, 4 * c, 3, 2, 1), *norm(4 * c)]
+    layers += [Block(4 * c, dropout) for _ in range(blocks)]
+    layers += [nn.ConvTranspose2d(4 * c, 2 * c, **up), *norm(2 * c), nn.ConvTranspose2d(2 * c, c, **up), *norm(c)]
+    layers += [nn.ReflectionPad2d(3), nn.Conv2d(c, 3, 7), nn.Tanh()]
+    return nn.ModuleDict({"model": nn.Sequential(*layers)})
+
+
+def reference_discriminator(c: int, layers: int) -> nn.Module:
+    modules: list[nn.Module] = [nn.Conv2d(3, c, 4, 2, 1), nn.LeakyReLU(0.2)]
+    for i in range(layers):
+        inner = c * 2 ** (i + 1)
+        modules += [nn.Conv2d(inner // 2, inner, 4, 2 if i < layers - 1 else 1, 1)]
+        modules += [nn.InstanceNorm2d(inner), nn.LeakyReLU(0.2)]
+    modules += [nn.Conv2d(c * 2**layers, 1, 4, 1, 1)]
+    return nn.ModuleDict({"model": nn.Sequential(*modules)})
+
+
+def write(folder: Path, networks: list[nn.Module], **more: Tensor) -> list[Path]:
+    paths = []
+    for name, network in zip(("G_A", "G_B", "D_A", "D_B"), networks, strict=False):
+        paths.append(folder / f"latest_net_{name}.pth")
+        torch.save(network.state_dict() | more, paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize(("blocks", "dropout", "layers", "size"), [(6, False, 3, 128), (9, True, 2, 256)])
+def test_same_outputs_as_the_reference(tmp_path: Path, blocks: int, dropout: bool, layers: int, size: int) -> None:
+    networks = [reference_generator(4, blocks, dropout).eval() for _ in range(2)]
+    networks += [reference_discriminator(4, layers).eval() for _ in range(2)]
+    before = torch.get_rng_state()
+    model = convert.cyclegan(write(tmp_path, networks))
+    assert torch.equal(before, torch.get_rng_state())
+    assert (model.hparams["blocks"], model.hparams["image_size"]) == (blocks, size)
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    ours = (model.generator_ab, model.generator_ba, model.discriminator_b, model.discriminator_a)
+    with torch.no_grad():
+        for reference, network in zip(networks, ours, strict=True):
+            assert torch.allclose(network(x), reference["model"](x), atol=1e-5)
+
+
+def test_a_published_direction_of_an_old_version(tmp_path: Path) -> None:
+    network = reference_generator(4, 6, False)
+    statistics = {"model.2.running_mean": torch.zeros(4), "model.2.num_batches_tracked": torch.tensor(3)}
+    (path,) = write(tmp_path, [network], **statistics)
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(convert.cyclegan([path]).translate(x, "b"), network["model"](x), atol=1e-5)
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
+    networks = [reference_generator(4, 6, False), reference_generator(4, 9, False), reference_discriminator(8, 3)]
+    paths = write(tmp_path, networks)
+    with pytest.raises(ValueError, match=r"net_G_B.pth does not fit"):
+        convert.cyclegan(paths[:2])
+    with pytest.raises(ValueError, match=r"net_D_A.pth has width 8, .*net_G_A.pth has 4; .* import the generators"):
+        convert.cyclegan([paths[0], paths[0], paths[2]])
+    with pytest.raises(ValueError, match=r"net_D_A.pth does not have the layout of junyanz: it (also has|lacks) model"):
+        convert.cyclegan([paths[2]])
+    with pytest.raises(ValueError, match="unknown layout 'lua' of cyclegan: take junyanz"):
+        convert.cyclegan(paths[:1], layout="lua")
