@@ -129,7 +129,7 @@ def test_cached_sampler_draws_what_the_naive_one_draws(size: int, channels: int,
 def test_cached_logits_are_those_of_the_model(size: int, channels: int, levels: int) -> None:
     model = lively(size, channels, levels)
     x = images(model, 4)
-    cached, naive = model.sampler(4), NaiveSampler(model)
+    cached, naive = model.sampler(4), NaiveSampler(model.logits)
     assert isinstance(cached, CachedSampler)
     with torch.no_grad():
         for row, column, channel in itertools.product(range(size), range(size), range(channels)):
@@ -210,7 +210,7 @@ def test_number_of_parameters() -> None:
         ({"image_channels": 0}, r"^image_channels must be at least 1, not 0$"),
         ({"features": -4}, r"^features must be at least 1, not -4$"),
         ({"levels": 1}, r"^levels must be at least 2, not 1$"),
-        ({"optimizer": "sgd"}, r"^optimizer must be 'rmsprop' or 'adam', not 'sgd'$"),
+        ({"optimizer": "lion"}, r"^optimizer must be 'rmsprop', 'adam' or 'sgd', not 'lion'$"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
