@@ -63,7 +63,7 @@ def entry_of(slug: str) -> dict[str, Any]:
     known = index()
     if slug not in known:
         close = difflib.get_close_matches(slug, known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
+        hint = f"did you mean {close[0]!r}?" if close else "`zoo list` names them all"
         raise LookupError(f"there is no checkpoint or file {slug!r}: {hint}")
     return known[slug]
 
