@@ -31,6 +31,7 @@ def _worker(rank: int, world: int, port: int, folder: str, function: Callable[..
         "CUDA_VISIBLE_DEVICES": "",
     }
     torch.set_num_threads(1)
+    mp.set_start_method("fork", force=True)  # a loader's workers as a user's: they end when their rank is killed
     result = function(*args)
     torch.save(result, Path(folder, f"{rank}.pt"))
     # Leave together, and at once: when the interpreter is taken down in order, gloo's threads abort it now and then.
