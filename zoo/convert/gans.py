@@ -1,0 +1,163 @@
+"""Importers of DCGAN and InfoGAN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zoo import layouts
+from zoo.convert.files import NORM, State, axes_of, build, expect, fill, read_pth
+from zoo.dcgan import DCGAN
+from zoo.infogan import InfoGAN
+
+__all__ = ["dcgan", "infogan"]
+
+
+def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
+    """DCGAN from the files of another implementation.
+
+    Args:
+        paths: for "pytorch-examples" netG and netD, in this order; netD may be left out, and is untrained then.
+        layout: whose files they are.
+
+    Returns:
+        The model; sizes, widths and channels are read off the weights' shapes.
+
+    Raises:
+        ValueError: an unknown layout, or files that do not have it.
+    """
+    layouts.check("dcgan", layout, len(paths))
+    states = [read_pth(Path(path)) for path in paths]
+
+    # main.0, main.3, main.6, ... are the convolutions, each followed by its BatchNorm at the next number.
+    generator = _layers(states[0], paths[0], first_norm=1)
+    weights = [layer["conv.weight"] for layer in generator]
+    doublings = len(weights) - 1
+    image_channels, base_channels = weights[-1].shape[1], weights[-1].shape[0]
+    model = build(
+        lambda: DCGAN(
+            image_size=weights[0].shape[-1] * 2**doublings,
+            image_channels=image_channels,
+            latent_dim=weights[0].shape[0],
+            base_channels=base_channels,
+        ),
+        paths[0],
+    )
+    networks = [(model.generator, generator, paths[0])]
+    if len(paths) == 2:
+        discriminator = _layers(states[1], paths[1], first_norm=2)
+        if (width := len(discriminator[0]["conv.weight"])) != base_channels:
+            raise ValueError(
+                f"{paths[1]} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
+                "import the generator alone"
+            )
+        networks.append((model.discriminator, discriminator, paths[1]))
+    for network, layers, path in networks:
+        renamed = {f"layers.{i}.{key}": value for i, layer in enumerate(layers) for key, value in layer.items()}
+        fill(network, renamed, path)
+    return model.eval()
+
+
+def _layers(state: State, path: Path, first_norm: int) -> list[State]:
+    """The convolutions in order, each with the norm that follows it, under our names.
+
+    Args:
+        state: keys `main.<number>.<name>`.
+        path: where it came from, for messages.
+        first_norm: 1 if the first convolution has a norm behind it (generator), 2 if not (discriminator).
+    """
+    numbers = sorted(
+        {int(key.split(".")[1]) for key in state if key.startswith("main.") and key.split(".")[1].isdigit()}
+    )
+    convolutions = [n for n in numbers if state.get(f"main.{n}.weight", torch.empty(0)).dim() == 4]
+    if not convolutions or {key.split(".")[0] for key in state} != {"main"}:
+        raise ValueError(f"{path} does not have the layout main.0.weight, main.1.weight, ... of pytorch-examples")
+    layers = []
+    for i, n in enumerate(convolutions):
+        layer = {"conv.weight": state[f"main.{n}.weight"]}
+        norm = n + 1
+        if f"main.{norm}.running_mean" in state:
+            prefix = f"main.{norm}."
+            layer |= {f"norm.{key.removeprefix(prefix)}": v for key, v in state.items() if key.startswith(prefix)}
+        elif i >= first_norm - 1 and i < len(convolutions) - 1:
+            raise ValueError(f"{path} lacks the BatchNorm main.{norm} behind main.{n}")
+        layers.append(layer)
+    return layers
+
+
+def infogan(paths: Sequence[Path], *, layout: str = "natsu6767") -> InfoGAN:
+    """InfoGAN from the file of another implementation.
+
+    Args:
+        paths: the file.
+        layout: whose file it is. "natsu6767": a whole checkpoint of that repository's network for MNIST, with netG,
+            discriminator (the trunk), netD and netQ; optimizers and settings in it are ignored.
+
+    Returns:
+        The model, with that port's settings where they differ from the authors': z ~ N(0, 1), a slope of 0.1, learned
+        deviations, Q learning with the generator. Its convolutions over whole maps are linear layers here. Where it
+        normalises the channels of the generator's first map we normalise each feature, which is the same in evaluation,
+        but not in further training.
+
+    Raises:
+        ValueError: an unknown layout, or a file that does not have it.
+    """
+    layouts.check("infogan", layout, len(paths))
+    path = Path(paths[0])
+    parts = ("netG", "discriminator", "netD", "netQ")
+    state = {f"{part}.{key}": value for part in parts for key, value in read_pth(path, part).items()}
+    plain = [f"netG.tconv{i}" for i in (1, 2, 3, 4)] + [f"discriminator.conv{i}" for i in (2, 3)] + ["netQ.conv1"]
+    heads = [f"netQ.conv_{name}" for name in ("disc", "mu", "var")]
+    norms = [f"netG.bn{i}" for i in (1, 2, 3)] + [f"discriminator.bn{i}" for i in (2, 3)] + ["netQ.bn1"]
+    axes = axes_of(plain, 4, ("weight",)) | axes_of(["discriminator.conv1", "netD.conv", *heads], 4)
+    expect(state, axes | axes_of(norms, 1, NORM), path, layout)
+
+    inputs, hidden = state["netG.tconv1.weight"].shape[:2]
+    start = state["netG.tconv2.weight"].shape[-1]
+    image_channels = state["netG.tconv4.weight"].shape[1]
+    values, continuous = len(state["netQ.conv_disc.weight"]), len(state["netQ.conv_mu.weight"])
+    model = build(
+        lambda: InfoGAN(
+            image_size=4 * start,
+            image_channels=image_channels,
+            latent_dim=inputs - values - continuous,
+            categories=(values,),
+            continuous=continuous,
+            noise="normal",
+            base_channels=len(state["discriminator.conv1.weight"]),
+            hidden_features=hidden,
+            slope=0.1,
+            continuous_weight=0.1,
+            recogniser_learns="generator",
+            learn_std=True,
+            generator_learning_rate=2e-4,
+        ),
+        path,
+    )
+    renamed: dict[str, Tensor | list[Tensor]] = {
+        "generator.linear.0.weight": state["netG.tconv1.weight"].flatten(1).T,
+        "generator.linear.3.weight": state["netG.tconv2.weight"].flatten(1).T,
+        "generator.conv.0.weight": state["netG.tconv3.weight"],
+        "generator.conv.3.weight": state["netG.tconv4.weight"],
+        "generator.conv.3.bias": torch.zeros(image_channels),
+        "trunk.conv.0.weight": state["discriminator.conv1.weight"],
+        "trunk.conv.0.bias": state["discriminator.conv1.bias"],
+        "trunk.conv.2.weight": state["discriminator.conv2.weight"],
+        "trunk.linear.0.weight": state["discriminator.conv3.weight"].flatten(1),
+        "discriminator.weight": state["netD.conv.weight"].flatten(1),
+        "discriminator.bias": state["netD.conv.bias"],
+        "recogniser.0.weight": state["netQ.conv1.weight"].flatten(1),
+        # conv_var gives log variances: the port takes their exponential.
+        "recogniser.3.weight": [state[f"{head}.weight"].flatten(1) for head in heads],
+        "recogniser.3.bias": [state[f"{head}.bias"] for head in heads],
+    }
+    ours = ("generator.linear.1", "generator.linear.4", "generator.conv.1", "trunk.conv.3", "trunk.linear.1")
+    for norm, name in zip(norms, (*ours, "recogniser.1"), strict=True):
+        for kind in NORM:
+            value = state[f"{norm}.{kind}"]
+            renamed[f"{name}.{kind}"] = value.repeat_interleave(start**2) if norm == "netG.bn2" else value
+    fill(model, renamed, path)
+    return model.eval()
