@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,12 +28,14 @@ __all__ = [
     "GivesLogWeights",
     "HasFactors",
     "HasReference",
+    "HasTranslations",
     "Reconstructs",
     "Result",
     "Samples",
     "Scores",
     "ShowsTranslations",
     "Translates",
+    "TranslationTask",
     "Traverses",
     "atomic_write",
     "check_at_least",
@@ -189,20 +191,43 @@ class Translates(Protocol):
     """A model that translates images between domains."""
 
     def translate(self, x: Tensor, target: Any) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] from images; target: attributes (A,) of a domain of the data."""
+        """Images (N, C, H, W) in [-1, 1] from images; target: a domain as the data tell it."""
         ...
 
 
-@runtime_checkable
-class HasDomains(Protocol):
-    """A DataModule whose images come in several domains; batches hold `attributes` (N, A) and `pairs` (N, D).
+class TranslationTask(NamedTuple):
+    """Images that are not in a domain, and what their translations to it should look like.
 
-    Image `pairs[i, d]` of the split, if not negative, shows what image i does in domain d, as `domains[d]` (A,) says.
+    Attributes:
+        image: the images, (N, C, H, W) in [-1, 1].
+        origin: numbers of their own domains, (N,).
+        domain: number of the domain.
+        source: their own domains as `translate` takes them.
+        target: the domain as `translate` takes it.
+        paired: which have a true pair in the domain, (N,) bool.
+        true: the pairs of those, (M, C, H, W) in [-1, 1].
     """
 
-    domains: Tensor | None
+    image: Tensor
+    origin: Tensor
+    domain: int
+    source: Any
+    target: Any
+    paired: Tensor
+    true: Tensor
+
+
+@runtime_checkable
+class HasTranslations(Protocol):
+    """A DataModule whose images come in several domains, none if `domain_names` is empty."""
+
     domain_names: list[str]
-    class_names: dict[str, list[str]]
+
+    def translation_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "test", rank: int = 0, world_size: int = 1
+    ) -> Iterator[Any]:
+        """A `TranslationTask` per domain for every `world_size`-th chunk from the `rank`-th."""
+        ...
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ NEEDS = {
     "beta_vae_metric": base.Encodes,
     "bits_per_dim": base.GivesLogProb,
     "class_error": base.Classifies,
+    "cycle_error": base.Translates,
     "domain_accuracy": base.Translates,
     "elbo": base.GivesLogWeights,
     "iw_nll": base.GivesLogWeights,
@@ -29,12 +30,13 @@ NEEDS = {
     "mig": base.Encodes,
     "nll": base.GivesLogProb,
     "paired_l1": base.Translates,
+    "paired_lpips": base.Translates,
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
+    "translation_fd": base.Translates,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
-NEED_DOMAINS = ("domain_accuracy", "paired_l1", "paired_psnr", "paired_ssim")
 
 
 class Measure(MeasuringCallback):
@@ -102,8 +104,8 @@ class Measure(MeasuringCallback):
         base.require(datamodule, base.HasReference, asker)
         if self.measure in NEED_FACTORS:
             base.require(datamodule, base.HasFactors, asker)
-        if self.measure in NEED_DOMAINS:
-            base.require(datamodule, base.HasDomains, asker)
+        if NEEDS[self.measure] is base.Translates:
+            base.require(datamodule, base.HasTranslations, asker)
         if self.measure == "nll":
             measures.check_orderings(pl_module, self.arguments.get("num_orderings"))
         if self.measure == "auroc":

@@ -7,80 +7,39 @@ column. In a distributed run every rank must call a measure; each computes its s
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
-from lightning.fabric.utilities.apply_func import move_data_to_device
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
 from callbacks import base
 from callbacks.base import Result
+from callbacks.measurement import CHUNK, Run
 from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
-from callbacks.metrics.paired import PairedSimilarity
 from callbacks.metrics.ranks import AnyShare
+from callbacks.translation_measures import (
+    cycle_error,
+    domain_accuracy,
+    paired_l1,
+    paired_lpips,
+    paired_psnr,
+    paired_ssim,
+    translation_fd,
+)
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
-
-CHUNK = 250
 
 
 class _AUROC(AnyShare, BinaryAUROC):
     """torchmetrics', for any share of a rank."""
-
-
-class _Run:
-    """One measurement: the model at rest, its device, this rank's share, the clock."""
-
-    def __init__(self, model: Any, datamodule: Any, protocol: type | None, asker: str, seed: int) -> None:
-        if protocol is not None:
-            base.require(model, protocol, asker)
-        base.require(datamodule, base.HasReference, asker)
-        self.model, self.datamodule, self.seed = model, datamodule, seed
-        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        distributed = dist.is_available() and dist.is_initialized()
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-        self.start = time.monotonic()
-
-    def size(self, split: str, num_samples: int | None) -> int:
-        """Number of images to take of a split: at most all."""
-        whole = len(self.datamodule.split(split))
-        return whole if num_samples is None else min(num_samples, whole)
-
-    def batches(self, split: str, num: int, chunk: int = 0, datamodule: Any = None) -> Iterator[tuple[int, Any]]:
-        """This rank's chunks of a split, on the model's device."""
-        source = self.datamodule if datamodule is None else datamodule
-        for first, batch in source.reference_batches(
-            num, chunk or CHUNK, split=split, rank=self.rank, world_size=self.world
-        ):
-            yield first, move_data_to_device(batch, self.device)
-
-    def chunks(self, num: int, chunk: int = 0) -> Iterator[tuple[int, int]]:
-        """(first, size) of this rank's chunks of a number of draws."""
-        chunk = chunk or CHUNK
-        for first in range(self.rank * chunk, num, self.world * chunk):
-            yield first, min(chunk, num - first)
-
-    def named(self, split: str, num: int) -> str:
-        """A set of real images, as protocols name it."""
-        return f"{self.datamodule.name}-{split}-{num}"
-
-    def result(self, metric: str, value: Any, **protocol: Any) -> Result:
-        """The value with its protocol."""
-        averaged = any(network.endswith("_ema") for network in getattr(self.model, "inference_networks", ()))
-        parts = [f"{key}={text}" for key, text in protocol.items()] + [f"weights={'ema' if averaged else 'raw'}"]
-        value = base.from_rank_zero(float(value))
-        return Result(value, f"{metric}[{', '.join(parts)}]", metric, time.monotonic() - self.start)
 
 
 def iw_nll(
@@ -121,7 +80,7 @@ def elbo(
 def _bounds(
     name: str, model: Any, datamodule: Any, split: str, num_samples: int | None, seed: int, num_importance: int
 ) -> Result:
-    run = _Run(model, datamodule, base.GivesLogWeights, name, seed)
+    run = Run(model, datamodule, base.GivesLogWeights, name, seed)
     num = run.size(split, num_samples)
     metric = LikelihoodBounds().to(run.device)
     with base.evaluating(model, seed):
@@ -186,7 +145,7 @@ def _likelihood(
     seed: int,
     options: dict[str, int],
 ) -> Result:
-    run = _Run(model, datamodule, base.GivesLogProb, name, seed)
+    run = Run(model, datamodule, base.GivesLogProb, name, seed)
     num = run.size(split, num_samples)
     metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
     with base.evaluating(model, seed):
@@ -210,7 +169,7 @@ def parzen(
         num_samples: generated images; None for 10,000.
         seed: seed of the generated images.
     """
-    run = _Run(model, datamodule, base.Samples, "parzen", seed)
+    run = Run(model, datamodule, base.Samples, "parzen", seed)
     centres = 10_000 if num_samples is None else num_samples
     val, test = run.size("val", 1000), run.size(split, None)
     metric = ParzenLogLikelihood().to(run.device)
@@ -244,7 +203,7 @@ def class_error(
         seed: not used.
         matching: how classes that were found without labels are named: see `ClassError`.
     """
-    run = _Run(model, datamodule, base.Classifies, "class_error", seed)
+    run = Run(model, datamodule, base.Classifies, "class_error", seed)
     num = run.size(split, num_samples)
     metric = ClassError(matching).to(run.device)
     protocol: dict[str, Any] = {"matching": matching, "test": run.named(split, num)}
@@ -306,7 +265,7 @@ def _accuracy(
     num_fit: int,
     options: dict[str, int],
 ) -> Result:
-    run = _Run(model, datamodule, base.Encodes, kind, seed)
+    run = Run(model, datamodule, base.Encodes, kind, seed)
     fit, test = run.size("train", num_fit), run.size(split, num_samples)
     metric = CodeAccuracy(kind, **options).to(run.device)
     with base.evaluating(model, seed):
@@ -341,7 +300,7 @@ def auroc(
     Raises:
         ValueError: there is no such DataModule.
     """
-    run = _Run(model, datamodule, base.Scores, "auroc", seed)
+    run = Run(model, datamodule, base.Scores, "auroc", seed)
     unusual = unusual_images(datamodule, other, other_arguments)
     unusual.prepare_data()
     unusual.setup()
@@ -395,7 +354,7 @@ def beta_vae_metric(
         seed: seed of the factors.
         pairs: pairs of images per point.
     """
-    run = _Run(model, datamodule, base.Encodes, "beta_vae_metric", seed)
+    run = Run(model, datamodule, base.Encodes, "beta_vae_metric", seed)
     base.require(datamodule, base.HasFactors, "beta_vae_metric")
     sizes = torch.tensor(datamodule.factor_sizes)
     points = 1500 if num_samples is None else num_samples
@@ -424,7 +383,7 @@ def mig(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | 
         num_samples: how many; None for 10,000, or all if there are fewer.
         seed: not used.
     """
-    run = _Run(model, datamodule, base.Encodes, "mig", seed)
+    run = Run(model, datamodule, base.Encodes, "mig", seed)
     base.require(datamodule, base.HasFactors, "mig")
     num = run.size(split, 10_000 if num_samples is None else num_samples)
     metric = MutualInformationGap().to(run.device)
@@ -435,177 +394,12 @@ def mig(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | 
     return run.result("mig", value, bins=20, test=run.named(split, num))
 
 
-def paired_l1(
-    model: Any,
-    datamodule: Any,
-    *,
-    split: str = "test",
-    num_samples: int | None = None,
-    seed: int = 0,
-    identity: bool = False,
-) -> Result:
-    """Mean absolute difference of translated images and their true pairs, of values in [0, 1].
-
-    Each image is translated to every domain but its own in which it has a pair.
-
-    Args:
-        model: has `translate`.
-        datamodule: has domains and pairs.
-        split: which images.
-        num_samples: how many images; None for all.
-        seed: not used.
-        identity: measure the images as they are in the place of their translations: what is to be surpassed.
-    """
-    return _paired("l1", model, datamodule, split, num_samples, seed, identity)
-
-
-def paired_psnr(
-    model: Any,
-    datamodule: Any,
-    *,
-    split: str = "test",
-    num_samples: int | None = None,
-    seed: int = 0,
-    identity: bool = False,
-) -> Result:
-    """Peak signal-to-noise ratio, in dB, of translated images to their true pairs; arguments as for `paired_l1`."""
-    return _paired("psnr", model, datamodule, split, num_samples, seed, identity)
-
-
-def paired_ssim(
-    model: Any,
-    datamodule: Any,
-    *,
-    split: str = "test",
-    num_samples: int | None = None,
-    seed: int = 0,
-    identity: bool = False,
-) -> Result:
-    """Structural similarity of translated images and their true pairs; arguments as for `paired_l1`."""
-    return _paired("ssim", model, datamodule, split, num_samples, seed, identity)
-
-
-def _paired(
-    kind: Literal["l1", "psnr", "ssim"],
-    model: Any,
-    datamodule: Any,
-    split: str,
-    num_samples: int | None,
-    seed: int,
-    identity: bool,
-) -> Result:
-    name = f"paired_{kind}"
-    run = _Run(model, datamodule, base.Translates, name, seed)
-    domains = _domains(datamodule, name).to(run.device)
-    num = run.size(split, num_samples)
-    images = datamodule.split(split)
-    metric = PairedSimilarity().to(run.device).set_dtype(torch.float64)  # `to` would take it back
-    with base.evaluating(model, seed):
-        for _, batch in run.batches(split, num):
-            for d, domain in enumerate(domains):
-                asked = _elsewhere(batch, domain) & (batch["pairs"][:, d] >= 0)
-                if asked.any():
-                    true = images.batch(batch["pairs"][asked, d].cpu())["image"].to(run.device)
-                    x = batch["image"][asked]
-                    metric.update(x if identity else model.translate(x, domain), true)
-        value = metric.compute()[kind]
-    shown = {"translation": "identity"} if identity else {}
-    return run.result(name, value, **shown, domains=len(domains), test=run.named(split, num))
-
-
-def domain_accuracy(
-    model: Any,
-    datamodule: Any,
-    *,
-    split: str = "test",
-    num_samples: int | None = None,
-    seed: int = 0,
-    classifier: str | nn.Module = "",
-    identity: bool = False,
-) -> Result:
-    """Share of translated images, in percent, that a classifier of real images assigns to their target domain.
-
-    Each image is translated to every domain of the classifier's classes but its own.
-
-    Args:
-        model: has `translate`.
-        datamodule: has domains.
-        split: which images.
-        num_samples: how many images; None for all.
-        seed: not used.
-        classifier: name of a published classifier, path of one, or a module with `classify` and `class_names`; the
-            names of the domains tell which class is the target.
-        identity: measure the images as they are in the place of their translations: what is to be surpassed.
-
-    Raises:
-        ValueError: no classifier is given, or one of other classes.
-    """
-    run = _Run(model, datamodule, base.Translates, "domain_accuracy", seed)
-    domains = _domains(datamodule, "domain_accuracy").to(run.device)
-    if not isinstance(classifier, nn.Module):
-        if not classifier:
-            raise ValueError("domain_accuracy needs classifier=...: the name of a published classifier, or a path")
-        judge = import_module("zoo").load(classifier, device=run.device)
-        label = classifier if "." not in classifier else type(judge).__name__
-    else:
-        judge, label = classifier.to(run.device), type(classifier).__name__
-    base.require(judge, base.Classifies, "domain_accuracy")
-    names = datamodule.class_names["attributes"]
-    classes = list(getattr(judge, "class_names", ()))
-    on = [[names[i] for i in domain.nonzero().flatten().tolist()] for domain in domains]
-    if any(sum(name in classes for name in found) != 1 for found in on):
-        raise ValueError(
-            f"domain_accuracy: the classifier tells {', '.join(classes) or 'classes without names'}; the domains are "
-            f"{', '.join(datamodule.domain_names)}"
-        )
-    target = [next(classes.index(name) for name in found if name in classes) for found in on]
-    own = torch.tensor([name in classes for name in names], device=run.device)
-
-    num = run.size(split, num_samples)
-    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
-    with base.evaluating(model, seed), base.evaluating(judge, seed):
-        for _, batch in run.batches(split, num):
-            for domain, number in zip(domains, target, strict=True):
-                asked = _elsewhere({"attributes": batch["attributes"][:, own]}, domain[own])
-                if asked.any():
-                    x = batch["image"][asked]
-                    found = judge.classify(x if identity else model.translate(x, domain)).argmax(1)
-                    metric.update((found == number).double())
-        value = 100 * metric.compute()
-    shown = {"translation": "identity"} if identity else {}
-    return run.result(
-        "domain_accuracy", value, classifier=f"{label}@{_digest(judge)}", **shown, test=run.named(split, num)
-    )
-
-
-def _domains(datamodule: Any, asker: str) -> Tensor:
-    """Attributes of each domain of the data."""
-    base.require(datamodule, base.HasDomains, asker)
-    if datamodule.domains is None:
-        raise TypeError(f"{asker} needs domains, and images of the same in each; {datamodule.name} has none")
-    domains: Tensor = datamodule.domains
-    return domains
-
-
-def _elsewhere(batch: Any, domain: Tensor) -> Tensor:
-    """Which images of a batch are not in a domain."""
-    attributes: Tensor = batch["attributes"]
-    return (attributes != domain).any(1)
-
-
-def _digest(network: nn.Module) -> str:
-    """Eight digits that tell a network's weights from others."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
-
-
 MEASURES: dict[str, Callable[..., Result]] = {
     "auroc": auroc,
     "beta_vae_metric": beta_vae_metric,
     "bits_per_dim": bits_per_dim,
     "class_error": class_error,
+    "cycle_error": cycle_error,
     "domain_accuracy": domain_accuracy,
     "elbo": elbo,
     "iw_nll": iw_nll,
@@ -614,12 +408,24 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "mig": mig,
     "nll": nll,
     "paired_l1": paired_l1,
+    "paired_lpips": paired_lpips,
     "paired_psnr": paired_psnr,
     "paired_ssim": paired_ssim,
     "parzen": parzen,
+    "translation_fd": translation_fd,
 }
 """All measures by name."""
-LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll", "paired_l1")
+LOWER_IS_BETTER = (
+    "bits_per_dim",
+    "class_error",
+    "cycle_error",
+    "elbo",
+    "iw_nll",
+    "nll",
+    "paired_l1",
+    "paired_lpips",
+    "translation_fd",
+)
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}
 """Whether a higher value is better."""
 PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "domain_accuracy", "knn", "linear_probe"})

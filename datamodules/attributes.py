@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +24,7 @@ from datamodules.emoji import Emoji
 from datamodules.emoji_archive import SKIN_TONES
 from datamodules.image_folder import ImageFolder
 from datamodules.pictures import mirrored
+from datamodules.translation import TranslationTask
 
 __all__ = ["Attributes"]
 
@@ -145,6 +146,28 @@ class Attributes(ImageDataModule):
             splits = self._of_folder(splits)
         augment = mirrored if self.flip else None
         return {name: replace(images, augment=augment if name == "train" else None) for name, images in splits.items()}
+
+    def translation_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "test", rank: int = 0, world_size: int = 1
+    ) -> Iterator[TranslationTask]:
+        """The images of `reference_batches` once for each domain that they are not in; arguments as there.
+
+        Raises:
+            ValueError: an unknown split, or one with fewer images; or there are no domains.
+        """
+        if self.domains is None:
+            raise ValueError(f"{self.name} has no domains: true pairs are those of emoji in vendor or skin_tone")
+        images = self.split(split)
+        chunks = self.reference_batches(num_samples, chunk_size, split=split, rank=rank, world_size=world_size)
+        for _, batch in chunks:
+            image, attributes, pairs = (batch[name] for name in ("image", "attributes", "pairs"))
+            assert isinstance(image, Tensor) and isinstance(attributes, Tensor) and isinstance(pairs, Tensor)  # noqa: PT018
+            origin = (attributes[:, None] == self.domains).all(2).long().argmax(1)
+            for d, target in enumerate(self.domains):
+                asked = origin != d
+                place = pairs[asked, d]
+                true = images.batch(place[place >= 0])["image"]
+                yield TranslationTask(image[asked], origin[asked], d, attributes[asked], target, place >= 0, true)
 
     # Emoji -----------------------------------------------------------------------------------------------------------
 

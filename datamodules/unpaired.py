@@ -8,12 +8,14 @@ often, beside another one each time, and ranks and resumed runs go on where they
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datamodules import pictures
@@ -21,6 +23,7 @@ from datamodules.base import ImageDataModule, ImageSet
 from datamodules.emoji import Emoji
 from datamodules.image_folder import ImageFolder
 from datamodules.stream import Batch, Stream, key
+from datamodules.translation import TranslationTask
 
 __all__ = ["Pairs", "Unpaired", "UnpairedStream"]
 
@@ -172,6 +175,25 @@ class Unpaired(ImageDataModule):
     def stream(self) -> Stream:
         """The training stream of both domains for the run's seed."""
         return UnpairedStream(self._training, self.run_seed)
+
+    @property
+    def domain_names(self) -> list[str]:
+        """Names of the domains a and b."""
+        return self.class_names["domain"]
+
+    def translation_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "test", rank: int = 0, world_size: int = 1
+    ) -> Iterator[TranslationTask]:
+        """The images of `reference_batches`, those of a with the target b and those of b with a; arguments as there."""
+        aligned = self.side_by_side or self.data_dir is None
+        chunks = self.reference_batches(num_samples, chunk_size, split=split, rank=rank, world_size=world_size)
+        for _, batch in chunks:
+            for origin, (source, target) in enumerate((("a", "b"), ("b", "a"))):
+                image, other = batch[f"image_{source}"], batch[f"image_{target}"]
+                assert isinstance(image, Tensor) and isinstance(other, Tensor)  # noqa: PT018
+                paired = torch.full((len(image),), aligned)
+                origins = torch.full((len(image),), origin)
+                yield TranslationTask(image, origins, 1 - origin, source, target, paired, other[paired])
 
     @property
     def num_train(self) -> int:

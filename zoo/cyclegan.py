@@ -12,7 +12,7 @@ batch size of 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Any, Literal, cast
 
@@ -219,6 +219,7 @@ class CycleGAN(AdversarialModel):
         base_channels: width of the generators' outermost and the discriminators' first layers.
         blocks: residual blocks of a generator; the paper has 6 for 128 pixels, and 9 for 256 and more.
         generator: kind of generator.
+        domain_names: names of the domains a and b, which `translate` knows too.
         discriminator_layers: strided layers of a discriminator; 3 see patches of 70x70 pixels, 2 of 34x34, 1 of 16x16.
         loss: "least_squares", or "non_saturating" (called vanilla in the authors' code).
         cycle_weight: weight of the cycle terms.
@@ -250,6 +251,7 @@ class CycleGAN(AdversarialModel):
         base_channels: int = 64,
         blocks: int = 9,
         *,
+        domain_names: Sequence[str] = ("a", "b"),
         generator: Literal["resnet", "unet"] = "resnet",
         discriminator_layers: int = 3,
         loss: Literal["least_squares", "non_saturating"] = "least_squares",
@@ -265,7 +267,11 @@ class CycleGAN(AdversarialModel):
         gradient_clip: float | None = None,
     ) -> None:
         super().__init__(gradient_clip=gradient_clip)
+        domain_names = list(domain_names)
         self.save_hyperparameters()
+        if len(set(domain_names)) != 2 or domain_names[0] == "b" or domain_names[1] == "a":
+            raise ValueError(f"domain_names must be two different names, of a and of b, not {domain_names}")
+        self.target_names = domain_names
         for name, least in {"blocks": 1, "discriminator_layers": 1, "pool_size": 0, "num_pools": 1}.items():
             if (value := self.hparams[name]) < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -302,7 +308,7 @@ class CycleGAN(AdversarialModel):
 
         Args:
             x: images.
-            target: domain to translate to, "a" or "b".
+            target: domain to translate to: "a" or "b", or its name.
 
         Shape:
             Input and output: (N, C, H, W) in [-1, 1], H and W divisible by 4 (with U-Nets by the size in training).
@@ -310,9 +316,10 @@ class CycleGAN(AdversarialModel):
         Raises:
             ValueError: there is no such domain, or the size does not fit.
         """
-        if target not in ("a", "b"):
-            raise ValueError(f"there is no domain {target!r}: target must be 'a' or 'b'")
-        network = self.generator_ab if target == "b" else self.generator_ba
+        domains = dict.fromkeys("ab") | dict.fromkeys(self.target_names)
+        if target not in domains:
+            raise ValueError(f"there is no domain {target!r}: take one of {', '.join(domains)}")
+        network = self.generator_ab if target in ("b", self.target_names[1]) else self.generator_ba
         multiple = cast(int, network.multiple)
         if any(side % multiple or side < 8 for side in x.shape[2:]):
             height, width = x.shape[2:]

@@ -215,3 +215,24 @@ def test_bad_tables_are_named(folder: Path, cache: Path) -> None:
     (folder / "labels.csv").write_text("file\n")
     with pytest.raises(ValueError, match="must have a head"):
         open_with(folder / "labels.csv")
+
+
+def test_each_image_is_asked_for_in_every_other_domain(vendors: Attributes) -> None:
+    images = vendors.split("test")
+    num = len(images)
+    asked = []
+    for rank in range(2):
+        for task in vendors.translation_batches(num, 100, rank=rank, world_size=2):
+            assert (task.origin != task.domain).all()
+            assert torch.equal(task.source, vendors.domains[task.origin])
+            assert torch.equal(task.target, vendors.domains[task.domain])
+            assert task.paired.all(), "each emoji is drawn by all vendors"
+            assert task.true.shape == task.image.shape
+            asked += [(task.domain, int(origin)) for origin in task.origin]
+    assert sorted(asked) == [(0, 1)] * (num // 2) + [(1, 0)] * (num // 2)
+    emoji = images.batch(torch.arange(num))
+    task = next(vendors.translation_batches(num, num))
+    row = (emoji["image"] == task.image[3]).flatten(1).all(1).nonzero()[0, 0]
+    assert torch.equal(images.batch(emoji["pairs"][row, task.domain][None])["image"][0], task.true[3])
+    with pytest.raises(ValueError, match="has no domains"):
+        next(Attributes(attributes=["gender"], image_size=16).translation_batches(1, 1))

@@ -280,3 +280,19 @@ def test_a_folder_without_domains(tmp_path: Path) -> None:
     save(tmp_path / "x" / "0.png", 3)
     with pytest.raises(FileNotFoundError, match=r"no folder .*trainA: data_dir must hold trainA and trainB; or give"):
         Unpaired(tmp_path / "x", **options(tmp_path)).split("train")
+
+
+def test_both_directions_are_asked_for(tree: Path, tmp_path: Path, rendered: Path) -> None:
+    emoji = Unpaired(cache_dir=rendered, image_size=16)
+    assert emoji.domain_names == ["openmoji", "noto"]
+    first, second = emoji.translation_batches(5, 5)
+    assert (first.source, first.target, first.domain) == ("a", "b", 1)
+    assert (second.source, second.target, second.domain) == ("b", "a", 0)
+    assert first.origin.tolist() == [0] * 5
+    assert first.paired.all()
+    assert torch.equal(first.true, second.image)
+    assert torch.equal(second.true, first.image)
+    folders = Unpaired(tree, cache_dir=tmp_path / "cache", image_size=16)
+    for task in folders.translation_batches(1, 1):
+        assert not task.paired.any(), "images of folders have nothing to do with each other"
+        assert len(task.true) == 0

@@ -300,9 +300,19 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
         CycleGAN(**TINY | options)
 
 
+def test_domains_are_known_by_name_too() -> None:
+    model, x = CycleGAN(**TINY, domain_names=("horse", "zebra")), torch.rand(1, 3, 8, 8)
+    assert torch.equal(model.translate(x, "zebra"), model.translate(x, "b"))
+    assert torch.equal(model.translate(x, "horse"), model.translate(x, "a"))
+    assert not torch.equal(model.translate(x, "horse"), model.translate(x, "zebra"))
+    for names in (("horse",), ("horse", "horse"), ("b", "a")):
+        with pytest.raises(ValueError, match="domain_names must be two different names"):
+            CycleGAN(**TINY, domain_names=names)
+
+
 def test_bad_translations() -> None:
-    model = CycleGAN(**TINY)
-    with pytest.raises(ValueError, match="there is no domain 'zebra': target must be 'a' or 'b'"):
+    model = CycleGAN(**TINY, domain_names=("horse", "ass"))
+    with pytest.raises(ValueError, match="there is no domain 'zebra': take one of a, b, horse, ass"):
         model.translate(torch.zeros(1, 3, 8, 8), "zebra")
     with pytest.raises(ValueError, match="images of 8x10 do not fit: sides must be multiples of 4"):
         model.translate(torch.zeros(1, 3, 8, 10), "b")

@@ -203,7 +203,7 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "parzen": {"num_samples": images.size},
     }
     # Those of translations need domains: tests/monitoring/test_translation.py has them.
-    names = [name for name in MEASURES if not name.startswith(("domain_", "paired_"))]
+    names = [name for name in MEASURES if not name.startswith(("cycle_", "domain_", "paired_", "translation_"))]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
 

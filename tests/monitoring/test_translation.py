@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ class Painter(nn.Module):
 
     def translate(self, x: Tensor, target: Tensor) -> Tensor:
         torch.rand(3)  # careless
-        number = int(target.argmax())
-        colour = COLOURS[number if number < self.right else 0].view(1, 3, 1, 1)
+        number = target.argmax(-1)
+        colour = COLOURS[torch.where(number < self.right, number, 0)].view(-1, 3, 1, 1)
         return (x.amax(1, keepdim=True) + 1) / 2 * (colour + 1) - 1 + self.error
 
 
@@ -40,37 +41,51 @@ class Judge(nn.Module):
         return x.mean((2, 3))[:, [2, 0, 1]]
 
 
+class Task(NamedTuple):
+    """As `callbacks.base.TranslationTask` has it."""
+
+    image: Tensor
+    origin: Tensor
+    domain: int
+    source: Any
+    target: Any
+    paired: Tensor
+    true: Tensor
+
+
 class Colours:
     """Seven things in three colours: image 7 d + i is thing i in colour d; thing 6 is not there in blue."""
 
     name = "colours16"
-    data_dir = None
-    image_size = 16
-    domains = torch.eye(3)
+    size = 16
     domain_names = ["red", "green", "blue"]  # noqa: RUF012
-    class_names = {"attributes": domain_names}  # noqa: RUF012
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        grey = torch.rand(7, 1, 16, 16, generator=generator)
+        grey = torch.rand(7, 1, self.size, self.size, generator=generator)
         self.image = torch.cat([grey * (colour.view(1, 3, 1, 1) + 1) - 1 for colour in COLOURS])[:20]
 
     def __len__(self) -> int:
         return 20
 
-    def batch(self, index: Tensor) -> dict[str, Tensor]:
-        pairs = torch.arange(3) * 7 + (index % 7)[:, None]
-        pairs[pairs == 20] = -1
-        return {"image": self.image[index], "attributes": torch.eye(3)[index // 7], "pairs": pairs}
-
     def split(self, name: str) -> Colours:
         return self
 
-    def reference_batches(
-        self, num_samples: int, chunk_size: int, *, split: str = "train", rank: int = 0, world_size: int = 1
+    def reference_batches(self, num_samples: int, chunk_size: int, **options: Any) -> Any:
+        raise AssertionError("translations are measured by their own batches")
+
+    def translation_batches(
+        self, num_samples: int, chunk_size: int, *, split: str = "test", rank: int = 0, world_size: int = 1
     ) -> Any:
         for first in range(rank * 6, num_samples, world_size * 6):
-            yield first, self.batch(torch.arange(first, min(first + 6, num_samples)))
+            index = torch.arange(first, min(first + 6, num_samples))
+            for d in range(3):
+                asked = index[index // 7 != d]
+                place = d * 7 + asked % 7
+                paired = place != 20
+                origin = asked // 7
+                source, target = torch.eye(3)[origin], torch.eye(3)[d]
+                yield Task(self.image[asked], origin, d, source, target, paired, self.image[place[paired]])
 
 
 def test_perfect_translations() -> None:
@@ -116,7 +131,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(TypeError, match="needs translate"):
         MEASURES["paired_l1"](nn.Linear(1, 1), Colours())
     data = Colours()
-    data.domains = None  # type: ignore[assignment]
+    data.domain_names = []
     with pytest.raises(TypeError, match="colours16 has none"):
         MEASURES["paired_l1"](Painter(), data)
 
@@ -130,9 +145,64 @@ def test_an_exact_image_leaves_psnr_finite() -> None:
     assert metric.compute()["psnr"].item() == pytest.approx(-10 * math.log10(0.01 / 2), rel=1e-5)
 
 
+def test_the_way_back() -> None:
+    """An error of 0.1 of 2 is made once: the painter looks at the brightest channel alone, and adds its error again."""
+    assert MEASURES["cycle_error"](Painter(), Colours()).value == pytest.approx(0, abs=1e-7)
+    result = MEASURES["cycle_error"](Painter(right=0), Colours())
+    # All come back red: a third of the values of red images is right, green and blue ones differ in two channels.
+    grey = (Colours().image.amax(1) + 1).mean((1, 2))
+    assert result.value == pytest.approx(float((grey[7:] * 2 / 3).mean() * 13 / 20 / 2), rel=1e-5)
+    assert result.protocol == "cycle_error[domains=3, test=colours16-test-20, weights=raw]"
+
+
+class Mean(nn.Module):
+    """Features: the mean colour."""
+
+    name = "mean-colour"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def test_distance_to_the_target_domain() -> None:
+    """With perfect translations it is as small as the things differ; the identity is as far as the colours are."""
+    options: dict[str, Any] = {"extractor": Mean()}
+    data = Colours()
+    found = MEASURES["translation_fd"](Painter(), data, domain="red", **options)
+    ours, theirs = data.image[7:].amax(1).mean((1, 2)).double(), data.image[:7, 0].mean((1, 2)).double()
+    expected = (ours.mean() - theirs.mean()) ** 2 + (ours.std() - theirs.std()) ** 2
+    assert found.value == pytest.approx(float(expected), rel=1e-4)
+    assert found.protocol.startswith("translation_fd[to=red, features=mean-colour, resize=none, test=colours16-test-20")
+    each = [MEASURES["translation_fd"](Painter(), data, domain=d, **options).value for d in data.domain_names]
+    mean = MEASURES["translation_fd"](Painter(), data, **options)
+    assert mean.value == pytest.approx(sum(each) / 3, rel=1e-9)
+    assert "to=mean-of-3" in mean.protocol
+    assert MEASURES["translation_fd"](Painter(), data, identity=True, **options).value > 10 * mean.value
+    with pytest.raises(ValueError, match="no domain 'pink': take one of red, green, blue"):
+        MEASURES["translation_fd"](Painter(), data, domain="pink", **options)
+
+
+def test_perceptual_distance_needs_its_network_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import alexnet
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"paired_lpips needs .*alexnet"):
+        MEASURES["paired_lpips"](Painter(), Colours())
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(Colours, "size", 64)
+    state = torch.get_rng_state()
+    assert MEASURES["paired_lpips"](Painter(), Colours()).value == pytest.approx(0, abs=1e-6)
+    assert torch.equal(state, torch.get_rng_state())
+    assert MEASURES["paired_lpips"](Painter(0.2), Colours()).value > 1e-6
+
+
 def values() -> list[float]:
-    options: dict[str, dict[str, Any]] = {"domain_accuracy": {"classifier": Judge()}}
-    names = ("paired_l1", "paired_psnr", "paired_ssim", "domain_accuracy")
+    options: dict[str, dict[str, Any]] = {
+        "domain_accuracy": {"classifier": Judge()},
+        "translation_fd": {"extractor": Mean()},
+    }
+    names = ("paired_l1", "paired_psnr", "paired_ssim", "domain_accuracy", "cycle_error", "translation_fd")
     return [MEASURES[name](Painter(0.1, 2), Colours(), **options.get(name, {})).value for name in names]
 
 
