@@ -12,11 +12,18 @@ PICTURES = {
         "64 samples, seed 0, not selected",
         "images = model.sample(64, seed=0)  # (N, C, H, W) in [-1, 1]",
     ),
+    "translations": (
+        "12 test images, not selected, and their translations",
+        "translations = model.translate(images, {target!r})  # both (N, C, H, W) in [-1, 1]",
+    ),
     "reconstructions": (
         "32 images, not selected, each above its reconstruction",
         "reconstructions = model.reconstruct(images)  # both (N, C, H, W) in [-1, 1]",
     ),
+    "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
 }
+# Below what rounding is little.
+LITTLE = {"log p": "0.01 nats", "probabilities": "1 percentage point"}
 
 
 def value(metric: dict[str, Any], number: float | None = None) -> str:
@@ -41,6 +48,8 @@ def card(slug: str, entry: dict[str, Any]) -> str:
         entry: its index entry.
     """
     pictures = entry.get("pictures", "samples")
+    compared = entry.get("compared", pictures)
+    little = LITTLE.get(compared, "1")
     training, data = entry["training"], entry["data"]
     recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
     if entry["changed"]:
@@ -61,12 +70,14 @@ def card(slug: str, entry: dict[str, Any]) -> str:
         rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
     rows += [
         ("file", f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}"),
-        ("float16", f"changes {pictures} by {entry['rounding']}; it is taken where that is below 1"),
+        ("float16", f"changes {compared} by {entry['rounding']}; it is taken where that is below {little}"),
         ("sha256", f"`{entry['sha256']}`"),
         ("written by", ", ".join(f"{name} {version}" for name, version in entry["versions"].items())),
     ]
     title, use = PICTURES[pictures]
-    lines = [f"# {slug}", "", f"![{title}]({slug}.png)", "", "| | |", "|---|---|"]
+    if columns := entry.get("columns"):
+        title, use = f"{title}; columns: {', '.join(columns)}", use.format(target=entry["targets"][-1])
+    lines = [f"# {slug}", "", *[f"![{title}]({slug}.png)", ""] * bool(title), "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in rows]
     if entry["metrics"]:
         lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]

@@ -345,12 +345,11 @@ class CycleGAN(AdversarialModel):
             Output: by name of the column (N, C, H, W) in [-1, 1].
         """
         columns: dict[str, Tensor] = {}
+        names = dict(zip("ab", self.target_names, strict=True))
         for source, target in (("a", "b"), ("b", "a")):
-            real = batch[f"image_{source}"]
-            fake = self.translate(real, target)
-            columns[f"{source}"] = real
-            columns[f"{source} to {target}"] = fake
-            columns[f"{source} to {target} to {source}"] = self.translate(fake, source)
+            columns[names[source]] = real = batch[f"image_{source}"]
+            columns[f"to {names[target]}"] = fake = self.translate(real, target)
+            columns[f"{names[source]} again"] = self.translate(fake, source)
         return columns
 
     # Training --------------------------------------------------------------------------------------------------------

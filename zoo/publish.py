@@ -12,18 +12,15 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-import torch
 import yaml
 
 from zoo import cards, recipes
+from zoo.exhibits import exhibit
 from zoo.loop import AtomicCheckpointIO
 from zoo.pretrained import index, load, picture, read, save, sha256, weights_folder, write
 from zoo.verification import LOCAL, data_module, measured, measurements, portable
-
-if TYPE_CHECKING:
-    from zoo.base import GenerativeModel
 
 __all__ = ["publish"]
 
@@ -34,8 +31,9 @@ MAX_FILE, MAX_TOTAL = 16 * 2**20, 40 * 2**20
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
-    Parameters are stored in float16 if 256 samples then differ by less than one grey level (1/255) from those of the
-    float32 weights, else in float32. For a model that cannot sample reconstructions take the place of samples.
+    Parameters are stored in float16 if samples then differ by less than one grey level (1/255) from those of the
+    float32 weights, else in float32. Translations, reconstructions or probabilities take the place of samples for a
+    model that cannot sample, and the log-likelihood for one that has it: see `zoo.exhibits`.
 
     Args:
         run: folder of a finished run.
@@ -74,15 +72,12 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     temporary = target / f".{slug}.new.safetensors"
     try:
         save(model, temporary, networks=networks, half=True)
-        real = _images(model, data, 256)
-        reference, rounded = (_shown(m, real, 256) for m in (model, load(temporary)))
-        difference = float((reference - rounded).abs().max()) * 127.5
-        half = difference < 1
-        information["stored"] = "float16" if half else "float32"
-        pictures = "samples" if real is None else "reconstructions"
-        information["rounding"] = f"{difference:.3f} grey levels at most over {len(reference)} {pictures}"
-        if real is not None:
-            information["pictures"] = pictures
+        shows = exhibit(model, data)
+        compared, rounding, half = shows.rounding(model, load(temporary))
+        information |= {"stored": "float16" if half else "float32", "compared": compared, "rounding": rounding}
+        information["pictures"] = shows.kind
+        if shows.kind == "translations":
+            information |= {"columns": [*shows.shown(model, 1)], "targets": list(cast(Any, model).target_names)}
         save(model, temporary, networks=networks, half=half)
         _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
         published = load(temporary)
@@ -103,42 +98,19 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         "parameters": sum(p.numel() for n in networks for p in getattr(model, n).parameters()),
         **header,
     }
-    grid = io.BytesIO()
-    shown = _shown(published, None if real is None else real[:32], 64)
-    if real is not None:  # rows of images, each above the row of their reconstructions
-        rows = zip(real[:32].split(8), shown.split(8), strict=True)
-        shown = torch.cat([part for pair in rows for part in pair])
-    picture(shown, 8).save(grid, "PNG")
     written = {
-        target / f"{slug}.png": grid.getvalue(),
         target / f"{slug}.md": cards.card(slug, entry).encode(),
         target / "index.json": (
             json.dumps(dict(sorted((index(target) | {slug: entry}).items())), indent=1) + "\n"
         ).encode(),
     }
+    if (grid := shows.grid(published)) is not None:
+        png = io.BytesIO()
+        picture(*grid).save(png, "PNG")
+        written = {target / f"{slug}.png": png.getvalue(), **written}
     for file, content in written.items():
         write(file, content)
     return [path, *written]
-
-
-def _images(model: GenerativeModel, data: Any, count: int) -> torch.Tensor | None:
-    """Real images for a model that can only reconstruct; None for one that samples."""
-    try:
-        model.sample(1, seed=0)
-    except NotImplementedError as error:
-        if not hasattr(model, "reconstruct"):
-            raise ValueError(f"{error}, nor reconstruct: there is nothing to show of it") from error
-        count = min(count, len(data.split("test")))
-        ((_, batch),) = data.reference_batches(count, count, split="test")
-        images: torch.Tensor = batch["image"] if "image" in batch else batch["image_a"]
-        return images
-    return None
-
-
-def _shown(model: Any, real: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Samples of a model, or its reconstructions of real images."""
-    images: torch.Tensor = model.sample(count, seed=0) if real is None else model.reconstruct(real)
-    return images
 
 
 def _name(run: Path, slug: str | None) -> str:

@@ -212,17 +212,17 @@ class StarGAN(AdversarialModel):
         if decay not in ("paper", "reference_code"):
             raise ValueError(f"decay must be 'paper' or 'reference_code', not {decay!r}")
         self.categorical = [bool(i) or not attributes for i in range(len(self.sets))]
-        self.names = list(chain(*self.sets))
-        if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
+        self.target_names = list(chain(*self.sets))
+        if twice := sorted({name for name in self.target_names if self.target_names.count(name) > 1}):
             raise ValueError(f"the label {twice[0]!r} is given twice: each needs a name of its own")
-        if not self.names or not all(self.sets):
+        if not self.target_names or not all(self.sets):
             raise ValueError("StarGAN needs labels: give attributes, categories or both")
         if joint and len(self.sets) < 2:
             raise ValueError("joint training needs two label sets: attributes and categories, or categories twice")
         ends = [sum(len(names) for names in self.sets[: i + 1]) for i in range(len(self.sets))]
         self.spans = [slice(end - len(names), end) for names, end in zip(self.sets, ends, strict=True)]
         self.joint = joint
-        self.num_labels = len(self.names)
+        self.num_labels = len(self.target_names)
         self.domain_features = self.num_labels + (len(self.sets) if joint else 0)
         self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features)
         self.discriminator = Discriminator(image_size, image_channels, base_channels, num_layers, self.num_labels)
@@ -265,7 +265,7 @@ class StarGAN(AdversarialModel):
             labels = F.one_hot(batch["label"], self.num_labels)
         if labels is None or labels.shape[1] != self.num_labels:
             found = "none" if labels is None else f"{labels.shape[1]} of them"
-            raise ValueError(f"batches must hold `attributes` for {', '.join(self.names)}; there are {found}")
+            raise ValueError(f"batches must hold `attributes` for {', '.join(self.target_names)}; there are {found}")
         labels = labels.to(batch["image"].dtype)
         if not self.joint:
             return labels
@@ -284,7 +284,7 @@ class StarGAN(AdversarialModel):
             domain: (N, domain_features); outputs as well.
         """
         targets = {}
-        hair = [i for i, name in enumerate(self.names) if name in EXCLUSIVE]
+        hair = [i for i, name in enumerate(self.target_names) if name in EXCLUSIVE]
         for i, (names, span) in enumerate(zip(self.sets, self.spans, strict=True)):
             for column, name in enumerate(names, span.start):
                 target = torch.zeros_like(domain) if self.joint else domain.clone()
@@ -335,12 +335,12 @@ class StarGAN(AdversarialModel):
                 raise ValueError(f"a domain vector has {self.domain_features} numbers, not {target.shape[-1]}")
             return target.to(x.device, x.dtype).expand(len(x), -1)
         if isinstance(target, str):
-            if target not in self.names:
-                raise ValueError(f"there is no label {target!r}: take one of {', '.join(self.names)}")
-            target = self.names.index(target)
+            if target not in self.target_names:
+                raise ValueError(f"there is no label {target!r}: take one of {', '.join(self.target_names)}")
+            target = self.target_names.index(target)
         number = torch.as_tensor(target, device=x.device).expand(len(x))
         if len(x) and not 0 <= int(number.min()) <= int(number.max()) < self.num_labels:
-            raise ValueError(f"labels must lie in 0..{self.num_labels - 1} ({', '.join(self.names)})")
+            raise ValueError(f"labels must lie in 0..{self.num_labels - 1} ({', '.join(self.target_names)})")
         if self.categorical == [True]:
             return F.one_hot(number, self.num_labels).to(x.dtype)
         choices = torch.stack([*self.targets(self._known(x, domain)).values()], 1)  # (N, num_labels, domain_features)
@@ -414,9 +414,11 @@ class StarGAN(AdversarialModel):
         """Refuse data whose labels have other names: in another order they would be mistaken silently."""
         super().setup(stage)
         given = getattr(getattr(self.trainer, "datamodule", None), "class_names", {})
-        names = given.get("attributes", given.get("label", self.names))
-        if stage == "fit" and list(names) != self.names:
-            raise ValueError(f"the data have the labels {', '.join(names)}; the model has {', '.join(self.names)}")
+        names = given.get("attributes", given.get("label", self.target_names))
+        if stage == "fit" and list(names) != self.target_names:
+            raise ValueError(
+                f"the data have the labels {', '.join(names)}; the model has {', '.join(self.target_names)}"
+            )
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """Domain vectors c, those of the targets c', and the translations; the discriminator leaves G as it is."""

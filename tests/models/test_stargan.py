@@ -280,7 +280,7 @@ def test_targets_of_the_papers_attributes() -> None:
         "Male": [0, 1, 0, 1, 1],
         "Young": [0, 1, 0, 0, 0],
     }
-    assert model.names == list(CELEBA)
+    assert model.target_names == list(CELEBA)
 
 
 def test_targets_of_joint_training_name_their_label_set() -> None:

@@ -83,7 +83,7 @@ def test_same_outputs_as_the_reference(labels: int, mask: int, drop: str, tmp_pa
     model = convert.stargan(write(pair, tmp_path, drop))
     assert model.joint == bool(mask)
     assert model.hparams["image_size"] == 32
-    assert {5: "Young", 8: "surprised", 13: "surprised"}[labels] == model.names[-1]
+    assert {5: "Young", 8: "surprised", 13: "surprised"}[labels] == model.target_names[-1]
     x, c = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randint(2, (2, labels + mask)).float()
     with torch.no_grad():
         assert torch.allclose(model.translate(x, c), pair[0](x, c), atol=1e-5)  # never in evaluation mode
@@ -94,7 +94,7 @@ def test_same_outputs_as_the_reference(labels: int, mask: int, drop: str, tmp_pa
 def test_the_generator_alone(tmp_path: Path) -> None:
     pair = nets(3)
     model = convert.stargan(write(pair, tmp_path)[:1])
-    assert model.names == ["attribute0", "attribute1", "attribute2"]
+    assert model.target_names == ["attribute0", "attribute1", "attribute2"]
     assert model.hparams["image_size"] == 128
 
 

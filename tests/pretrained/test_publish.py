@@ -21,7 +21,10 @@ from callbacks.measures import MEASURES
 from tests.contract import Data, trainer
 from zoo import cards, pretrained, publish, recipes, verification
 from zoo.autoencoder import Autoencoder
+from zoo.classifier import Classifier
+from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
+from zoo.nade import NADE
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
 RECIPE = {
@@ -51,7 +54,8 @@ class Tiny:
 
     def reference_batches(self, num_samples: int, chunk_size: int, *, split: str) -> Iterator[tuple[int, Any]]:
         generator = torch.Generator().manual_seed(1)
-        yield 0, {"image": torch.rand(num_samples, 3, 8, 8, generator=generator) * 2 - 1}
+        image = torch.rand(num_samples, 3, 8, 8, generator=generator) * 2 - 1
+        yield 0, {"image": image, "image_a": image, "image_b": -image}
 
 
 def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
@@ -281,6 +285,57 @@ def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
     for top, expected in ((2, images[0]), (12, shown[0]), (22, images[8]), (72, shown[24])):
         tile = pixels[top : top + 8, 2:10].permute(2, 0, 1).float() / 127.5 - 1
         assert (tile - expected).abs().max() < 1.01 / 127.5
+
+
+def published(run: Path, out: Path, model: Any, slug: str) -> tuple[dict[str, Any], str]:
+    """Entry and card of another model in the run's place."""
+    fit = trainer(max_steps=1)
+    image = torch.rand(4, 3, 8, 8)
+    fit.fit(
+        model, datamodule=Data([{"image": image, "image_a": image, "image_b": image, "label": torch.arange(4) % 2}])
+    )
+    fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
+    config = config_of(run)
+    config["trainer"]["callbacks"] = []
+    configure(run, config)
+    publish.publish(run, slug)
+    return pretrained.index(out)[slug], pretrained.card(slug)
+
+
+def test_a_translator(run: Path, out: Path) -> None:
+    small: dict[str, Any] = {"base_channels": 4, "blocks": 1, "discriminator_layers": 1, "schedule": "steps"}
+    entry, card = published(run, out, CycleGAN(8, **small, domain_names=("day", "night")), "cyclegan-tiny8")
+    assert entry["pictures"] == "translations"
+    assert entry["columns"] == ["day", "to night", "day again", "night", "to day", "night again"]
+    assert entry["rounding"].endswith("over 40 translations")
+    assert "and their translations; columns: day, to night, day again, night, to day, night again" in card
+    assert "model.translate(images, 'night')" in card
+    with Image.open(out / "cyclegan-tiny8.png") as grid:
+        assert grid.size == (6 * 10 + 2, 12 * 10 + 2)
+        pixels = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8).view(122, 62, 3)
+    (image,) = (batch["image"] for _, batch in Tiny("", 8).reference_batches(40, 40, split="test"))
+    expected = zoo.load("cyclegan-tiny8").translate(image[1:2], "night")[0]
+    assert (pixels[12:20, 12:20].permute(2, 0, 1) / 127.5 - 1 - expected).abs().max() < 1.01 / 127.5
+
+
+def test_a_classifier_has_no_picture(run: Path, out: Path) -> None:
+    entry, card = published(run, out, Classifier(8, class_names=("a", "b"), base_channels=4), "classifier-tiny8")
+    assert entry["pictures"] == entry["compared"] == "probabilities"
+    assert re.fullmatch(r"0\.\d+ percentage points at most over 40 probabilities", entry["rounding"])
+    assert "below 1 percentage point" in card
+    assert ".png" not in card
+    assert "model.classify(images)" in card
+    assert not (out / "classifier-tiny8.png").exists()
+
+
+def test_likelihood_says_whether_rounding_is_little(run: Path, out: Path) -> None:
+    model = NADE(8, image_channels=3, hidden_features=4, likelihood="gaussian_mixture", components=2)
+    entry, card = published(run, out, model, "nade-tiny8")
+    assert (entry["pictures"], entry["compared"]) == ("samples", "log p")
+    assert entry["rounding"].endswith("nats on average over 40 images")
+    change = float(entry["rounding"].split()[0])
+    assert entry["stored"] == ("float16" if change < 0.01 else "float32")
+    assert "changes log p by" in card
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""What a checkpoint shows of itself: the pictures of its card, and how far rounded weights lead away from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Exhibit", "exhibit"]
+
+IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a model has to show.
+
+    Attributes:
+        kind: "samples", "translations", "reconstructions" or "probabilities".
+        batch: real images with their fields; None where none are needed.
+        exact: the model gives likelihoods, by which rounding is judged.
+    """
+
+    kind: str
+    batch: dict[str, Any] | None
+    exact: bool
+
+    def shown(self, model: Any, count: int) -> dict[str, Tensor]:
+        """Images by name of their column, or probabilities.
+
+        Args:
+            model: the model.
+            count: images, or rows of them; at most as many as the batch has.
+        """
+        if self.kind == "samples":
+            return {"samples": model.sample(count, seed=0)}
+        assert self.batch is not None
+        batch = {name: values[:count] for name, values in self.batch.items()}
+        image = batch.get("image", batch.get("image_a"))
+        if self.kind == "translations":
+            translations: dict[str, Tensor] = model.translations(batch)
+            return translations
+        if self.kind == "reconstructions":
+            return {"images": image, "reconstructions": model.reconstruct(image)}
+        return {"probabilities": model.classify(image)}
+
+    def rounding(self, model: Any, rounded: Any) -> tuple[str, str, bool]:
+        """What rounding the weights changes, by how much, and whether that is little.
+
+        Args:
+            model: the model.
+            rounded: the same with rounded weights.
+        """
+        if self.exact:
+            assert self.batch is not None
+            image = self.batch["image"]
+            change = (model.log_prob(image).double() - rounded.log_prob(image).double()).abs().mean()
+            return "log p", f"{float(change):.4f} nats on average over {len(image)} images", bool(change < 0.01)
+        count = IMAGES if self.kind in ("samples", "probabilities") else 64
+        columns = zip(self.shown(model, count).values(), self.shown(rounded, count).values(), strict=True)
+        change = max(float((ours - theirs).abs().max()) for ours, theirs in columns)
+        unit, scale = ("percentage points", 100) if self.kind == "probabilities" else ("grey levels", 127.5)
+        count = count if self.batch is None else min(count, len(next(iter(self.batch.values()))))
+        return self.kind, f"{scale * change:.3f} {unit} at most over {count} {self.kind}", scale * change < 1
+
+    def grid(self, model: Any) -> tuple[Tensor, int] | None:
+        """Images of a card and the number of columns; None where there is nothing to look at.
+
+        Args:
+            model: the model.
+
+        Shape:
+            Output: (N, C, H, W) in [-1, 1].
+        """
+        if self.kind == "probabilities":
+            return None
+        if self.kind == "samples":
+            return self.shown(model, 64)["samples"], 8
+        if self.kind == "translations":
+            columns = list(self.shown(model, 12).values())
+            return torch.stack(columns, 1).flatten(0, 1), len(columns)
+        # Rows of images, each above the row of their reconstructions.
+        rows = zip(*(images.split(8) for images in self.shown(model, 32).values()), strict=True)
+        return torch.cat([part for pair in rows for part in pair]), 8
+
+
+def exhibit(model: Any, data: Any) -> Exhibit:
+    """What there is to show of a model: samples if it draws them, else translations, reconstructions, probabilities.
+
+    Args:
+        model: the model.
+        data: its DataModule; test images are taken from it.
+
+    Raises:
+        ValueError: the model has none of these.
+    """
+    exact = hasattr(model, "log_prob")
+    try:
+        model.sample(1, seed=0)
+    except NotImplementedError as error:
+        kinds = {"translations": "translations", "reconstruct": "reconstructions", "classify": "probabilities"}
+        kind = next((kind for method, kind in kinds.items() if hasattr(model, method)), None)
+        if kind is None:
+            raise ValueError(f"{error}, nor translate, reconstruct or classify: there is nothing to show") from error
+    else:
+        kind = "samples"
+    if kind == "samples" and not exact:
+        return Exhibit(kind, None, exact)
+    count = min(IMAGES, len(data.split("test")))
+    ((_, batch),) = data.reference_batches(count, count, split="test")
+    return Exhibit(kind, batch, exact)
