@@ -169,6 +169,34 @@ def _sample(name: str, arguments: list[str]) -> None:
     print(f"{options.num} images, seed {options.seed}: {options.out}")
 
 
+def _translate(name: str, arguments: list[str]) -> None:
+    parser = _parser(name)
+    parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
+    parser.add_argument("source", type=Path, help="folder of pictures")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--to", required=True, help="domain to translate to; a wrong one names all")
+    parser.add_argument("--size", type=int, help="shorter side (that of training); 0 leaves the pictures' own")
+    parser.add_argument("--batch_size", type=int, default=16, help="pictures at a time (16)")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
+    options = parser.parse_args(arguments)
+    from zoo.folders import translate_folder
+
+    model: Any = zoo.load(options.model, device=_device(options.device))
+    if not hasattr(model, "translate"):
+        raise UsageError(f"{type(model).__name__} does not translate: take a CycleGAN or a StarGAN")
+    files = translate_folder(
+        model,
+        options.source,
+        options.out,
+        options.to,
+        size=options.size,
+        batch_size=options.batch_size,
+        force=options.force,
+    )
+    print(f"{len(files)} pictures, to {options.to}: {options.out}")
+
+
 def _grid(images: Any, columns: int) -> Any:
     """Images (N, C, H, W) in [-1, 1] side by side, as a picture."""
     from zoo.pretrained import picture
@@ -310,6 +338,11 @@ COMMANDS: dict[str, tuple[Callable[[str, list[str]], None], str, str]] = {
     "list": (_list, "list architectures, recipes and checkpoints", "zoo list"),
     "show": (_show, "show the card of a checkpoint", "zoo show dcgan-emoji32"),
     "sample": (_sample, "draw images from a checkpoint", "zoo sample dcgan-emoji32 --num 64 --seed 0 --out grid.png"),
+    "translate": (
+        _translate,
+        "translate a folder of pictures",
+        "zoo translate cyclegan-openmoji2noto64 in/ out/ --to noto",
+    ),
     "pull": (_pull, "fetch a checkpoint and print its path", "zoo pull dcgan-emoji32"),
     "publish": (_publish, "make a checkpoint, card and grid of a run", "zoo publish runs/dcgan-emoji32-small"),
     "import": (

@@ -57,7 +57,7 @@ def translate_folder(
         FileExistsError: a file to be written exists.
         ValueError: a negative size, a picture that cannot be read, or two pictures with one name.
     """
-    if size is not None and size < 0 or batch_size < 1:
+    if (size is not None and size < 0) or batch_size < 1:
         raise ValueError("size must not be negative, and batch_size must be at least 1")
     if not source.is_dir():
         raise FileNotFoundError(f"there is no folder {source}")
