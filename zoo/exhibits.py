@@ -63,7 +63,8 @@ class Exhibit:
         change = max(float((ours - theirs).abs().max()) for ours, theirs in columns)
         unit, scale = ("percentage points", 100) if self.kind == "probabilities" else ("grey levels", 127.5)
         count = count if self.batch is None else min(count, len(next(iter(self.batch.values()))))
-        return self.kind, f"{scale * change:.3f} {unit} at most over {count} {self.kind}", scale * change < 1
+        what = "images" if self.kind == "probabilities" else self.kind
+        return self.kind, f"{scale * change:.3f} {unit} at most over {count} {what}", scale * change < 1
 
     def grid(self, model: Any) -> tuple[Tensor, int] | None:
         """Images of a card and the number of columns; None where there is nothing to look at.

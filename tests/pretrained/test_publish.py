@@ -321,7 +321,7 @@ def test_a_translator(run: Path, out: Path) -> None:
 def test_a_classifier_has_no_picture(run: Path, out: Path) -> None:
     entry, card = published(run, out, Classifier(8, class_names=("a", "b"), base_channels=4), "classifier-tiny8")
     assert entry["pictures"] == entry["compared"] == "probabilities"
-    assert re.fullmatch(r"0\.\d+ percentage points at most over 40 probabilities", entry["rounding"])
+    assert re.fullmatch(r"0\.\d+ percentage points at most over 40 images", entry["rounding"])
     assert "below 1 percentage point" in card
     assert ".png" not in card
     assert "model.classify(images)" in card
