@@ -104,7 +104,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
     "LatentScatter": {"num_images": 4},
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
-    "Measure": {"num_samples": 8},
+    "Measure": {"num_samples": 20},
     "Reconstruction": {"num_images": 4},
     "SampleGrid": {"num_samples": 4},
     "TranslationSheet": {"num_images": 2},
