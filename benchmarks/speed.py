@@ -53,9 +53,10 @@ class Batches:
         generator = torch.Generator().manual_seed(0)
 
         def batch(size: int) -> dict[str, Any]:
-            image = torch.rand(size, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1)
+            names = ("image_a", "image_b") if settings.unpaired else ("image",)
+            images = {n: torch.rand(size, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1) for n in names}
             label = torch.randint(10, (size,), generator=generator)
-            return {"image": image.to(settings.device), "label": label.to(settings.device)}
+            return {name: values.to(settings.device) for name, values in {**images, "label": label}.items()}
 
         self.batches = [batch(settings.batch_size) for _ in range(8)]
         if settings.labelled:
@@ -335,6 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=args.device,
         options=tuple(map(option, args.option)),
         labelled=args.labelled,
+        unpaired=getattr(module, "UNPAIRED", False),
     )
     if args.only_memory_of:
         print(peak_memory(module, args.only_memory_of, settings))

@@ -7,6 +7,8 @@ A module named like the architecture has four functions; `benchmarks.speed` find
 - `textbook(model, settings, noise)`: the loop of the reference as it is published, from the same weights;
 - `networks(model, settings, noise)`: only the passes forward and backward of the same networks.
 
+A module of a model that learns from images of two domains says `UNPAIRED = True`.
+
 `noise(step)` gives the random numbers of a step (`Draws`); each of the last three returns a `Loop`.
 """
 
@@ -109,6 +111,8 @@ class Settings:
     """Further arguments of the model, such as a smaller width in tests."""
     labelled: int = 0
     """Size of the batch of labelled images beside each batch, for models that learn from both."""
+    unpaired: bool = False
+    """Batches hold `image_a` and `image_b`."""
 
     def without_compile(self) -> None:
         """Refuse `compile` for a model that has no such option.

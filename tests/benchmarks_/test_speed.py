@@ -19,6 +19,12 @@ from zoo.base import GenerativeModel
 WIDTHS = (("hidden_features", (6, 7)),)
 TINY = {
     "aae": Settings(8, 4, options=(*WIDTHS, ("discriminator_features", (5,)), ("latent_dim", 3))),
+    "cyclegan": Settings(
+        8,
+        4,
+        options=(("base_channels", 4), ("blocks", 1), ("discriminator_layers", 1), ("pool_size", 3)),
+        unpaired=True,
+    ),
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
     "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),

@@ -1,0 +1,164 @@
+"""Loops of CycleGAN; the textbook one is that of the authors' code, which freezes the discriminators as we do."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.steps import Noise, Settings
+from zoo.cyclegan import CycleGAN, ImagePool
+
+UNPAIRED = True
+
+
+def model(settings: Settings) -> CycleGAN:
+    """The zoo's model."""
+    settings.without_compile()
+    return CycleGAN(settings.image_size, **dict(settings.options))
+
+
+class Textbook:
+    """The authors' code without its prints: every pass by itself, default Adam, float32."""
+
+    fused: bool | None = None
+
+    def __init__(self, source: CycleGAN, noise: Noise) -> None:
+        self.hparams: Any = source.hparams
+        if self.hparams["loss"] != "least_squares" or not self.hparams["identity_weight"]:
+            raise ValueError("only least squares with identity terms has loops to be measured beside")
+        self.networks: dict[str, nn.Module] = {
+            name: copy.deepcopy(network) for name, network in source.named_children()
+        }
+        self.ab, self.ba = self.networks["generator_ab"], self.networks["generator_ba"]
+        self.judge_a, self.judge_b = self.networks["discriminator_a"], self.networks["discriminator_b"]
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        adam["fused"] = self.fused
+        self.optimizer_g = torch.optim.Adam(chain(self.ab.parameters(), self.ba.parameters()), **adam)
+        self.optimizer_d = torch.optim.Adam(chain(self.judge_a.parameters(), self.judge_b.parameters()), **adam)
+        self.pools = {domain: ImagePool(self.hparams["pool_size"]) for domain in "ab"}
+        self.noise = noise
+        self.index = 0
+
+    def pooled(self, domain: str, fake: Tensor) -> Tensor:
+        """Fakes for a discriminator, some of them earlier ones."""
+        draws = self.noise(self.index).uniform(f"pool/{domain}", len(fake), 2).cpu()
+        return self.pools[domain].exchange(fake.detach(), draws)
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether the discriminators' weights take gradients."""
+        for judge in (self.judge_a, self.judge_b):
+            judge.requires_grad_(not frozen)
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        a, b = batch["image_a"], batch["image_b"]
+        weight = self.hparams["cycle_weight"]
+        fake_b = self.ab(a)
+        cycled_a = self.ba(fake_b)
+        fake_a = self.ba(b)
+        cycled_b = self.ab(fake_a)
+        self.freeze(True)
+        self.optimizer_g.zero_grad()
+        loss_g = weight * self.hparams["identity_weight"] * F.l1_loss(self.ab(b), b)
+        loss_g = loss_g + weight * self.hparams["identity_weight"] * F.l1_loss(self.ba(a), a)
+        loss_g = loss_g + (self.judge_b(fake_b) - 1).square().mean() + (self.judge_a(fake_a) - 1).square().mean()
+        loss_g = loss_g + weight * F.l1_loss(cycled_a, a) + weight * F.l1_loss(cycled_b, b)
+        torch.autograd.backward(loss_g)
+        self.optimizer_g.step()
+        self.freeze(False)
+        self.optimizer_d.zero_grad()
+        losses = []
+        for domain, judge, real, fake in (("b", self.judge_b, b, fake_b), ("a", self.judge_a, a, fake_a)):
+            pooled = self.pooled(domain, fake)
+            loss = 0.5 * ((judge(real) - 1).square().mean() + judge(pooled).square().mean())
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        self.optimizer_d.step()
+        self.index += 1
+        return {"generator": loss_g.detach(), "discriminator": losses[0] + losses[1]}
+
+
+class Plain(Textbook):
+    """The zoo's maths and options in a loop by hand: fewer and larger passes, fused Adam."""
+
+    fused = True
+
+    def __init__(self, source: CycleGAN, settings: Settings, noise: Noise) -> None:
+        super().__init__(source, noise)
+        self.settings = settings
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        a, b = batch["image_a"], batch["image_b"]
+        weight = self.hparams["cycle_weight"]
+        # The contexts end before the weights change: autocast keeps the weights that it has converted.
+        with self.settings.autocast():
+            fake_b, identity_b = self.ab(torch.cat([a, b])).chunk(2)
+            fake_a, identity_a = self.ba(torch.cat([b, a])).chunk(2)
+            self.freeze(True)
+            loss_g = (self.judge_b(fake_b) - 1).square().mean() + (self.judge_a(fake_a) - 1).square().mean()
+            loss_g = loss_g + weight * (F.l1_loss(self.ba(fake_b), a) + F.l1_loss(self.ab(fake_a), b))
+            identity = F.l1_loss(identity_b, b) + F.l1_loss(identity_a, a)
+            loss_g = loss_g + weight * self.hparams["identity_weight"] * identity
+        torch.autograd.backward(loss_g)
+        self.optimizer_g.step()
+        self.optimizer_g.zero_grad()
+        self.freeze(False)
+        with self.settings.autocast():
+            losses = []
+            for domain, judge, real, fake in (("a", self.judge_a, a, fake_a), ("b", self.judge_b, b, fake_b)):
+                of_real, of_fake = judge(torch.cat([real, self.pooled(domain, fake)])).chunk(2)
+                losses.append(0.5 * ((of_real - 1).square().mean() + of_fake.square().mean()))
+            loss_d = losses[0] + losses[1]
+        torch.autograd.backward(loss_d)
+        self.optimizer_d.step()
+        self.optimizer_d.zero_grad()
+        self.index += 1
+        return {"generator": loss_g.detach(), "discriminator": loss_d.detach()}
+
+
+class Networks(Plain):
+    """The passes of `Plain` and nothing else: no pools, no loss beyond a sum, no optimizer."""
+
+    def __init__(self, source: CycleGAN, settings: Settings, noise: Noise) -> None:
+        super().__init__(source, settings, noise)
+        pairs = (self.ab, self.ba), (self.judge_a, self.judge_b)
+        self.parameters = [[*chain.from_iterable(network.parameters() for network in pair)] for pair in pairs]
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The passes of one batch."""
+        a, b = batch["image_a"], batch["image_b"]
+        with self.settings.autocast():
+            made_b, made_a = self.ab(torch.cat([a, b])), self.ba(torch.cat([b, a]))
+            fake_b, fake_a = made_b[: len(a)], made_a[: len(a)]
+            self.freeze(True)
+            outputs = [made_a, made_b, self.judge_b(fake_b), self.judge_a(fake_a), self.ba(fake_b), self.ab(fake_a)]
+        torch.autograd.grad(outputs, self.parameters[0], [torch.ones_like(x) for x in outputs])
+        self.freeze(False)
+        with self.settings.autocast():
+            outputs = [
+                judge(torch.cat([real, fake.detach()]))
+                for judge, real, fake in ((self.judge_a, a, fake_a), (self.judge_b, b, fake_b))
+            ]
+        torch.autograd.grad(outputs, self.parameters[1], [torch.ones_like(x) for x in outputs])
+        return {}
+
+
+def plain(source: CycleGAN, settings: Settings, noise: Noise) -> Plain:
+    """The zoo's maths and options in a plain loop."""
+    return Plain(source, settings, noise)
+
+
+def textbook(source: CycleGAN, settings: Settings, noise: Noise) -> Textbook:
+    """The loop of the reference; the settings do not touch it."""
+    return Textbook(source, noise)
+
+
+def networks(source: CycleGAN, settings: Settings, noise: Noise) -> Networks:
+    """The networks' passes alone."""
+    return Networks(source, settings, noise)
