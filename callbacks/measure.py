@@ -26,14 +26,17 @@ NEEDS = {
     "iw_nll": base.GivesLogWeights,
     "knn": base.Encodes,
     "linear_probe": base.Encodes,
+    "mask_iou": base.Assembles,
     "mig": base.Encodes,
     "nll": base.GivesLogProb,
     "paired_l1": base.Translates,
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
+    "patch_error": base.Assembles,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
+NEED_PATCHES = ("mask_iou", "patch_error")
 NEED_DOMAINS = ("domain_accuracy", "paired_l1", "paired_psnr", "paired_ssim")
 
 
@@ -102,6 +105,8 @@ class Measure(MeasuringCallback):
         base.require(datamodule, base.HasReference, asker)
         if self.measure in NEED_FACTORS:
             base.require(datamodule, base.HasFactors, asker)
+        if self.measure in NEED_PATCHES:
+            base.require(datamodule, base.HasPatches, asker)
         if self.measure in NEED_DOMAINS:
             base.require(datamodule, base.HasDomains, asker)
         if self.measure == "nll":

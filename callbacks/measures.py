@@ -28,6 +28,7 @@ from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.paired import PairedSimilarity
+from callbacks.metrics.patches import MaskIoU, NearestPatch
 from callbacks.metrics.ranks import AnyShare
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
@@ -578,6 +579,87 @@ def domain_accuracy(
     )
 
 
+def mask_iou(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    shuffled: bool = False,
+) -> Result:
+    """Intersection over union, from 0 to 1, of the masks that a model predicts of patches and the true ones.
+
+    Args:
+        model: has `assemble`.
+        datamodule: gives images with patches.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: seed of the model's noise.
+        shuffled: compare with the mask of another image each: what one reaches without a look at the patches.
+
+    Raises:
+        ValueError: there are no two images to shuffle.
+    """
+    return _of_patches("mask_iou", model, datamodule, split, num_samples, seed, shuffled)
+
+
+def patch_error(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    shuffled: bool = False,
+) -> Result:
+    """How far a patch is from the most similar place of the image that was made of it: see `NearestPatch`.
+
+    Args:
+        model: has `assemble`.
+        datamodule: gives images with patches.
+        split: which images.
+        num_samples: how many; None for all.
+        seed: seed of the model's noise.
+        shuffled: look for the patches of another image each: the error of an image that does not use its patches.
+
+    Raises:
+        ValueError: there are no two images to shuffle.
+    """
+    return _of_patches("patch_error", model, datamodule, split, num_samples, seed, shuffled)
+
+
+def _of_patches(
+    name: Literal["mask_iou", "patch_error"],
+    model: Any,
+    datamodule: Any,
+    split: str,
+    num_samples: int | None,
+    seed: int,
+    shuffled: bool,
+) -> Result:
+    run = _Run(model, datamodule, base.Assembles, name, seed)
+    base.require(datamodule, base.HasPatches, name)
+    num = run.size(split, num_samples)
+    if shuffled and num < 2:
+        raise ValueError(f"{name}: shuffled needs two images at least, not {num}")
+    # Images are shuffled within their chunk, which no chunk of one would allow.
+    chunk = CHUNK - (num % CHUNK == 1)
+    metric = MaskIoU() if name == "mask_iou" else NearestPatch()
+    metric.to(run.device).set_dtype(torch.float64)  # `to` would take it back
+    with base.evaluating(model, seed):
+        for first, batch in run.batches(split, num, chunk):
+            image, mask = model.assemble(batch["patches"], seed=seed, first=first)
+            true = {key: batch[key].roll(1, 0) if shuffled else batch[key] for key in ("image", "mask", "boxes")}
+            if isinstance(metric, MaskIoU):
+                metric.update(mask, true["mask"])
+            else:
+                metric.update(image, true["image"], true["boxes"])
+        value = metric.compute()
+    shown = {"patches": "of-another-image"} if shuffled else {}
+    return run.result(name, value, **shown, test=run.named(split, num))
+
+
 def _domains(datamodule: Any, asker: str) -> Tensor:
     """Attributes of each domain of the data."""
     base.require(datamodule, base.HasDomains, asker)
@@ -611,15 +693,17 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "iw_nll": iw_nll,
     "knn": knn,
     "linear_probe": linear_probe,
+    "mask_iou": mask_iou,
     "mig": mig,
     "nll": nll,
     "paired_l1": paired_l1,
     "paired_psnr": paired_psnr,
     "paired_ssim": paired_ssim,
     "parzen": parzen,
+    "patch_error": patch_error,
 }
 """All measures by name."""
-LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll", "paired_l1")
+LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll", "paired_l1", "patch_error")
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}
 """Whether a higher value is better."""
 PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "domain_accuracy", "knn", "linear_probe"})
