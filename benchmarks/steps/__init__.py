@@ -109,6 +109,8 @@ class Settings:
     """Further arguments of the model, such as a smaller width in tests."""
     labelled: int = 0
     """Size of the batch of labelled images beside each batch, for models that learn from both."""
+    patches: int = 0
+    """Patches of each image, beside which batches then hold a mask and another image."""
 
     def without_compile(self) -> None:
         """Refuse `compile` for a model that has no such option.
