@@ -16,6 +16,10 @@ PICTURES = {
         "32 images, not selected, each above its reconstruction",
         "reconstructions = model.reconstruct(images)  # both (N, C, H, W) in [-1, 1]",
     ),
+    "assembled images": (
+        "32 images, not selected, each above what is made of patches of it",
+        "images, masks = model.assemble(patches, seed=0)  # of patches (N, P, C, H, W) in [-1, 1]",
+    ),
 }
 
 

@@ -35,7 +35,8 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if 256 samples then differ by less than one grey level (1/255) from those of the
-    float32 weights, else in float32. For a model that cannot sample reconstructions take the place of samples.
+    float32 weights, else in float32. For a model that cannot sample, reconstructions or images assembled of patches
+    take the place of samples.
 
     Args:
         run: folder of a finished run.
@@ -74,14 +75,13 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     temporary = target / f".{slug}.new.safetensors"
     try:
         save(model, temporary, networks=networks, half=True)
-        real = _images(model, data, 256)
-        reference, rounded = (_shown(m, real, 256) for m in (model, load(temporary)))
+        pictures, batch = _pictures(model, data, 256)
+        reference, rounded = (_shown(m, pictures, batch, 256) for m in (model, load(temporary)))
         difference = float((reference - rounded).abs().max()) * 127.5
         half = difference < 1
         information["stored"] = "float16" if half else "float32"
-        pictures = "samples" if real is None else "reconstructions"
         information["rounding"] = f"{difference:.3f} grey levels at most over {len(reference)} {pictures}"
-        if real is not None:
+        if batch:
             information["pictures"] = pictures
         save(model, temporary, networks=networks, half=half)
         _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
@@ -104,9 +104,10 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         **header,
     }
     grid = io.BytesIO()
-    shown = _shown(published, None if real is None else real[:32], 64)
-    if real is not None:  # rows of images, each above the row of their reconstructions
-        rows = zip(real[:32].split(8), shown.split(8), strict=True)
+    batch = {name: values[:32] for name, values in batch.items()}
+    shown = _shown(published, pictures, batch, 64)
+    if batch:  # rows of images, each above the row of what is made of them
+        rows = zip(_real(batch).split(8), shown.split(8), strict=True)
         shown = torch.cat([part for pair in rows for part in pair])
     picture(shown, 8).save(grid, "PNG")
     written = {
@@ -121,23 +122,36 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     return [path, *written]
 
 
-def _images(model: GenerativeModel, data: Any, count: int) -> torch.Tensor | None:
-    """Real images for a model that can only reconstruct; None for one that samples."""
+def _pictures(model: GenerativeModel, data: Any, count: int) -> tuple[str, dict[str, Any]]:
+    """What is shown of a model, and the batch that it is made of: an empty one for a model that samples."""
     try:
         model.sample(1, seed=0)
     except NotImplementedError as error:
-        if not hasattr(model, "reconstruct"):
+        kinds = {"reconstruct": "reconstructions", "assemble": "assembled images"}
+        pictures = next((kinds[name] for name in kinds if hasattr(model, name)), None)
+        if pictures is None:
             raise ValueError(f"{error}, nor reconstruct: there is nothing to show of it") from error
         count = min(count, len(data.split("test")))
         ((_, batch),) = data.reference_batches(count, count, split="test")
-        images: torch.Tensor = batch["image"] if "image" in batch else batch["image_a"]
-        return images
-    return None
+        return pictures, batch
+    return "samples", {}
 
 
-def _shown(model: Any, real: torch.Tensor | None, count: int) -> torch.Tensor:
-    """Samples of a model, or its reconstructions of real images."""
-    images: torch.Tensor = model.sample(count, seed=0) if real is None else model.reconstruct(real)
+def _real(batch: dict[str, Any]) -> torch.Tensor:
+    """The images of a batch."""
+    images: torch.Tensor = batch["image"] if "image" in batch else batch["image_a"]
+    return images
+
+
+def _shown(model: Any, pictures: str, batch: dict[str, Any], count: int) -> torch.Tensor:
+    """Samples of a model, its reconstructions of real images, or what it makes of their patches."""
+    images: torch.Tensor
+    if pictures == "samples":
+        images = model.sample(count, seed=0)
+    elif pictures == "reconstructions":
+        images = model.reconstruct(_real(batch))
+    else:
+        images, _ = model.assemble(batch["patches"], seed=0)
     return images
 
 
