@@ -5,6 +5,7 @@ it. Which of an image's boxes are taken is a function of (seed, epoch, image).
 
 The training order. Beside each image stands another one of the training images, the one that comes half an epoch later
 in the same order: never the image itself, never one of a batch of at most half of them, each once per epoch.
+NOTE(paper): the authors draw it at random from all images outside the batch, and mirror whole batches at once.
 """
 
 from __future__ import annotations
@@ -283,7 +284,7 @@ class Patches(ImageDataModule):
         ValueError: an unknown source, options that an object does not take, or too few proposals.
 
     References:
-        Lee et al. 2017, arXiv 1703.10730, section 3.1, for what key patches are.
+        Lee et al. 2017, arXiv 1703.10730, for what key patches are.
     """
 
     def __init__(
@@ -294,7 +295,7 @@ class Patches(ImageDataModule):
         source_arguments: dict[str, Any] | None = None,
         num_patches: int = 3,
         proposals: int | None = None,
-        patch_sampler: Callable[[Tensor], Tensor] | None = None,
+        patch_sampler: Callable[..., Any] | None = None,  # jsonargparse takes a class of results for a factory
         cache_dir: str | os.PathLike[str] | None = None,
         image_size: int | None = None,
         batch_size: int = 64,

@@ -198,7 +198,7 @@ class PuzzleGAN(AdversarialModel):
         ValueError: an unsupported size or reduction, or weights that are not above zero.
 
     References:
-        Lee et al. 2017, section 3, and the authors' code for sizes, weights and the step ratio.
+        Lee et al. 2017, and the authors' code for sizes, weights and the step ratio.
     """
 
     inference_networks = ("encoder", "mask_generator", "generator")

@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -184,6 +185,24 @@ def test_any_sampler_will_do() -> None:
     assert (batch["mask"] == 1).all()
     assert torch.equal(batch["boxes"][3], quarters(batch["image"][3]))
     assert Patches(source=Noise(), patch_sampler=EdgeDensity(sides=(0.5,))).name == "noise16-patches3-sides=(0.5,)"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_sampler_and_source_can_be_given_in_a_file() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Patches, "data")
+    sampler = {"class_path": "datamodules.patches.EdgeDensity", "init_args": {"num_boxes": 4, "sides": [0.5]}}
+    source = {"class_path": "datamodules.Emoji", "init_args": {"image_size": 8, "vendors": ["noto"]}}
+    for given, name in (
+        ({"patch_sampler": sampler}, "emoji64-patches3-sides=(0.5,)"),
+        ({"patch_sampler": "datamodules.patches.masks"}, "emoji64-patches3-masks"),
+        ({"source": source}, "emoji8-noto-patches3"),
+        ({"source": "CelebA", "data_dir": "x", "source_arguments": {"flip": True}}, "celeba64-patches3"),
+    ):
+        module = parser.instantiate_classes(parser.parse_object({"data": given})).data
+        assert module.name == name
+    assert module.images.flip
+    assert module.images.folder == Path("x/celeba")
 
 
 def test_patches_are_drawn_anew_in_each_epoch_and_evaluation_takes_the_best() -> None:
