@@ -56,7 +56,12 @@ class Batches:
             names = ("image_a", "image_b") if settings.unpaired else ("image",)
             images = {n: torch.rand(size, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1) for n in names}
             label = torch.randint(10, (size,), generator=generator)
-            return {name: values.to(settings.device) for name, values in {**images, "label": label}.items()}
+            made: dict[str, Any] = {**images, "label": label}
+            if settings.patches:
+                patches = torch.rand(size, settings.patches, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1)
+                mask = torch.randint(2, (size, 1, *shape[1:]), generator=generator).to(dtype)
+                made |= {"patches": patches, "mask": mask, "other": images["image"].roll(1, 0)}
+            return {name: values.to(settings.device) for name, values in made.items()}
 
         self.batches = [batch(settings.batch_size) for _ in range(8)]
         if settings.labelled:
@@ -275,6 +280,7 @@ def file_name(architecture: str, settings: Settings) -> str:
     words += [word for word in ("channels_last", "compile") if getattr(settings, word)]
     words += [f"{name}={value}" for name, value in settings.options]
     words += [f"labelled{settings.labelled}"] * bool(settings.labelled)
+    words += [f"patches{settings.patches}"] * bool(settings.patches)
     return "-".join(["speed", *words, settings.device]) + ".json"
 
 
@@ -296,6 +302,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="threads of torch; default: as many as it takes itself")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="argument of the model; may be repeated")
     add("--labelled", type=int, default=0, help="labelled images beside each batch, for semi-supervised models")
+    add("--patches", type=int, default=0, help="patches of each image, for models that are made of them")
     add("--rounds", type=int, default=10, help="times that every loop has its turn")
     add("--steps", type=int, default=3, help="steps in a turn")
     add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, in a process per loop")
@@ -337,6 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
         options=tuple(map(option, args.option)),
         labelled=args.labelled,
         unpaired=getattr(module, "UNPAIRED", False),
+        patches=args.patches,
     )
     if args.only_memory_of:
         print(peak_memory(module, args.only_memory_of, settings))

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 __all__ = [
+    "Assembles",
     "Classifies",
     "ComparesSets",
     "Completes",
@@ -27,6 +28,7 @@ __all__ = [
     "GivesLogProb",
     "GivesLogWeights",
     "HasFactors",
+    "HasPatches",
     "HasReference",
     "HasTranslations",
     "Reconstructs",
@@ -193,6 +195,22 @@ class Translates(Protocol):
     def translate(self, x: Tensor, target: Any) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from images; target: a domain as the data tell it."""
         ...
+
+
+@runtime_checkable
+class Assembles(Protocol):
+    """A model that makes whole images of patches of them."""
+
+    def assemble(self, patches: Tensor, *, seed: int | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Images (N, C, S, S) in [-1, 1] and masks (N, 1, S, S) in [0, 1] of patches (N, P, C, S, S)."""
+        ...
+
+
+@runtime_checkable
+class HasPatches(Protocol):
+    """A DataModule whose batches hold `patches` (N, P, C, S, S), their `boxes` (N, P, 4) and `mask` (N, 1, S, S)."""
+
+    num_patches: int
 
 
 class TranslationTask(NamedTuple):

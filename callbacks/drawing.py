@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
 from callbacks import base
 
-__all__ = ["CHUNK", "DrawingCallback", "validation_images"]
+__all__ = ["CHUNK", "DrawingCallback", "fixed_batch", "validation_images"]
 
 CHUNK = 250  # images that are read or encoded at once
 
@@ -81,6 +82,30 @@ class DrawingCallback(Callback):
         base.write_png(path.with_suffix(".png"), picture)
         base.log_picture(trainer.loggers, name, picture, step)
         return path
+
+
+def fixed_batch(trainer: Trainer, model: LightningModule, num: int, split: str) -> dict[str, Any]:
+    """The first images of the fixed subset of a split with their fields, on the model's device.
+
+    Args:
+        trainer: its DataModule has the images.
+        model: says device and type.
+        num: images; all of them if the split has fewer.
+        split: name of the split.
+
+    Raises:
+        ValueError: the split is missing or empty.
+    """
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if hasattr(datamodule, "split"):
+        num = min(num, len(datamodule.split(split)))
+    batch = next((batch for _, batch in datamodule.reference_batches(num, max(num, 1), split=split)), None)
+    if batch is None:
+        raise ValueError(f"the {split} split of {datamodule.name} has no images to draw")
+    # Lightning converts training batches to the type of bf16-true and 64-true; nobody does that for these.
+    dtype = next(model.parameters()).dtype
+    batch = {k: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in batch.items()}
+    return cast(dict[str, Any], move_data_to_device(batch, model.device))
 
 
 def validation_images(trainer: Trainer, model: LightningModule, num: int) -> tuple[Tensor, Tensor | None]:

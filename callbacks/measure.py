@@ -27,6 +27,7 @@ NEEDS = {
     "iw_nll": base.GivesLogWeights,
     "knn": base.Encodes,
     "linear_probe": base.Encodes,
+    "mask_iou": base.Assembles,
     "mig": base.Encodes,
     "nll": base.GivesLogProb,
     "paired_l1": base.Translates,
@@ -34,6 +35,7 @@ NEEDS = {
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
+    "patch_error": base.Assembles,
     "translation_fd": base.Translates,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
@@ -104,6 +106,8 @@ class Measure(MeasuringCallback):
         base.require(datamodule, base.HasReference, asker)
         if self.measure in NEED_FACTORS:
             base.require(datamodule, base.HasFactors, asker)
+        if NEEDS[self.measure] is base.Assembles:
+            base.require(datamodule, base.HasPatches, asker)
         if NEEDS[self.measure] is base.Translates:
             base.require(datamodule, base.HasTranslations, asker)
         if self.measure == "nll":

@@ -25,6 +25,7 @@ from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
 from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.ranks import AnyShare
+from callbacks.patch_measures import mask_iou, patch_error
 from callbacks.translation_measures import (
     cycle_error,
     domain_accuracy,
@@ -405,6 +406,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "iw_nll": iw_nll,
     "knn": knn,
     "linear_probe": linear_probe,
+    "mask_iou": mask_iou,
     "mig": mig,
     "nll": nll,
     "paired_l1": paired_l1,
@@ -412,6 +414,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "paired_psnr": paired_psnr,
     "paired_ssim": paired_ssim,
     "parzen": parzen,
+    "patch_error": patch_error,
     "translation_fd": translation_fd,
 }
 """All measures by name."""
@@ -424,6 +427,7 @@ LOWER_IS_BETTER = (
     "nll",
     "paired_l1",
     "paired_lpips",
+    "patch_error",
     "translation_fd",
 )
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from callbacks import base
-from callbacks.drawing import DrawingCallback
+from callbacks.drawing import DrawingCallback, fixed_batch
 
 __all__ = ["TranslationSheet", "sheet"]
 
@@ -49,27 +48,14 @@ class TranslationSheet(DrawingCallback):
         if stage == "fit":
             base.require(getattr(trainer, "datamodule", None), base.HasReference, "TranslationSheet")
             with base.evaluating(pl_module, self.seed):
-                self._batch(trainer, pl_module)
+                fixed_batch(trainer, pl_module, self.num_images, self.split)
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
         """The sheet."""
         with base.evaluating(model, self.seed):
-            columns = cast(base.ShowsTranslations, model).translations(self._batch(trainer, model))
+            batch = fixed_batch(trainer, model, self.num_images, self.split)
+            columns = cast(base.ShowsTranslations, model).translations(batch)
         self.show(trainer, "translation", sheet(columns), step)
-
-    def _batch(self, trainer: Trainer, model: LightningModule) -> dict[str, Any]:
-        """The fixed images with their fields, on the model's device."""
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        num = self.num_images
-        if hasattr(datamodule, "split"):
-            num = min(num, len(datamodule.split(self.split)))
-        batch = next((batch for _, batch in datamodule.reference_batches(num, max(num, 1), split=self.split)), None)
-        if batch is None:
-            raise ValueError(f"the {self.split} split of {datamodule.name} has no images to draw")
-        # Lightning converts training batches to the type of bf16-true and 64-true; nobody does that for these.
-        dtype = next(model.parameters()).dtype
-        batch = {k: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in batch.items()}
-        return cast(dict[str, Any], move_data_to_device(batch, model.device))
 
 
 def sheet(columns: dict[str, Tensor]) -> Image.Image:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datamodules.fashion_mnist import FashionMNIST as FashionMNIST
     from datamodules.image_folder import ImageFolder as ImageFolder
     from datamodules.mnist import MNIST as MNIST
+    from datamodules.patches import Patches as Patches
     from datamodules.shapes import Shapes as Shapes
     from datamodules.unpaired import Unpaired as Unpaired
 
@@ -24,6 +25,7 @@ _EXPORTS = {
     "FashionMNIST": "datamodules.fashion_mnist",
     "ImageFolder": "datamodules.image_folder",
     "MNIST": "datamodules.mnist",
+    "Patches": "datamodules.patches",
     "Shapes": "datamodules.shapes",
     "Unpaired": "datamodules.unpaired",
 }

@@ -20,6 +20,10 @@ PICTURES = {
         "32 images, not selected, each above its reconstruction",
         "reconstructions = model.reconstruct(images)  # both (N, C, H, W) in [-1, 1]",
     ),
+    "assembled images": (
+        "32 images, not selected, each above what is made of patches of it",
+        "images, masks = model.assemble(patches, seed=0)  # of patches (N, P, C, H, W) in [-1, 1]",
+    ),
     "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
 }
 # Below what rounding is little.

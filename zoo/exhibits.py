@@ -18,7 +18,7 @@ class Exhibit:
     """What a model has to show.
 
     Attributes:
-        kind: "samples", "translations", "reconstructions" or "probabilities".
+        kind: "samples", "translations", "reconstructions", "assembled images" or "probabilities".
         batch: real images with their fields; None where none are needed.
         exact: the model gives likelihoods, by which rounding is judged.
     """
@@ -44,6 +44,8 @@ class Exhibit:
             return translations
         if self.kind == "reconstructions":
             return {"images": image, "reconstructions": model.reconstruct(image)}
+        if self.kind == "assembled images":
+            return {"images": image, "assembled": model.assemble(batch["patches"], seed=0)[0]}
         return {"probabilities": model.classify(image)}
 
     def rounding(self, model: Any, rounded: Any) -> tuple[str, str, bool]:
@@ -82,13 +84,13 @@ class Exhibit:
         if self.kind == "translations":
             columns = list(self.shown(model, 12).values())
             return torch.stack(columns, 1).flatten(0, 1), len(columns)
-        # Rows of images, each above the row of their reconstructions.
+        # Rows of images, each above the row of what is made of them.
         rows = zip(*(images.split(8) for images in self.shown(model, 32).values()), strict=True)
         return torch.cat([part for pair in rows for part in pair]), 8
 
 
 def exhibit(model: Any, data: Any) -> Exhibit:
-    """What there is to show of a model: samples if it draws them, else translations, reconstructions, probabilities.
+    """What there is to show of a model: samples if it draws them, else what it makes of images, else probabilities.
 
     Args:
         model: the model.
@@ -101,10 +103,17 @@ def exhibit(model: Any, data: Any) -> Exhibit:
     try:
         model.sample(1, seed=0)
     except NotImplementedError as error:
-        kinds = {"translations": "translations", "reconstruct": "reconstructions", "classify": "probabilities"}
+        kinds = {
+            "translations": "translations",
+            "reconstruct": "reconstructions",
+            "assemble": "assembled images",
+            "classify": "probabilities",
+        }
         kind = next((kind for method, kind in kinds.items() if hasattr(model, method)), None)
         if kind is None:
-            raise ValueError(f"{error}, nor translate, reconstruct or classify: there is nothing to show") from error
+            raise ValueError(
+                f"{error}, nor translate, reconstruct, assemble or classify: there is nothing to show"
+            ) from error
     else:
         kind = "samples"
     if kind == "samples" and not exact:

@@ -32,8 +32,8 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if samples then differ by less than one grey level (1/255) from those of the
-    float32 weights, else in float32. Translations, reconstructions or probabilities take the place of samples for a
-    model that cannot sample, and the log-likelihood for one that has it: see `zoo.exhibits`.
+    float32 weights, else in float32. Translations, reconstructions, images assembled of patches or probabilities take
+    the place of samples for a model that cannot sample, and the log-likelihood for one that has it: see `zoo.exhibits`.
 
     Args:
         run: folder of a finished run.

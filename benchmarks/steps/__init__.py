@@ -113,6 +113,8 @@ class Settings:
     """Size of the batch of labelled images beside each batch, for models that learn from both."""
     unpaired: bool = False
     """Batches hold `image_a` and `image_b`."""
+    patches: int = 0
+    """Patches of each image, beside which batches then hold a mask and another image."""
 
     def without_compile(self) -> None:
         """Refuse `compile` for a model that has no such option.

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from callbacks.metrics.frechet import FrechetMetric as FrechetMetric
     from callbacks.metrics.frechet import gaussian_distance as gaussian_distance
     from callbacks.metrics.paired import PairedSimilarity as PairedSimilarity
+    from callbacks.metrics.patches import MaskIoU as MaskIoU
+    from callbacks.metrics.patches import NearestPatch as NearestPatch
 
 _EXPORTS = {
     "EfficientNetLite0": "callbacks.metrics.extractors",
     "FrechetMetric": "callbacks.metrics.frechet",
     "InceptionV3": "callbacks.metrics.extractors",
+    "MaskIoU": "callbacks.metrics.patches",
+    "NearestPatch": "callbacks.metrics.patches",
     "PairedSimilarity": "callbacks.metrics.paired",
     "gaussian_distance": "callbacks.metrics.frechet",
 }

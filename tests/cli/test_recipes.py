@@ -38,6 +38,8 @@ def data_names(data: dict[str, Any]) -> list[str]:
     kind, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
     if kind == "Attributes":
         return [str(arguments.get("source", "emoji"))]
+    if kind == "Patches":
+        return [str(arguments.get("source", "Emoji")).lower()]
     if kind == "Unpaired":
         module = importlib.import_module("datamodules").Unpaired(**arguments)
         return [module.name.removesuffix(str(module.image_size))] + ([] if module.data_dir else ["emoji"])
@@ -105,6 +107,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "LatentScatter": {"num_images": 4},
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
     "Measure": {"num_samples": 20},
+    "PatchSheet": {"num_images": 2},
     "Reconstruction": {"num_images": 4},
     "SampleGrid": {"num_samples": 4},
     "TranslationSheet": {"num_images": 2},
@@ -120,6 +123,7 @@ PICTURES = {
     "Completion": "completion-00000001.png",
     "LatentScatter": "scatter-00000001.png",
     "LatentTraversal": "traversal-00000001.gif",
+    "PatchSheet": "patches-00000001.png",
     "Reconstruction": "reconstruction-00000001.png",
     "SampleGrid": "step-00000001.png",
     "TranslationSheet": "translation-00000001.png",
@@ -157,8 +161,10 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
         paired = "Unpaired" in type(self).__name__
         return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test")}
 
+    source = found["data"]["init_args"].get("source", "Emoji")
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
         if kind != "Shapes":  # which needs no files
+            kind = source if kind == "Patches" else kind  # which opens another one
             module = getattr(importlib.import_module("datamodules"), kind)
             monkeypatch.setattr(module, "open", open_)
             monkeypatch.setattr(module, "prepare_data", lambda self: None)

@@ -76,6 +76,35 @@ class Domains(Images):
             yield first, {"image_a": batch["image"], "image_b": batch["image"] / 2 - 0.5, "caption": batch["caption"]}
 
 
+class PatchedImages(Images):
+    """Noise, with two patches of each image."""
+
+    name = "noise8-patches2"
+    num_patches = 2
+
+    def __init__(self, n: int = 64) -> None:
+        super().__init__(n)
+        self.boxes = torch.tensor([[0, 0, 4, 4], [3, 4, 6, 8]]).expand(n, -1, -1).clone()
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        image, boxes = self.image[index], self.boxes[index]
+        mask, patches = torch.zeros(len(index), 1, 8, 8), torch.empty(len(index), 2, 3, 8, 8)
+        for i, places in enumerate(boxes.tolist()):
+            for k, (top, left, bottom, right) in enumerate(places):
+                mask[i, :, top:bottom, left:right] = 1
+                patches[i, k] = nn.functional.interpolate(image[i : i + 1, :, top:bottom, left:right], (8, 8))[0]
+        return {"image": image, "patches": patches, "boxes": boxes, "mask": mask, "other": image.roll(1, 0)}
+
+    def train_dataloader(self) -> Any:
+        whole = self.batch(torch.arange(len(self.image)))
+        items = [{name: values[i] for name, values in whole.items()} for i in range(len(self.image))]
+        return DataLoader(items, self.batch_size)  # type: ignore[arg-type]
+
+    def reference_batches(self, *args: Any, **options: Any) -> Iterator[tuple[int, Any]]:
+        for first, batch in super().reference_batches(*args, **options):
+            yield first, self.batch(torch.arange(first, first + len(batch["image"])))
+
+
 class GAN(LightningModule):
     """A GAN with batch normalisation and dropout, whose training draws from torch's, numpy's generators."""
 
@@ -161,6 +190,10 @@ class Coder(GAN):
         ramp = torch.linspace(-1, 1, steps).view(1, steps, 1, 1, 1).expand(num, steps, 3, 8, 8)
         kind = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1, 1).expand(num, 3, 3, 8, 8)
         return {"kind": kind, "still": torch.zeros(num, steps, 3, 8, 8), "z0": ramp, "z1": ramp * 0.5}
+
+    def assemble(self, patches: Tensor, *, seed: int | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
+        self._waste()
+        return patches.mean(1), (patches[:, 0, :1] + 1) / 2
 
     def _waste(self) -> None:
         self.generator(torch.rand(3, self.generator[0].in_features, device=self.device, dtype=self.dtype))

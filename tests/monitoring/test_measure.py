@@ -148,7 +148,7 @@ def test_options_that_do_not_fit_are_refused_before_training(tmp_path: Path, mon
         trainer(tmp_path, callbacks=[watch]).fit(Scorer(), datamodule=Sized())
 
     known = ", ".join(datamodules.__all__)
-    assert "MNIST, Shapes" in known
+    assert "ImageFolder, MNIST" in known
     for options, name in (({"other": "MNST"}, "MNST"), ({}, "")):
         with pytest.raises(ValueError, match=f"^auroc: other='{name}' is no DataModule: take one of {known}$"):
             start("auroc", **options)

@@ -202,8 +202,9 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "linear_probe": {"num_fit": 30},
         "parzen": {"num_samples": images.size},
     }
-    # Those of translations need domains: tests/monitoring/test_translation.py has them.
-    names = [name for name in MEASURES if not name.startswith(("cycle_", "domain_", "paired_", "translation_"))]
+    # Those of translations need domains, those of patches need patches: test_translation.py and test_patches.py.
+    elsewhere = ("cycle_", "domain_", "mask_", "paired_", "patch_", "translation_")
+    names = [name for name in MEASURES if not name.startswith(elsewhere)]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
 

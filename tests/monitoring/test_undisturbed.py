@@ -20,12 +20,13 @@ from callbacks import (
     LatentScatter,
     LatentTraversal,
     Measure,
+    PatchSheet,
     Reconstruction,
     SampleGrid,
     TranslationSheet,
 )
 from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, fit_on_ranks, trainer
+from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, PatchedImages, fit_on_ranks, trainer
 from tests.ranks import on_ranks
 from zoo.vae import VAE
 
@@ -132,6 +133,27 @@ def test_a_cyclegan_with_its_pools(tmp_path: Path) -> None:
     )
     assert_equal(*[dict(enumerate(m.pools["a"][0].images + m.pools["b"][0].images)) for m in (bare, watched)])
     assert len(list(tmp_path.glob("samples/translation-*.png"))) == 6
+
+
+def test_a_puzzle_gan_with_its_sheet_and_measures(tmp_path: Path) -> None:
+    from zoo.puzzlegan import PuzzleGAN
+
+    def model() -> PuzzleGAN:
+        L.seed_everything(1, verbose=False)
+        return PuzzleGAN(8, base_channels=2, embedding_dim=3, latent_dim=3)
+
+    callbacks: list[L.Callback] = [
+        PatchSheet(3, num_images=4),
+        Measure("mask_iou", None, None, 4, at_start=True, num_samples=9),
+        Measure("patch_error", {"shuffled": True}, None, 5, num_samples=9),
+    ]
+    assert_equal(final(tmp_path, model(), [], PatchedImages()), final(tmp_path, model(), callbacks, PatchedImages()))
+    assert len(list(tmp_path.glob("samples/patches-*.png"))) == 6
+
+
+def test_a_sheet_of_a_careless_model(tmp_path: Path) -> None:
+    bare = final(tmp_path, Coder(), [], PatchedImages())
+    assert_equal(bare, final(tmp_path, Coder(), [PatchSheet(3, num_images=4)], PatchedImages()))
 
 
 def test_building_an_extractor_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
+from zoo.puzzlegan import PuzzleGAN
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
 RECIPE = {
@@ -283,6 +284,41 @@ def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
     images = next(Tiny("", 8).reference_batches(40, 40, split="test"))[1]["image"]
     shown = zoo.load("autoencoder-tiny8").reconstruct(images[:32])
     for top, expected in ((2, images[0]), (12, shown[0]), (22, images[8]), (72, shown[24])):
+        tile = pixels[top : top + 8, 2:10].permute(2, 0, 1).float() / 127.5 - 1
+        assert (tile - expected).abs().max() < 1.01 / 127.5
+
+
+def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Tiny("", 8).reference_batches
+
+    def with_patches(self: Tiny, num_samples: int, chunk_size: int, *, split: str) -> Iterator[tuple[int, Any]]:
+        for first, batch in whole(num_samples, chunk_size, split=split):
+            image = batch["image"]
+            patches = torch.stack([image.flip(2), image.flip(3)], 1)
+            yield first, {"image": image, "patches": patches, "caption": ["x"] * len(image)}
+
+    monkeypatch.setattr(Tiny, "reference_batches", with_patches)
+    images = torch.rand(4, 3, 8, 8)
+    batch = {"image": images, "patches": images[:, None], "mask": images[:, :1].round(), "other": images.flip(0)}
+    fit = trainer(max_steps=2)
+    model = PuzzleGAN(8, base_channels=4, embedding_dim=3, latent_dim=3)
+    fit.fit(model, datamodule=Data([batch] * 2))
+    fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
+    config = config_of(run)
+    config["trainer"]["callbacks"] = []
+    configure(run, config)
+    publish.publish(run, "puzzlegan-tiny8")
+    entry = pretrained.index(out)["puzzlegan-tiny8"]
+    assert entry["networks"] == ["encoder", "mask_generator", "generator"]
+    assert entry["pictures"] == "assembled images"
+    card = pretrained.card("puzzlegan-tiny8")
+    assert "32 images, not selected, each above what is made of patches of it" in card
+    assert "model.assemble(patches, seed=0)" in card
+    with Image.open(out / "puzzlegan-tiny8.png") as grid:
+        pixels = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8).view(82, 82, 3)
+    (_, batch), *_ = with_patches(Tiny("", 8), 40, 40, split="test")
+    shown, _ = zoo.load("puzzlegan-tiny8").assemble(batch["patches"][:32], seed=0)
+    for top, expected in ((2, batch["image"][0]), (12, shown[0]), (72, shown[24])):
         tile = pixels[top : top + 8, 2:10].permute(2, 0, 1).float() / 127.5 - 1
         assert (tile - expected).abs().max() < 1.01 / 127.5
 

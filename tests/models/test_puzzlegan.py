@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.contract import Data, ModelContract, share, trainer
+from zoo import random
+from zoo.base import Batch
+from zoo.puzzlegan import PuzzleGAN, in_one_order
+
+
+class TestPuzzleGAN(ModelContract):
+    """Two of the levels, two patches."""
+
+    samples = False
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def tiny(self) -> PuzzleGAN:
+        return PuzzleGAN(16, latent_dim=3, embedding_dim=4, base_channels=4, **self.options)
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        def images(purpose: str, *shape: int) -> Tensor:
+            return random.uniform(shape, random.key(seed, purpose), low=-1, high=1, dtype=torch.float64).to(dtype)
+
+        mask = random.integers(2, (n, 1, 16, 16), random.key(seed, "mask")).to(dtype)
+        patches = images("patches", n, 2, 3, 16, 16)
+        return {
+            "image": images("image", n, 3, 16, 16),
+            "patches": patches,
+            "mask": mask,
+            "other": images("other", n, 3, 16, 16),
+        }
+
+    def pictures(self, model: Any) -> Tensor:
+        return torch.cat(model.assemble(self.batch(2)["patches"], seed=0), 1)
+
+
+class TestPuzzleGANMean(TestPuzzleGAN):
+    options = {  # noqa: RUF012
+        "l1_reduction": "mean",
+        "accumulate": 2,
+        "gradient_clip": 1.0,
+        "mask_weight": (2.0, 1.0),
+        "appearance_weight": (8.0, 4.0),
+    }
+
+
+class TestPuzzleGANGrey(TestPuzzleGAN):
+    """One channel, one level, channels last, another number of patches."""
+
+    def tiny(self) -> PuzzleGAN:
+        return PuzzleGAN(8, 1, latent_dim=3, embedding_dim=4, base_channels=4, channels_last=True)
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        batch = super().batch(n, seed=seed, dtype=dtype)
+        batch = {name: values[..., :8, :8] for name, values in batch.items()}
+        patches = batch["patches"].flatten(1, 2)[:, :5, None]
+        return {**batch, "image": batch["image"][:, :1], "other": batch["other"][:, :1], "patches": patches}
+
+
+@pytest.fixture
+def model() -> PuzzleGAN:
+    torch.manual_seed(0)
+    return TestPuzzleGAN().tiny()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return TestPuzzleGAN().batch(6)
+
+
+# The networks --------------------------------------------------------------------------------------------------------
+
+
+def test_parameter_counts_of_the_authors_code() -> None:
+    """Theirs, without the biases of convolutions before a normalisation."""
+    with torch.device("meta"):
+        model = PuzzleGAN()
+    counts = {name: sum(p.numel() for p in network.parameters()) for name, network in model.named_children()}
+    assert counts == {
+        "encoder": 5_357_056 - (128 + 256 + 512),
+        "mask_generator": 9_656_257 - (512 + 256 + 128 + 64),
+        "generator": 15_016_835 - (512 + 256 + 128 + 64),
+        "discriminator": 4_316_545 - (128 + 256 + 512),
+    }
+
+
+def test_shapes_of_every_level() -> None:
+    with torch.device("meta"):
+        model = PuzzleGAN()
+        features, embedding = model.encoder(torch.empty(2, 3, 3, 64, 64))
+        mask, joined = model.mask_generator(features, embedding)
+        image = model.generator(embedding, torch.empty(2, 128), joined)
+    assert [tuple(x.shape[1:]) for x in features] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+    assert embedding.shape == (2, 128)
+    assert [tuple(x.shape[1:]) for x in joined] == [(1024, 4, 4), (512, 8, 8), (256, 16, 16), (128, 32, 32)]
+    assert mask.shape == (2, 1, 64, 64)
+    assert image.shape == (2, 3, 64, 64)
+    assert [level[0].weight.shape[0] for level in model.generator.levels] == [256, 1536, 768, 384, 192]
+
+
+def test_features_are_sums_over_the_patches(model: PuzzleGAN, batch: Batch) -> None:
+    encoder = model.encoder.eval()
+    together, embedding = encoder(batch["patches"])
+    single = [encoder(batch["patches"][:, i : i + 1]) for i in range(2)]
+    for level, features in enumerate(together):
+        assert torch.allclose(features, single[0][0][level] + single[1][0][level], atol=1e-6)
+    assert torch.allclose(embedding, single[0][1] + single[1][1], atol=1e-6)
+
+
+def test_the_start_map_is_a_transposed_convolution(model: PuzzleGAN) -> None:
+    start, x = model.generator.levels[0][0], torch.randn(5, 7)
+    expected = F.conv_transpose2d(x[:, :, None, None], start.weight)
+    assert torch.allclose(start(x), expected, atol=1e-6)
+    start.to(memory_format=torch.channels_last)
+    assert torch.allclose(start(x), expected, atol=1e-6)
+
+
+def test_128_pixels_have_a_level_more() -> None:
+    with torch.device("meta"):
+        model = PuzzleGAN(128)
+        image, mask = model.generator, model.mask_generator
+        features, embedding = model.encoder(torch.empty(1, 3, 3, 128, 128))
+        y, joined = mask(features, embedding)
+    assert len(features) == 5
+    assert y.shape == (1, 1, 128, 128)
+    with torch.device("meta"):
+        assert image(embedding, torch.empty(1, 128), joined).shape == (1, 3, 128, 128)
+
+
+# The order of the patches --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "float64", "bf16"])
+def test_the_order_of_the_patches_has_no_influence_at_all(training: bool, precision: str) -> None:
+    torch.manual_seed(0)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    model = PuzzleGAN(32, base_channels=8).to(dtype).train(training)
+    patches, z = torch.rand(5, 4, 3, 32, 32, dtype=dtype) * 2 - 1, model.noise(5, 1)
+
+    def outputs(patches: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return model(patches, z)
+
+    image, mask = outputs(patches)
+    for order in itertools.permutations(range(4)):
+        found = outputs(patches[:, list(order)])
+        assert torch.equal(found[0], image)
+        assert torch.equal(found[1], mask)
+    # Each image's patches in an order of their own, and assembled.
+    mixed = torch.stack([x[torch.randperm(4)] for x in patches])
+    assert torch.equal(model.assemble(mixed, seed=3)[0], model.assemble(patches, seed=3)[0])
+    assert not torch.equal(outputs(patches.flip(0))[0], image)
+    assert not torch.equal(outputs(torch.cat([patches[:, :3], patches[:, :1]], 1))[0], image)
+
+
+def test_one_order_keeps_the_patches(batch: Batch) -> None:
+    patches = batch["patches"]
+    found = in_one_order(patches)
+    for i in range(6):
+        assert {x.sum().item() for x in found[i]} == {x.sum().item() for x in patches[i]}
+    same = torch.ones(2, 3, 1, 4, 4)
+    assert torch.equal(in_one_order(same), same)
+
+
+# The objective -------------------------------------------------------------------------------------------------------
+
+
+def test_terms_of_the_discriminator_by_hand(model: PuzzleGAN, batch: Batch) -> None:
+    """A discriminator that takes the mean of the image for its logit."""
+
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((1, 2, 3))
+
+    model.discriminator = Mean()  # type: ignore[assignment]
+    x, other, fake = (torch.full((2, 3, 16, 16), value) for value in (0.5, -0.25, 0.125))
+    m = torch.zeros(2, 1, 16, 16)
+    m[:, :, :, :4] = 1
+    terms = model.discriminator_loss({"image": x, "mask": m, "other": other}, (fake.requires_grad_(), m))
+
+    def cross_entropy(logit: float, real: bool) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -math.log(p if real else 1 - p)
+
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(
+        {
+            "real": cross_entropy(0.5, True),
+            "fake": cross_entropy(0.125, False),
+            "other_parts": cross_entropy(-0.25 * 0.25 + 0.5 * 0.75, False),
+            "own_parts": cross_entropy(0.5 * 0.25 - 0.25 * 0.75, False),
+        },
+        rel=1e-6,
+    )
+    assert not any(term.requires_grad for term in terms.values())
+
+
+def test_composites_are_cut_at_the_mask(model: PuzzleGAN, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    forward = type(model.discriminator).forward
+    monkeypatch.setattr(type(model.discriminator), "forward", lambda self, x: seen.append(x) or forward(self, x))
+    shared = model.forward_shared(batch)
+    model.discriminator_loss(batch, shared)
+    x, other, m = batch["image"], batch["other"], batch["mask"].bool().expand(-1, 3, -1, -1)
+    assert len(seen) == 4
+    assert torch.equal(seen[0], x)
+    assert torch.equal(seen[1], shared[0])
+    assert torch.equal(seen[2], torch.where(m, other, x))
+    assert torch.equal(seen[3], torch.where(m, x, other))
+
+
+def test_terms_of_the_generator_by_hand(model: PuzzleGAN) -> None:
+    x, m = torch.full((2, 3, 16, 16), 0.5), torch.zeros(2, 1, 16, 16)
+    m[0, 0, 0, :10] = 1
+    fake, mask = torch.full((2, 3, 16, 16), -0.25), torch.full((2, 1, 16, 16), 0.75)
+    terms = model.generator_loss({"image": x, "mask": m}, (fake, mask))
+    inside, outside = 10, 2 * 256 - 10
+    assert terms["adversarial"].item() == pytest.approx(F.softplus(-model.discriminator(fake)).mean().item())
+    assert terms["mask"].item() == pytest.approx(1e-2 * (0.25 * inside + 0.75 * outside), rel=1e-5)
+    appearance = 3 * (abs(-0.25 * 0.75 - 0.5) * inside + 0.25 * 0.75 * outside)
+    assert terms["appearance"].item() == pytest.approx(1e-2 * appearance, rel=1e-5)
+    model.hparams["l1_reduction"] = "mean"
+    means = model.generator_loss({"image": x, "mask": m}, (fake, mask))
+    assert means["mask"].item() == pytest.approx(terms["mask"].item() / (2 * 256), rel=1e-5)
+    assert means["appearance"].item() == pytest.approx(terms["appearance"].item() / (2 * 3 * 256), rel=1e-5)
+
+
+def test_weights_fall_from_epoch_to_epoch_evenly_in_their_logarithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        model = PuzzleGAN(mask_weight=(1e-2, 1e-4), appearance_weight=(1.0, 1e-6))
+    epoch = 0
+    monkeypatch.setattr(PuzzleGAN, "current_epoch", property(lambda self: epoch))
+    expected = torch.logspace(-2, -4, 25, dtype=torch.float64).tolist()
+    for epoch in range(25):
+        assert model.weight("mask_weight") == pytest.approx(expected[epoch], rel=1e-9)
+        assert model.weight("appearance_weight") == pytest.approx(expected[epoch] ** 3 * 1e6, rel=1e-9)
+    epoch = 40
+    assert model.weight("mask_weight") == pytest.approx(1e-4)
+
+
+def test_a_fit_changes_the_weights_with_its_epochs() -> None:
+    case = TestPuzzleGAN()
+    case.options = {"weight_epochs": 3, "n_critic": 1}
+    model = case.tiny()
+    seen: list[float] = []
+    weight = model.weight
+    model.weight = lambda name: seen.append(weight(name)) or weight(name)  # type: ignore[method-assign]
+    trainer(max_epochs=4).fit(model, datamodule=Data([case.batch(2)]))
+    assert seen[::2] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-4])
+
+
+def test_sums_are_over_the_whole_step(batch: Batch) -> None:
+    """Two halves of a batch, accumulated, weigh as much as the whole one."""
+    case = TestPuzzleGAN()
+    case.options = {"accumulate": 2}
+    halves = case.tiny()
+    x, m = batch["image"], batch["mask"]
+    shared = (torch.zeros_like(x), torch.full_like(m, 0.5))
+    terms = [halves.generator_loss(share(batch, i, 2), (x[:3] * 0, m[:3] * 0 + 0.5)) for i in range(2)]
+    whole = TestPuzzleGAN().tiny().generator_loss(batch, shared)
+    for name in ("mask", "appearance"):
+        assert sum(t[name].item() for t in terms) / 2 == pytest.approx(whole[name].item(), rel=1e-5)
+
+
+def test_generator_steps_with_every_second_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = TestPuzzleGAN()
+    model = case.tiny()
+    names = ("encoder", "mask_generator", "generator")
+    before = {name: next(getattr(model, name).parameters()).clone() for name in names}
+    trainer(max_steps=1).fit(model, datamodule=Data([case.batch(4)] * 4))
+    assert all(torch.equal(next(getattr(model, name).parameters()), value) for name, value in before.items())
+    trainer(max_steps=2).fit(model, datamodule=Data([case.batch(4)] * 4))
+    assert not any(torch.equal(next(getattr(model, name).parameters()), value) for name, value in before.items())
+
+
+# In use --------------------------------------------------------------------------------------------------------------
+
+
+def test_assembled_images_and_masks(model: PuzzleGAN, batch: Batch) -> None:
+    patches = batch["patches"]
+    image, mask = model.assemble(patches, seed=0)
+    assert image.shape == (6, 3, 16, 16)
+    assert mask.shape == (6, 1, 16, 16)
+    assert -1 <= image.min() <= image.max() <= 1
+    assert 0 < mask.min() <= mask.max() < 1
+    again, same = model.assemble(patches[2:], seed=0, first=2)
+    assert torch.allclose(again, image[2:], atol=1e-6)
+    assert torch.allclose(same, mask[2:], atol=1e-6)
+    other, same = model.assemble(patches, seed=1)
+    assert not torch.allclose(other, image, atol=1e-4), "the noise has a say in the image"
+    assert torch.equal(same, mask), "and none in the mask"
+    assert not torch.equal(model.assemble(patches)[0], model.assemble(patches)[0])
+    real, fake = model.real_and_fake(batch, seed=0, first=0)
+    assert torch.equal(real, batch["image"])
+    assert torch.equal(fake, image)
+
+
+def test_training_learns_where_patches_lie() -> None:
+    """Dark patches lie on the left, light ones on the right."""
+    torch.manual_seed(0)
+    model = PuzzleGAN(16, base_channels=8, n_critic=1, learning_rate=2e-3, weight_epochs=1000)
+    batch = TestPuzzleGAN().batch(4)
+    for i in range(4):
+        batch["mask"][i] = torch.arange(16) // 8 == i % 2
+        batch["patches"][i] = batch["patches"][i] / 10 + i % 2 - 0.5
+    trainer(max_steps=80, max_epochs=-1).fit(model, datamodule=Data([batch] * 20))
+    with torch.no_grad():
+        _, mask = model.train()(batch["patches"], model.noise(4, 0))
+    assert ((mask > 0.5) == batch["mask"].bool()).float().mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 48}, "image_size 48 is not supported: take a power of two from 8"),
+        ({"image_size": 4}, "image_size 4 is not supported"),
+        ({"l1_reduction": "max"}, "l1_reduction must be 'sum' or 'mean', not 'max'"),
+        ({"mask_weight": (1.0, 0.0)}, "mask_weight and appearance_weight must be above 0"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PuzzleGAN(**options)
+
+
+def test_what_is_missing_is_named(model: PuzzleGAN, batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"patches must be \(N, P, 3, 16, 16\), resized .*; got \(6, 3, 16, 16\)"):
+        model.assemble(batch["image"])
+    del batch["other"]
+    with pytest.raises(ValueError, match="batches must hold 'other'; there are image, patches, mask: take datamodules"):
+        model.discriminator_loss(batch, model.forward_shared(batch))
+    with pytest.raises(NotImplementedError, match="PuzzleGAN cannot sample"):
+        model.sample(1)
