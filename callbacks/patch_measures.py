@@ -31,7 +31,8 @@ def mask_iou(
         split: which images.
         num_samples: how many; None for all.
         seed: seed of the model's noise.
-        shuffled: compare with the mask of another image each: what one reaches without a look at the patches.
+        shuffled: compare with the mask of another image each, as `mask_iou_shuffled`: what one reaches without a look
+            at the patches.
 
     Raises:
         ValueError: there are no two images to shuffle.
@@ -56,7 +57,8 @@ def patch_error(
         split: which images.
         num_samples: how many; None for all.
         seed: seed of the model's noise.
-        shuffled: look for the patches of another image each: the error of an image that does not use its patches.
+        shuffled: look for the patches of another image each, as `patch_error_shuffled`: the error of an image that
+            does not use its patches.
 
     Raises:
         ValueError: there are no two images to shuffle.
@@ -91,5 +93,5 @@ def _of_patches(
             else:
                 metric.update(image, true["image"], true["boxes"])
         value = metric.compute()
-    shown = {"patches": "of-another-image"} if shuffled else {}
-    return run.result(name, value, **shown, test=run.named(split, num))
+    # Under a name of its own: in one column with the true patches it would be taken for a value of the model.
+    return run.result(f"{name}_shuffled" if shuffled else name, value, test=run.named(split, num))

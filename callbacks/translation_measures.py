@@ -58,9 +58,8 @@ class _Run(Run):
         return found
 
     def translation_result(self, metric: str, value: Any, **protocol: Any) -> Result:
-        """The value with its protocol, which tells an identity."""
-        shown = {"translation": "identity"} if self.identity else {}
-        return self.result(metric, value, **shown, **protocol)
+        """The value with its protocol; that of the identity has a name of its own, and so a column of its own."""
+        return self.result(f"{metric}_identity" if self.identity else metric, value, **protocol)
 
 
 def paired_l1(

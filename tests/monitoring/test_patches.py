@@ -60,7 +60,8 @@ def test_patches_of_another_image_are_the_control() -> None:
     data = fake_data()
     found = MEASURES["patch_error"](Assembler(data), data, shuffled=True)
     assert found.value > 0.15
-    assert found.protocol == "patch_error[patches=of-another-image, test=noise8-patches2-test-20, weights=raw]"
+    assert found.protocol == "patch_error_shuffled[test=noise8-patches2-test-20, weights=raw]"
+    assert found.metric == "patch_error_shuffled", "a column of its own"
     # Images with odd and with even numbers follow each other: their boxes differ by a pixel.
     inside = masks_of(data.boxes[:2])
     union, both = inside.any(0).sum().item(), inside.all(0).sum().item()

@@ -115,10 +115,11 @@ def test_wrong_domains_are_counted() -> None:
 def test_identity_is_what_must_be_surpassed() -> None:
     result = MEASURES["domain_accuracy"](Painter(), Colours(), classifier=Judge(), identity=True)
     assert result.value == 0
-    assert "translation=identity" in result.protocol
+    assert result.metric == "domain_accuracy_identity", "a column of its own"
+    assert result.protocol.startswith("domain_accuracy_identity[")
     same = MEASURES["paired_ssim"](Painter(), Colours(), identity=True)
     assert same.value < 0.9
-    assert "translation=identity" in same.protocol
+    assert same.metric == "paired_ssim_identity"
 
 
 def test_what_is_missing_is_named() -> None:
