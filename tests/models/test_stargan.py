@@ -177,6 +177,17 @@ def test_terms_are_those_of_the_reference(model: StarGAN, batch: Batch) -> None:
     assert terms["classification"].item() == pytest.approx((binary + categorical).item(), rel=1e-5)
 
 
+def test_the_identity_term_is_an_option(model: StarGAN, batch: Batch) -> None:
+    plain = model.generator_loss(batch, model.forward_shared(batch))
+    assert "identity" not in plain
+    model.hparams["identity_weight"] = 5.0
+    terms = model.generator_loss(batch, model.forward_shared(batch))
+    x, domain = batch["image"], batch["attributes"]
+    expected = 5 * F.l1_loss(model.generator(x, domain), x).item()
+    assert terms["identity"].item() == pytest.approx(expected, rel=1e-5)
+    assert {name: terms[name].item() for name in plain} == pytest.approx({k: v.item() for k, v in plain.items()})
+
+
 def test_an_identity_generator_reconstructs_exactly(model: StarGAN, batch: Batch) -> None:
     class Identity(nn.Module):
         def forward(self, x: Tensor, domain: Tensor) -> Tensor:
