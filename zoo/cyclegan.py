@@ -221,6 +221,7 @@ class CycleGAN(AdversarialModel):
         generator: kind of generator.
         domain_names: names of the domains a and b, which `translate` knows too.
         discriminator_layers: strided layers of a discriminator; 3 see patches of 70x70 pixels, 2 of 34x34, 1 of 16x16.
+        discriminator_channels: width of the discriminators' first layers; None takes `base_channels`.
         loss: "least_squares", or "non_saturating" (called vanilla in the authors' code).
         cycle_weight: weight of the cycle terms.
         identity_weight: weight of the identity terms, as a multiple of `cycle_weight`; 0 for none.
@@ -254,6 +255,7 @@ class CycleGAN(AdversarialModel):
         domain_names: Sequence[str] = ("a", "b"),
         generator: Literal["resnet", "unet"] = "resnet",
         discriminator_layers: int = 3,
+        discriminator_channels: int | None = None,
         loss: Literal["least_squares", "non_saturating"] = "least_squares",
         cycle_weight: float = 10.0,
         identity_weight: float = 0.5,
@@ -295,8 +297,8 @@ class CycleGAN(AdversarialModel):
 
         self.generator_ab = translator()
         self.generator_ba = translator()
-        self.discriminator_a = PatchDiscriminator(image_channels, base_channels, discriminator_layers)
-        self.discriminator_b = PatchDiscriminator(image_channels, base_channels, discriminator_layers)
+        judged = (image_channels, discriminator_channels or base_channels, discriminator_layers)
+        self.discriminator_a, self.discriminator_b = PatchDiscriminator(*judged), PatchDiscriminator(*judged)
         self.apply(initialise)
         self.pools = {domain: [ImagePool(pool_size) for _ in range(num_pools)] for domain in ("a", "b")}
 
