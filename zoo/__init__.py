@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from zoo.pretrained import load as load
     from zoo.recipes import list_recipes as list_recipes
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.text2image import Text2Image as Text2Image
+    from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
 
@@ -52,6 +54,8 @@ ARCHITECTURES = {
     "PixelRNN": "zoo.pixelrnn",
     "PixelTransformer": "zoo.pixel_transformer",
     "StarGAN": "zoo.stargan",
+    "Text2Image": "zoo.text2image",
+    "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }
