@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from callbacks.latent_scatter import LatentScatter as LatentScatter
     from callbacks.latent_traversal import LatentTraversal as LatentTraversal
     from callbacks.measure import Measure as Measure
+    from callbacks.prompt_sheet import PromptSheet as PromptSheet
     from callbacks.reconstruction import Reconstruction as Reconstruction
     from callbacks.sample_grid import SampleGrid as SampleGrid
     from callbacks.translation_sheet import TranslationSheet as TranslationSheet
@@ -27,6 +28,7 @@ _EXPORTS = {
     "LatentScatter": "callbacks.latent_scatter",
     "LatentTraversal": "callbacks.latent_traversal",
     "Measure": "callbacks.measure",
+    "PromptSheet": "callbacks.prompt_sheet",
     "Reconstruction": "callbacks.reconstruction",
     "SampleGrid": "callbacks.sample_grid",
     "TranslationSheet": "callbacks.translation_sheet",

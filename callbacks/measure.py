@@ -20,6 +20,7 @@ NEEDS = {
     "auroc": base.Scores,
     "beta_vae_metric": base.Encodes,
     "bits_per_dim": base.GivesLogProb,
+    "caption_accuracy": base.ComparesSets,
     "class_error": base.Classifies,
     "domain_accuracy": base.Translates,
     "elbo": base.GivesLogWeights,
@@ -28,10 +29,12 @@ NEEDS = {
     "linear_probe": base.Encodes,
     "mig": base.Encodes,
     "nll": base.GivesLogProb,
+    "noise_diversity": base.ComparesSets,
     "paired_l1": base.Translates,
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
+    "r_precision": base.ComparesSets,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
 NEED_DOMAINS = ("domain_accuracy", "paired_l1", "paired_psnr", "paired_ssim")

@@ -396,11 +396,9 @@ class Captioned(ImageDataModule):
     # The layouts of CUB and Oxford-102 -------------------------------------------------------------------------------
 
     def _pictures(self) -> Path:
-        for name in PICTURES[self.source]:
-            if (self.folder / name).is_dir():
-                return self.folder / name
-        places = " or ".join(PICTURES[self.source])
-        raise FileNotFoundError(f"{self.folder} has no folder {places} with the pictures of {self.source}")
+        """The folder of pictures: the first that is there, else the first."""
+        places = [self.folder / name for name in PICTURES[self.source]]
+        return next((place for place in places if place.is_dir()), places[0])
 
     def _text_folder(self) -> Path:
         found = [*self.folder.glob("text_c10"), *sorted(self.folder.glob("*/text_c10"))]

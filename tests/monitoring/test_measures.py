@@ -202,8 +202,9 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "linear_probe": {"num_fit": 30},
         "parzen": {"num_samples": images.size},
     }
-    # Those of translations need domains: tests/monitoring/test_translation.py has them.
-    names = [name for name in MEASURES if not name.startswith(("domain_", "paired_"))]
+    # Those of translations need domains, those of sentences captions: test_translation.py and test_text_measures.py.
+    others = ("caption_", "domain_", "noise_", "paired_", "r_precision")
+    names = [name for name in MEASURES if not name.startswith(others)]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
 
