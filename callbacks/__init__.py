@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from callbacks.latent_traversal import LatentTraversal as LatentTraversal
     from callbacks.measure import Measure as Measure
     from callbacks.patch_sheet import PatchSheet as PatchSheet
+    from callbacks.prompt_sheet import PromptSheet as PromptSheet
     from callbacks.reconstruction import Reconstruction as Reconstruction
     from callbacks.sample_grid import SampleGrid as SampleGrid
     from callbacks.translation_sheet import TranslationSheet as TranslationSheet
@@ -29,6 +30,7 @@ _EXPORTS = {
     "LatentTraversal": "callbacks.latent_traversal",
     "Measure": "callbacks.measure",
     "PatchSheet": "callbacks.patch_sheet",
+    "PromptSheet": "callbacks.prompt_sheet",
     "Reconstruction": "callbacks.reconstruction",
     "SampleGrid": "callbacks.sample_grid",
     "TranslationSheet": "callbacks.translation_sheet",

@@ -23,6 +23,7 @@ __all__ = [
     "Classifies",
     "ComparesSets",
     "Completes",
+    "DrawsText",
     "Encodes",
     "GeneratesFromNoise",
     "GivesLogProb",
@@ -82,6 +83,19 @@ class Samples(Protocol):
 
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
         """n images (n, C, H, W) in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class DrawsText(Protocol):
+    """A model that draws what a sentence says."""
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings (N, D) of sentences."""
+        ...
+
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        """n images (n, C, H, W) in [-1, 1] for `embedding` (D,) or (n, D)."""
         ...
 
 

@@ -20,6 +20,7 @@ NEEDS = {
     "auroc": base.Scores,
     "beta_vae_metric": base.Encodes,
     "bits_per_dim": base.GivesLogProb,
+    "caption_accuracy": base.ComparesSets,
     "class_error": base.Classifies,
     "cycle_error": base.Translates,
     "domain_accuracy": base.Translates,
@@ -30,12 +31,14 @@ NEEDS = {
     "mask_iou": base.Assembles,
     "mig": base.Encodes,
     "nll": base.GivesLogProb,
+    "noise_diversity": base.ComparesSets,
     "paired_l1": base.Translates,
     "paired_lpips": base.Translates,
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
     "patch_error": base.Assembles,
+    "r_precision": base.ComparesSets,
     "translation_fd": base.Translates,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
+from torch import nn
 
 from callbacks import base
 from callbacks.base import Result
 
-__all__ = ["CHUNK", "Run"]
+__all__ = ["CHUNK", "Run", "digest", "judge_of"]
 
 CHUNK = 250
 
@@ -60,3 +63,35 @@ class Run:
         parts = [f"{key}={text}" for key, text in protocol.items()] + [f"weights={'ema' if averaged else 'raw'}"]
         value = base.from_rank_zero(float(value))
         return Result(value, f"{metric}[{', '.join(parts)}]", metric, time.monotonic() - self.start)
+
+
+def judge_of(judge: str | nn.Module, device: torch.device, asker: str, option: str) -> tuple[Any, str]:
+    """A network that judges images, and its name.
+
+    Args:
+        judge: name of a published checkpoint, path of one, or a module.
+        device: where it is to be.
+        asker: name of the measure, for the message.
+        option: name of the option that gives it, for the message.
+
+    Raises:
+        ValueError: none is given.
+    """
+    if isinstance(judge, nn.Module):
+        return judge.to(device), type(judge).__name__
+    if not judge:
+        raise ValueError(f"{asker} needs {option}=...: the name of a published one, or a path")
+    found = import_module("zoo").load(judge, device=device)
+    return found, judge if "." not in judge else type(found).__name__
+
+
+def digest(network: nn.Module) -> str:
+    """Eight digits that tell a network's weights from others.
+
+    Args:
+        network: the network.
+    """
+    found = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]

@@ -26,6 +26,7 @@ from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGa
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.ranks import AnyShare
 from callbacks.patch_measures import mask_iou, patch_error
+from callbacks.text_measures import caption_accuracy, noise_diversity, r_precision
 from callbacks.translation_measures import (
     cycle_error,
     domain_accuracy,
@@ -399,6 +400,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "auroc": auroc,
     "beta_vae_metric": beta_vae_metric,
     "bits_per_dim": bits_per_dim,
+    "caption_accuracy": caption_accuracy,
     "class_error": class_error,
     "cycle_error": cycle_error,
     "domain_accuracy": domain_accuracy,
@@ -409,12 +411,14 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "mask_iou": mask_iou,
     "mig": mig,
     "nll": nll,
+    "noise_diversity": noise_diversity,
     "paired_l1": paired_l1,
     "paired_lpips": paired_lpips,
     "paired_psnr": paired_psnr,
     "paired_ssim": paired_ssim,
     "parzen": parzen,
     "patch_error": patch_error,
+    "r_precision": r_precision,
     "translation_fd": translation_fd,
 }
 """All measures by name."""
@@ -432,5 +436,16 @@ LOWER_IS_BETTER = (
 )
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}
 """Whether a higher value is better."""
-PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "domain_accuracy", "knn", "linear_probe"})
+PERCENT = frozenset(
+    {
+        "auroc",
+        "beta_vae_metric",
+        "caption_accuracy",
+        "class_error",
+        "domain_accuracy",
+        "knn",
+        "linear_probe",
+        "r_precision",
+    }
+)
 """Measures whose values are percentages."""

@@ -6,9 +6,7 @@ place of their translations: what is to be surpassed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +18,7 @@ from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from callbacks import base
 from callbacks.base import Result
-from callbacks.measurement import CHUNK, Run
+from callbacks.measurement import CHUNK, Run, digest, judge_of
 from callbacks.metrics.extractors import load_extractor
 from callbacks.metrics.frechet import FrechetMetric
 from callbacks.metrics.paired import PairedSimilarity
@@ -196,14 +194,7 @@ def domain_accuracy(
         ValueError: no classifier is given, or one of other classes.
     """
     run = _Run(model, datamodule, "domain_accuracy", seed, identity=identity)
-    if isinstance(classifier, nn.Module):
-        judge: Any = classifier.to(run.device)
-        label = type(classifier).__name__
-    elif classifier:
-        judge = import_module("zoo").load(classifier, device=run.device)
-        label = classifier if "." not in classifier else type(judge).__name__
-    else:
-        raise ValueError("domain_accuracy needs classifier=...: the name of a published classifier, or a path")
+    judge, label = judge_of(classifier, run.device, "domain_accuracy", "classifier")
     base.require(judge, base.Classifies, "domain_accuracy")
     classes = list(getattr(judge, "class_names", ()))
     found = [[c for c in classes if c == name or c in name.split()] for name in run.names]
@@ -224,16 +215,8 @@ def domain_accuracy(
                 metric.update((answer == kind[task.domain]).double())
         value = 100 * metric.compute()
     return run.translation_result(
-        "domain_accuracy", value, classifier=f"{label}@{_digest(judge)}", test=run.named(split, num)
+        "domain_accuracy", value, classifier=f"{label}@{digest(judge)}", test=run.named(split, num)
     )
-
-
-def _digest(network: nn.Module) -> str:
-    """Eight digits that tell a network's weights from others."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
 
 
 def translation_fd(

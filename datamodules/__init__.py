@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.attributes import Attributes as Attributes
+    from datamodules.captioned import Captioned as Captioned
     from datamodules.celeba import CelebA as CelebA
     from datamodules.cifar10 import CIFAR10 as CIFAR10
     from datamodules.emoji import Emoji as Emoji
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "Attributes": "datamodules.attributes",
     "CIFAR10": "datamodules.cifar10",
+    "Captioned": "datamodules.captioned",
     "CelebA": "datamodules.celeba",
     "Emoji": "datamodules.emoji",
     "FashionMNIST": "datamodules.fashion_mnist",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.text2image import Text2Image as Text2Image
+    from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
 
@@ -54,6 +56,8 @@ ARCHITECTURES = {
     "PixelTransformer": "zoo.pixel_transformer",
     "PuzzleGAN": "zoo.puzzlegan",
     "StarGAN": "zoo.stargan",
+    "Text2Image": "zoo.text2image",
+    "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
 }

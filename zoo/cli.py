@@ -145,6 +145,7 @@ def _sample(name: str, arguments: list[str]) -> None:
     parser.add_argument("--num", type=int, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images (0)")
     parser.add_argument("--label", type=int, help="class, for conditional models")
+    parser.add_argument("--text", help='sentence, for models that draw one, such as "a red apple"')
     parser.add_argument("--nrow", type=int, help="images per row (about the root of --num)")
     parser.add_argument("--out", type=Path, default=Path("grid.png"), help="file to write (grid.png)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -158,7 +159,11 @@ def _sample(name: str, arguments: list[str]) -> None:
 
     device = _device(options.device)
     model = zoo.load(options.model, device=device)
-    conditions = {} if options.label is None else {"label": options.label}
+    conditions: dict[str, Any] = {} if options.label is None else {"label": options.label}
+    if options.text is not None:
+        if not hasattr(model, "encode_text"):
+            raise UsageError(f"{options.model} ({type(model).__name__}) does not draw sentences: leave out --text")
+        conditions["text"] = options.text
     images = torch.cat(
         [
             model.sample(min(64, options.num - first), seed=options.seed, first=first, **conditions).cpu()

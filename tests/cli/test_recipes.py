@@ -17,7 +17,7 @@ import zoo
 from datamodules.base import ImageDataModule, ImageSet
 from datamodules.unpaired import Pairs
 from tests.cli.parts import checkpoint, command
-from zoo import recipes
+from zoo import pretrained, recipes
 
 NAMES = zoo.list_recipes()
 BUDGETS = ("smoke", "small", "paper")
@@ -36,7 +36,7 @@ def defaults(part: dict[str, Any], package: Any) -> dict[str, Any]:
 def data_names(data: dict[str, Any]) -> list[str]:
     """What a recipe may call its data: the class, or what the class was pointed at."""
     kind, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
-    if kind == "Attributes":
+    if kind in ("Attributes", "Captioned"):
         return [str(arguments.get("source", "emoji"))]
     if kind == "Patches":
         return [str(arguments.get("source", "Emoji")).lower()]
@@ -57,6 +57,9 @@ SMALL: dict[str, Any] = {
     "num_layers": 1,
     "blocks": 1,
     "pretraining_steps": 0,
+    "discriminator_channels": 4,
+    "channels": [8, 8],
+    "text_encoder": "encoder.safetensors",
 }
 
 
@@ -108,6 +111,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
     "Measure": {"num_samples": 20},
     "PatchSheet": {"num_images": 2},
+    "PromptSheet": {"num_noises": 2, "steps": 2},
     "Reconstruction": {"num_images": 4},
     "SampleGrid": {"num_samples": 4},
     "TranslationSheet": {"num_images": 2},
@@ -118,12 +122,14 @@ QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "iw_nll": {"num_importance": 2},
     "knn": {"num_fit": 8},
     "linear_probe": {"num_fit": 8},
+    "r_precision": {"candidates": 2, "retriever": "encoder.safetensors"},
 }
 PICTURES = {
     "Completion": "completion-00000001.png",
     "LatentScatter": "scatter-00000001.png",
     "LatentTraversal": "traversal-00000001.gif",
     "PatchSheet": "patches-00000001.png",
+    "PromptSheet": "prompts-00000001.png",
     "Reconstruction": "reconstruction-00000001.png",
     "SampleGrid": "step-00000001.png",
     "TranslationSheet": "translation-00000001.png",
@@ -138,6 +144,11 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
     if "num_labelled" in found["data"]["init_args"]:
         found["data"]["init_args"] |= {"num_labelled": 10, "labelled_batch_size": 4}
     found["trainer"] |= {"max_steps": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    if "text_encoder" in found["data"]["init_args"]:
+        found["data"]["init_args"] |= {"text_encoder": None, "average": 1}
+    if found["data"]["class_path"].endswith("Captioned"):
+        small = zoo.TextEncoder(channels=(4, 4), hidden_features=4, features=8, max_length=80, base_channels=4)
+        pretrained.save(small, Path("encoder.safetensors"))
     pictures = []
     for callback in found["trainer"]["callbacks"]:
         kind = callback["class_path"].rpartition(".")[2]
@@ -157,6 +168,9 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
             label = torch.arange(20) % classes
             pairs = torch.arange(classes) + label[:, None] * 0
             fields = {"label": label, "attributes": torch.eye(classes)[label], "pairs": pairs}
+        if type(self).__name__ == "Captioned":
+            texts = [f"number {i}" for i in range(20)]
+            fields |= {"caption": texts, "mismatched_caption": texts[::-1], "caption_class": torch.arange(20)}
         one = ImageSet([images], fields)
         paired = "Unpaired" in type(self).__name__
         return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test")}

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import zoo
 from tests.cli.parts import TINY, command
+from zoo import pretrained
 
 LAST = "runs/run/checkpoints/last.ckpt"
 RUN = ["--model=DCGAN", "--model.image_size=8", "--model.base_channels=4", *TINY[1:], "--name=run"]
@@ -61,3 +63,14 @@ def test_predict_writes_into_the_run(fails: Callable[..., str]) -> None:
     assert "runs/other" in message
     wrong = [arg.replace("channels=4", "channels=8") for arg in RUN]
     assert "last.ckpt" in fails("predict", *wrong)
+
+
+@pytest.mark.usefixtures("run")
+def test_a_sentence_is_for_models_that_draw_one(fails: Callable[..., str]) -> None:
+    assert "does not draw sentences: leave out --text" in fails("sample", LAST, "--text=a cat", "--out=cat.png")
+    encoder = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+    model = zoo.Text2Image(8, text_encoder=encoder, base_channels=4, discriminator_channels=4)
+    pretrained.save(model, Path("model.safetensors"), networks=model.inference_networks)
+    assert command("sample", "model.safetensors", "--num=4", "--text", "a red apple", "--out=apple.png") == 0
+    assert Path("apple.png").is_file()
+    assert "give text=" in fails("sample", "model.safetensors", "--out=nothing.png")

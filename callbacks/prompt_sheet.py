@@ -1,0 +1,98 @@
+"""What a model draws for fixed sentences, and on the way from one sentence to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from callbacks import base
+from callbacks.drawing import DrawingCallback
+
+__all__ = ["PromptSheet"]
+
+LINE = 14
+
+
+class PromptSheet(DrawingCallback):
+    """A row for each of some fixed sentences, a column for each of some fixed noises: `samples/prompts-*.png`.
+
+    Down a column only the sentence changes. `samples/between-*.png` goes from one sentence to another in even steps,
+    a row for each noise.
+
+    Args:
+        prompts: the sentences.
+        every_n_steps: pictures after each of so many training steps, beside those at the end; None for no others.
+        num_noises: columns.
+        between: the two sentences; None takes the first and the last of `prompts`.
+        steps: images from the one to the other.
+        seed: seed of the noise.
+
+    Raises:
+        ValueError: a number is too small, or there are no sentences.
+        TypeError: at the start of a fit, if the model does not draw sentences.
+    """
+
+    needs = base.DrawsText
+
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        every_n_steps: int | None = None,
+        *,
+        num_noises: int = 8,
+        between: tuple[str, str] | None = None,
+        steps: int = 8,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_steps)
+        base.check_at_least("PromptSheet", 1, num_noises=num_noises)
+        base.check_at_least("PromptSheet", 2, steps=steps)
+        if not prompts:
+            raise ValueError("PromptSheet: prompts must hold at least one sentence")
+        self.prompts = list(prompts)
+        self.num_noises = num_noises
+        self.between = (self.prompts[0], self.prompts[-1]) if between is None else tuple(between)
+        self.steps = steps
+        self.seed = seed
+
+    def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        """Both sheets."""
+        drawer = cast(base.DrawsText, model)
+        with base.evaluating(model, self.seed):
+            embeddings = drawer.encode_text(self.prompts)
+            rows = [self._images(drawer, embedding) for embedding in embeddings]
+            a, b = drawer.encode_text(list(self.between))
+            shares = torch.linspace(0, 1, self.steps).tolist()
+            way = torch.stack([self._images(drawer, torch.lerp(a, b, share)) for share in shares], 1)
+        self.show(trainer, "prompts", headed(rows, self.prompts), step)
+        self.show(trainer, "between", headed([way.flatten(0, 1)], [" to ".join(self.between)], self.steps), step)
+
+    def _images(self, model: base.DrawsText, embedding: Tensor) -> Tensor:
+        """One image for each noise."""
+        return model.sample(self.num_noises, seed=self.seed, embedding=embedding)
+
+
+def headed(parts: Sequence[Tensor], titles: Sequence[str], columns: int | None = None) -> Image.Image:
+    """Images in rows below their titles.
+
+    Args:
+        parts: images in [-1, 1] for each title.
+        titles: what is written above.
+        columns: images per row; None puts each part into one row.
+
+    Shape:
+        parts: each (N, C, H, W).
+    """
+    grids = [base.grid(part, columns or len(part)) for part in parts]
+    picture = Image.new("RGB", (max(g.width for g in grids), sum(g.height + LINE for g in grids)), "white")
+    draw, top = ImageDraw.Draw(picture), 0
+    for grid, title in zip(grids, titles, strict=True):
+        draw.text((2, top + 2), title.encode("latin-1", "replace").decode("latin-1"), fill="black")
+        picture.paste(grid, (0, top + LINE))
+        top += grid.height + LINE
+    return picture

@@ -1,0 +1,499 @@
+"""Images with sentences that describe them: emoji, folders with captions, CUB-200-2011 and Oxford-102.
+
+A batch has for each image a `caption` of its own and a `mismatched_caption` that describes an image of another class.
+Which ones these are is a function of (seed, epoch, image), so they are the same on any number of ranks and after a
+resume; in evaluation they are drawn once. Embeddings of all captions are computed once and kept as safetensors.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.base import ImageDataModule, nearest
+from datamodules.emoji import Emoji
+from datamodules.image_folder import ImageFolder
+from datamodules.pictures import uniform
+from datamodules.stream import Batch, ImageSet, key
+from datamodules.unpaired import augmented
+
+__all__ = ["Captioned", "CaptionedImages", "Captions"]
+
+SOURCES = ("emoji", "folder", "cub", "flowers")
+PICTURES = {"cub": ("CUB_200_2011/images", "images"), "flowers": ("jpg", "102flowers/jpg", "102flowers", "images")}
+WORDS = ("name", "thing", "tone", "gender", "category", "vendor")
+CHUNK = 256
+
+
+@dataclass
+class Captions:
+    """The sentences of all images, and which of them an image may be told apart by.
+
+    Attributes:
+        texts: all different sentences.
+        numbers: numbers of the sentences of image 0, then of image 1, ...
+        starts: image i has `numbers[starts[i]:starts[i + 1]]`.
+        classes: class of each image: a mismatched caption is of another one.
+        groups: group of each image's class, within which classes differ little; None for none.
+        embeddings: one row per sentence, or None.
+        average: sentences that are drawn for an image, whose embeddings are averaged.
+        near: share of mismatched captions that are drawn from the image's own group, where it has another class.
+    """
+
+    texts: list[str]
+    numbers: Tensor
+    starts: Tensor
+    classes: Tensor
+    groups: Tensor | None = None
+    embeddings: Tensor | None = None
+    average: int = 1
+    near: float = 0.0
+
+    @classmethod
+    def of(cls, captions: Sequence[Sequence[str]], classes: Tensor, **options: Any) -> Captions:
+        """From the sentences of each image."""
+        known: dict[str, int] = {}
+        numbers = [known.setdefault(text, len(known)) for own in captions for text in own]
+        starts = torch.tensor([0, *(len(own) for own in captions)]).cumsum(0)
+        return cls(list(known), torch.tensor(numbers, dtype=torch.long), starts, classes, **options)
+
+    def drawn(self, images: Tensor, chance: Tensor) -> Tensor:
+        """Numbers of sentences of images, for numbers in [0, 1).
+
+        Shape:
+            images: (n,); chance: (n, k); output: (n, k).
+        """
+        first, count = self.starts[images], self.starts[images + 1] - self.starts[images]
+        return self.numbers[first[:, None] + (chance.double() * count[:, None]).long()]
+
+
+@dataclass
+class CaptionedImages(ImageSet):
+    """A split with captions.
+
+    Attributes:
+        captions: those of all images that the arrays hold.
+        size: side of the images in a batch; larger ones are cut at their centre where nothing else has cut them.
+    """
+
+    captions: Captions | None = None
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Image after image of a class, class after class of a group, in `order`; for each image where the blocks of its
+        # group and of its class begin there, and how long they are.
+        captions = self.captions
+        assert captions is not None
+        rows = torch.arange(len(self)) if self.rows is None else self.rows
+        classes = captions.classes[rows].unique(return_inverse=True)[1]
+        groups = torch.zeros_like(classes)
+        if captions.groups is not None:
+            groups = captions.groups[rows].unique(return_inverse=True)[1]
+        self._order = (groups * (len(rows) + 1) + classes).argsort(stable=True)
+        self._class = self._blocks(classes)
+        self._group = self._blocks(groups)
+        self.has_mismatches = len(rows) > 0 and int(classes.max()) > 0
+
+    def _blocks(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Start and length of each image's block in the order."""
+        if not len(numbers):
+            return numbers, numbers
+        counts = numbers.bincount()
+        starts = torch.zeros_like(counts)
+        place = torch.arange(len(numbers))
+        starts.scatter_reduce_(0, numbers[self._order], place, "amin", include_self=False)
+        return starts[numbers], counts[numbers]
+
+    def mismatched(self, index: Tensor, chance: Tensor) -> Tensor:
+        """Images of other classes, each of them as likely, for numbers in [0, 1).
+
+        Shape:
+            index: (n,) numbers in the split; chance: (n, 2); output: (n,).
+        """
+        assert self.captions is not None
+        (class_start, class_size), (group_start, group_size) = (
+            (start[index], size[index]) for start, size in (self._class, self._group)
+        )
+        near = (chance[:, 0] < self.captions.near) & (group_size > class_size)
+        first = torch.where(near, group_start, 0)
+        span = torch.where(near, group_size, len(self)) - class_size
+        place = first + (chance[:, 1].double() * span).long()
+        other: Tensor = self._order[place + torch.where(place >= class_start, class_size, 0)]
+        return other
+
+    def batch(
+        self,
+        index: Tensor,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        augment: bool = False,
+        numbers: Tensor | None = None,
+    ) -> Batch:
+        """A batch of this split, as of any `ImageSet`, with its captions."""
+        captions = self.captions
+        assert captions is not None
+        batch = super().batch(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
+        if self.size and (margin := batch["image"].size(3) - self.size) > 0:
+            start = margin // 2
+            batch["image"] = batch["image"][:, :, start : start + self.size, start : start + self.size]
+        k = captions.average
+        own = index if numbers is None else numbers
+        chance = uniform(own, 2 + 2 * k, key(seed, "captions", epoch))
+        rows = index if self.rows is None else self.rows[index]
+        batch["caption_class"] = captions.classes[rows]
+        drawn = {"caption": captions.drawn(rows, chance[:, 2 : 2 + k])}
+        if self.has_mismatches:
+            other = self.mismatched(index, chance[:, :2])
+            other = other if self.rows is None else self.rows[other]
+            drawn["mismatched_caption"] = captions.drawn(other, chance[:, 2 + k :])
+        for name, chosen in drawn.items():
+            batch[name] = [captions.texts[i] for i in chosen[:, 0].tolist()]
+            if captions.embeddings is not None:
+                short = name.removesuffix("caption")
+                batch[f"{short or 'caption_'}embedding"] = captions.embeddings[chosen].mean(1)
+        return batch
+
+
+class Captioned(ImageDataModule):
+    """Images with sentences.
+
+    Batches hold `image`, `caption` (a list of str), `mismatched_caption` (of an image of another class, each image as
+    likely), `caption_class` (int64; what counts as a class), and with a text encoder `caption_embedding` and
+    `mismatched_embedding` (N, D) float; also the labels of the source.
+
+    source="emoji": several sentences for each emoji and vendor, made from templates; a class is an emoji.
+    source="folder": any folder of pictures with `captions.csv` (a head; file names in the first column, captions in the
+    further ones; a picture may have several rows) or with a text file of the same name beside each picture, a caption a
+    line. A class is a first-level folder; without such, pictures that share no caption are of different classes.
+    source="cub" and "flowers": pictures and `text_c10/<class>/<picture>.txt` as the authors of the captions ship them,
+    with `trainvalclasses.txt`, `testclasses.txt` and perhaps `valclasses.txt` beside `text_c10`: classes of one split
+    are not in another.
+
+    Args:
+        data_dir: the folder; emoji ship with the package.
+        source: "emoji", "folder", "cub" or "flowers".
+        text_encoder: whose embeddings the batches hold: name or file of a published `TextEncoder`, "sentence", or the
+            settings of an untrained encoder; None gives sentences only.
+        average: captions drawn per image, whose embeddings are averaged; `caption` is the first of them.
+        near: share of mismatched captions of emoji that differ from the right one in skin tone or gender alone.
+        holdout: "combinations" keeps two of the ten pairs of skin tone and gender of every profession among the emoji
+            out of training and makes them the test split, so that its words are known and their pairing is not; the
+            usual test split, of emoji that are not known, is then called `unseen`.
+        templates: sentences for emoji, as in `datamodules/data/captions/emoji.txt`; None takes those.
+        vendors: whose emoji; None takes all four.
+        train_on_val: of "cub" and "flowers" train on the validation classes too, as the paper does.
+        load_size: side of the images before a square is cut out, at random in training; None is 76/64 of `image_size`
+            for "cub" and "flowers", and `image_size` for others.
+        flip: mirror training images with probability 1/2; None does so for "cub" and "flowers".
+        cache_dir: folder for images and embeddings.
+        image_size: side of the images.
+        batch_size: images per batch and device.
+        num_workers: loader processes per device.
+        seed: seed of the training order, of captions and of the augmentation; None takes that of the run.
+
+    Attributes:
+        encoder_digest: tells the text encoder's weights from others; None without one.
+
+    Raises:
+        ValueError: an unknown source or word, options of another source, or a picture without a caption.
+
+    References:
+        Reed et al. 2016, section 5, for the captions of CUB and Oxford-102; the authors' code for crop and averaging.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        source: Literal["emoji", "folder", "cub", "flowers"] = "emoji",
+        text_encoder: str | dict[str, Any] | None = None,
+        average: int = 1,
+        near: float = 0.0,
+        holdout: Literal["combinations"] | None = None,
+        templates: Sequence[str] | None = None,
+        vendors: Sequence[str] | None = None,
+        train_on_val: bool = False,
+        load_size: int | None = None,
+        flip: bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        image_size: int = 64,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            data_dir,
+            cache_dir=cache_dir,
+            image_size=image_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        if source not in SOURCES:
+            raise ValueError(f"unknown source {source!r}: {nearest(source, SOURCES)}")
+        birds = source in PICTURES
+        emoji = {"near": near, "holdout": holdout, "templates": templates, "vendors": vendors}
+        for name, value in emoji.items():
+            if value and source != "emoji":
+                raise ValueError(f"{name} is for source='emoji'; the source is {source!r}")
+        if train_on_val and not birds:
+            raise ValueError(f"train_on_val is for source='cub' and 'flowers'; the source is {source!r}")
+        if average < 1 or (average > 1 and text_encoder is None):
+            raise ValueError("average must be at least 1, and above 1 it needs a text_encoder: embeddings are averaged")
+        if not 0 <= near <= 1:
+            raise ValueError(f"near is a share between 0 and 1, not {near}")
+        self.load_size = (round(image_size * 76 / 64) if birds else image_size) if load_size is None else load_size
+        if self.load_size < image_size:
+            raise ValueError(f"load_size must be at least image_size {image_size}, not {load_size}")
+        self.source = source
+        self.text_encoder = text_encoder
+        self.average = average
+        self.near = near
+        self.holdout = holdout
+        self.train_on_val = train_on_val
+        self.flip = birds if flip is None else flip
+        self.encoder_digest: str | None = None
+        options: dict[str, Any] = {"cache_dir": cache_dir, "image_size": self.load_size}
+        self.images: ImageDataModule
+        if source == "emoji":
+            self.templates = _templates() if templates is None else _checked(templates)
+            chosen: dict[str, Any] = {} if vendors is None else {"vendors": vendors}
+            self.images = Emoji(data_dir, holdout=holdout, **chosen, **options)
+            self.class_names = dict(self.images.class_names)
+            self.name = str(self.images.name).replace(f"emoji{self.load_size}", f"emoji{image_size}")
+        else:
+            if data_dir is None:
+                raise ValueError(f"source={source!r} needs data_dir, the folder of pictures and captions")
+            self.folder = Path(data_dir).expanduser()
+            self.images = ImageFolder(self._pictures() if birds else self.folder, **options)
+            self.name = f"{source}{image_size}" if birds else f"{self.images.folder.name}{image_size}"
+        self.licence = self.images.licence
+
+    def prepare_data(self) -> None:
+        """Render or decode the images and embed the captions, where the cache does not have them yet."""
+        self.images.prepare_data()
+        if self.text_encoder is not None:
+            self.open()
+
+    def open(self) -> dict[str, ImageSet]:
+        """The splits, with captions."""
+        splits = self.images.open()
+        if self.source == "emoji":
+            captions, classes, groups = self._of_emoji(splits["train"])
+        else:
+            captions, classes, groups = *self._of_pictures(splits), None
+        if self.source in PICTURES:
+            splits = self._class_splits(splits["train"])
+        if self.holdout:
+            splits = splits | {"test": splits["combinations"], "unseen": splits["test"]}
+            del splits["combinations"]
+        known = Captions.of(captions, classes, groups=groups, average=self.average, near=self.near)
+        if self.text_encoder is not None:
+            known.embeddings = self._embedded(known.texts)
+        cut = self.load_size > self.image_size
+        augment = partial(augmented, size=self.image_size, flip=self.flip) if cut or self.flip else None
+        result: dict[str, ImageSet] = {
+            name: CaptionedImages(
+                images.arrays,
+                {field: values for field, values in images.fields.items() if field != "caption"},
+                images.rows,
+                augment if name == "train" else None,
+                captions=known,
+                size=self.image_size,
+            )
+            for name, images in splits.items()
+        }
+        train = result["train"]
+        assert isinstance(train, CaptionedImages)
+        if not train.has_mismatches:
+            raise ValueError(f"all training images of {self.name} are of one class: none has a mismatched caption")
+        return result
+
+    # Captions --------------------------------------------------------------------------------------------------------
+
+    def _of_emoji(self, images: ImageSet) -> tuple[list[list[str]], Tensor, Tensor]:
+        """Sentences, emoji and base emoji of each image."""
+        assert isinstance(self.images, Emoji)
+        fields, names = images.fields, self.images.class_names
+        emoji, vendor = fields["emoji"], fields["vendor"]
+        assert isinstance(emoji, Tensor) and isinstance(vendor, Tensor)  # noqa: PT018
+        captions = []
+        for number, v in zip(emoji.tolist(), vendor.tolist(), strict=True):
+            row = self.images.table[number]
+            captions.append(_sentences(self.templates, row | {"vendor": names["vendor"][v]}))
+        bases = {base: i for i, base in enumerate(sorted({row["base"] for row in self.images.table}))}
+        groups = torch.tensor([bases[row["base"]] for row in self.images.table])
+        return captions, emoji, groups[emoji]
+
+    def _of_pictures(self, splits: dict[str, ImageSet]) -> tuple[list[list[str]], Tensor]:
+        """Sentences and class of each picture of a folder."""
+        assert isinstance(self.images, ImageFolder)
+        names = self.images._listing()
+        if self.source in PICTURES:
+            given = self._texts()
+            missing = [name for name in names if Path(name).stem not in given]
+            self._refuse(missing, self._text_folder())
+            classes = sorted({given[Path(name).stem][0] for name in names})
+            self.class_names = {"label": classes}
+            label = torch.tensor([classes.index(given[Path(name).stem][0]) for name in names])
+            for images in splits.values():
+                images.fields = {"label": label}
+            return [given[Path(name).stem][1] for name in names], label
+        table = self.folder / "captions.csv"
+        rows = _read_table(table) if table.is_file() else {}
+        captions = []
+        for name in names:
+            text = (self.folder / name).with_suffix(".txt")
+            beside = _lines(text) if text.is_file() else []
+            captions.append(rows.get(name, []) or rows.get(Path(name).name, []) or beside)
+        self._refuse([name for name, own in zip(names, captions, strict=True) if not own], self.folder)
+        self.class_names = self.images.class_names
+        label_field = splits["train"].fields.get("label")
+        return captions, label_field if isinstance(label_field, Tensor) else _sharing(captions)
+
+    def _refuse(self, missing: list[str], folder: Path) -> None:
+        if missing:
+            raise ValueError(
+                f"{folder} has no caption for {missing[0]} (and {len(missing) - 1} more pictures): give captions.csv "
+                "or a .txt file for each"
+            )
+
+    def _embedded(self, texts: list[str]) -> Tensor:
+        """The embedding of each sentence, from the cache or computed."""
+        encoder = import_module("zoo.text_encoders").text_encoder(self.text_encoder)
+        self.encoder_digest = encoder.digest()
+        content = blake2b("\n".join([str(self.encoder_digest), *texts]).encode(), digest_size=8).hexdigest()
+        path = self.cache_dir / "embeddings" / f"{self.name}-{content}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            if not path.exists():
+                parts = range(0, len(texts), CHUNK)
+                bar = tqdm(parts, desc="Embedding captions", unit="batch", leave=False, disable=len(texts) < 5000)
+                with torch.no_grad():
+                    rows = torch.cat([encoder(texts[start : start + CHUNK]) for start in bar])
+                temporary = path.with_name(f".{path.name}.tmp")
+                save_file({"embedding": rows.float().contiguous()}, temporary)
+                os.replace(temporary, path)
+        return load_file(path)["embedding"]
+
+    # The layouts of CUB and Oxford-102 -------------------------------------------------------------------------------
+
+    def _pictures(self) -> Path:
+        """The folder of pictures: the first that is there, else the first."""
+        places = [self.folder / name for name in PICTURES[self.source]]
+        return next((place for place in places if place.is_dir()), places[0])
+
+    def _text_folder(self) -> Path:
+        found = [*self.folder.glob("text_c10"), *sorted(self.folder.glob("*/text_c10"))]
+        if not found:
+            raise FileNotFoundError(f"{self.folder} has no folder text_c10 with the captions of {self.source}")
+        return found[0]
+
+    def _texts(self) -> dict[str, tuple[str, list[str]]]:
+        """Class and captions by the name of a picture."""
+        return {path.stem: (path.parent.name, _lines(path)) for path in sorted(self._text_folder().glob("*/*.txt"))}
+
+    def _class_splits(self, images: ImageSet) -> dict[str, ImageSet]:
+        """All pictures dealt out by their classes."""
+        folder, label = self._text_folder().parent, images.fields["label"]
+        assert isinstance(label, Tensor)
+        lists = {}
+        for split in ("trainval", "val", "test"):
+            path = folder / f"{split}classes.txt"
+            if not path.is_file() and split != "val":
+                raise FileNotFoundError(f"{path} is missing: it lists the classes of the split, one a line")
+            lists[split] = set(_lines(path)) if path.is_file() else set()
+        lists["train"] = lists["trainval"] - (set() if self.train_on_val else lists["val"])
+        names = self.class_names["label"]
+        result = {}
+        for split in ("train", "val", "test"):
+            wanted = torch.tensor([name in lists[split] for name in names])
+            rows = wanted[label].nonzero().flatten()
+            result[split] = ImageSet(images.arrays, images.fields, rows)
+        return result
+
+
+def _templates() -> list[str]:
+    """The templates that come with the package."""
+    text = (files("datamodules") / "data" / "captions" / "emoji.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _checked(templates: Sequence[str]) -> list[str]:
+    for template in templates:
+        words = re.findall(r"{(.*?)}", template)
+        for word in words:
+            if word not in WORDS:
+                raise ValueError(f"template {template!r} has an unknown word {word!r}: {nearest(word, WORDS)}")
+        if "name" not in words and not {"thing", "tone"} <= set(words):
+            raise ValueError(
+                f"template {template!r} does not say which emoji: it needs {{name}}, or {{thing}}, {{tone}}"
+            )
+    if not any(set(re.findall(r"{(.*?)}", template)) <= {"name", "vendor", "category"} for template in templates):
+        raise ValueError("emoji without skin tone or gender need a template of their own, such as '{name}'")
+    return list(templates)
+
+
+def _sentences(templates: Sequence[str], row: dict[str, str]) -> list[str]:
+    """The sentences of an emoji: those whose words it has."""
+    tone, gender = row["skin_tone"], row["gender"]
+    words = {
+        "name": row["caption"],
+        "thing": row["caption"].removesuffix(f": {tone} skin tone"),
+        "tone": "" if tone == "none" else tone,
+        "gender": "" if gender == "none" else gender,
+        "category": row["category"].lower().replace("&", "and"),
+        "vendor": row["vendor"],
+    }
+    return [t.format(**words) for t in templates if all(words[word] for word in re.findall(r"{(.*?)}", t))]
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text file that are not empty."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """Captions by picture."""
+    rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise ValueError(f"{path} must have a head, a first column of file names and a column of captions")
+    found: dict[str, list[str]] = {}
+    for name, *captions in rows[1:]:
+        found.setdefault(name.strip(), []).extend(caption.strip() for caption in captions if caption.strip())
+    return found
+
+
+def _sharing(captions: Sequence[Sequence[str]]) -> Tensor:
+    """Classes of pictures: those that share a caption, directly or through others, are of one class."""
+    parents = list(range(len(captions)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    owner: dict[str, int] = {}
+    for i, own in enumerate(captions):
+        for caption in own:
+            parents[root(i)] = root(owner.setdefault(caption, i))
+    return torch.tensor([root(i) for i in range(len(captions))])

@@ -1,0 +1,281 @@
+"""Images with sentences: templates, mismatched captions, folders and the layouts of CUB and Oxford-102, embeddings."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import zoo.text_encoders
+from datamodules import Captioned
+from datamodules.captioned import CaptionedImages
+
+ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def emoji(cache: Path, **options: Any) -> Captioned:
+    return Captioned(
+        **{
+            "cache_dir": cache,
+            "image_size": 8,
+            "vendors": ["twemoji", "fluent"],
+            "batch_size": 16,
+            "seed": 0,
+            **options,
+        }
+    )
+
+
+def captions_of(module: Captioned) -> Any:
+    images = module.split("train")
+    assert isinstance(images, CaptionedImages)
+    return images.captions
+
+
+# Emoji ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_emoji_has_several_sentences(cache: Path) -> None:
+    module = emoji(cache)
+    known = captions_of(module)
+    row = next(i for i, r in enumerate(module.images.table) if r["caption"] == "woman teacher: dark skin tone")  # type: ignore[attr-defined]
+    own = known.numbers[known.starts[row] : known.starts[row + 1]].tolist()
+    assert [known.texts[i] for i in own] == [
+        "woman teacher: dark skin tone",
+        "a picture of woman teacher: dark skin tone",
+        "woman teacher: dark skin tone, people and body",
+        "woman teacher: dark skin tone, woman",
+        "twemoji woman teacher: dark skin tone",
+        "woman teacher: dark skin tone drawn by twemoji",
+        "woman teacher with dark skin",
+        "twemoji woman teacher with dark skin",
+    ]
+    alphabet = set(zoo.text_encoders.ALPHABET)
+    assert all(set(text) <= alphabet for text in known.texts)
+    assert max(map(len, known.texts)) <= 120
+
+
+def test_no_sentence_describes_two_emoji(cache: Path) -> None:
+    known = captions_of(emoji(cache))
+    owner: dict[int, int] = {}
+    for image in range(len(known.classes)):
+        for number in known.numbers[known.starts[image] : known.starts[image + 1]].tolist():
+            assert owner.setdefault(number, int(known.classes[image])) == int(known.classes[image])
+
+
+def test_batches_are_a_function_of_seed_epoch_and_image(cache: Path) -> None:
+    module = emoji(cache)
+    stream = module.stream()
+    batch = stream[range(0, 12)]
+    again = pickle.loads(pickle.dumps(stream))[range(4, 8)]
+    for name in ("caption", "mismatched_caption"):
+        assert again[name] == batch[name][4:8]
+    later = stream[range(module.num_train, module.num_train + 12)]
+    assert later["caption"] != batch["caption"]
+    test = module.split("test")
+    assert test.batch(torch.arange(5))["caption"] == test.batch(torch.arange(5))["caption"]
+
+
+@pytest.mark.parametrize("near", [0.0, 0.5, 1.0])
+def test_a_mismatched_caption_is_never_of_the_images_class(cache: Path, near: float) -> None:
+    module = emoji(cache, near=near)
+    known, images = captions_of(module), module.split("train")
+    assert isinstance(images, CaptionedImages)
+    owner = {text: int(known.classes[i]) for i in range(len(known.classes)) for text in _own(known, i)}
+    index = torch.arange(len(images))
+    batch = images.batch(index, seed=3)
+    others = torch.tensor([owner[text] for text in batch["mismatched_caption"]])
+    assert not (others == batch["emoji"]).any()
+    assert torch.equal(batch["caption_class"], batch["emoji"])
+    assert all(owner[text] == int(number) for text, number in zip(batch["caption"], batch["emoji"], strict=True))
+    bases = [row["base"] for row in module.images.table]  # type: ignore[attr-defined]
+    variants = torch.tensor([bases.count(bases[i]) > 1 for i in batch["emoji"].tolist()])
+    same = torch.tensor([bases[a] == bases[b] for a, b in zip(batch["emoji"].tolist(), others.tolist(), strict=True)])
+    assert float(same[variants].float().mean()) == pytest.approx(near, abs=0.05)
+    assert not same[~variants].any()
+
+
+def _own(known: Any, image: int) -> list[str]:
+    return [known.texts[i] for i in known.numbers[known.starts[image] : known.starts[image + 1]].tolist()]
+
+
+def test_all_other_images_are_drawn_as_mismatches(cache: Path) -> None:
+    images = emoji(cache).split("val")
+    assert isinstance(images, CaptionedImages)
+    n = len(images)
+    chance = torch.stack([torch.zeros(n - 2), (torch.arange(n - 2) + 0.5) / (n - 2)], 1)
+    for own in (0, n // 3, n - 1):
+        found = images.mismatched(torch.full((n - 2,), own), chance)
+        classes = images.batch(torch.arange(n))["caption_class"]
+        assert sorted(found.tolist()) == [i for i in range(n) if classes[i] != classes[own]]
+
+
+def test_held_out_combinations_are_the_test_split_and_their_words_are_known(cache: Path) -> None:
+    module = emoji(cache, holdout="combinations")
+    assert set(module.splits or (module.split("train") and module.splits)) == {"train", "val", "test", "unseen"}
+    train, test = (module.split(name).batch(torch.arange(len(module.split(name)))) for name in ("train", "test"))
+    assert module.name == "emoji8-twemoji+fluent-holdout"
+    assert not set(train["emoji"].tolist()) & set(test["emoji"].tolist())
+    table = module.images.table  # type: ignore[attr-defined]
+    assert set(test["skin_tone"].tolist()) == {1, 2, 3, 4, 5}
+
+    def combinations(batch: Any) -> set[tuple[str, str, str]]:
+        rows = (table[i] for i in batch["emoji"].tolist())
+        return {(row["base"], row["gender"], row["skin_tone"]) for row in rows}
+
+    known, asked = combinations(train), combinations(test)
+    assert not known & asked
+    for place in range(3):
+        assert {c[place] for c in asked} <= {c[place] for c in known}
+    assert {(base, gender) for base, gender, _ in asked} <= {(base, gender) for base, gender, _ in known}
+
+
+def test_own_templates(cache: Path) -> None:
+    module = emoji(cache, templates=["{name}!", "{thing}, {tone}"])
+    assert captions_of(module).texts[0].endswith("!")
+    with pytest.raises(ValueError, match=r"unknown word 'colour': take one of name"):
+        emoji(cache, templates=["{name} {colour}"])
+    with pytest.raises(ValueError, match="does not say which emoji"):
+        emoji(cache, templates=["{category}"])
+    with pytest.raises(ValueError, match="a template of their own"):
+        emoji(cache, templates=["{name} {gender}"])
+
+
+def test_ranks_draw_what_one_process_draws(cache: Path) -> None:
+    module = emoji(cache, batch_size=12)
+    batch = next(iter(module.train_dataloader()))
+    parts = [module.stream()[range(start, start + 4)] for start in (0, 4, 8)]
+    for name in ("caption", "mismatched_caption"):
+        assert [text for part in parts for text in part[name]] == batch[name]
+
+
+# Embeddings ----------------------------------------------------------------------------------------------------------
+
+
+def test_embeddings_are_computed_once_and_averaged(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, four = (emoji(cache, vendors=["twemoji"], text_encoder=ENCODER, average=k) for k in (1, 4))
+    batch = one.stream()[range(6)]
+    (path,) = (cache / "embeddings").glob("*.safetensors")
+    table = load_file(path)["embedding"]
+    encoder = zoo.text_encoders.text_encoder(ENCODER)
+    assert table.shape == (len(captions_of(one).texts), 6)
+    for name, text in (("caption_embedding", "caption"), ("mismatched_embedding", "mismatched_caption")):
+        assert torch.allclose(batch[name], encoder(batch[text]), atol=1e-6)
+    assert one.encoder_digest == encoder.digest()
+
+    monkeypatch.setattr(zoo.text_encoders.CharEncoder, "forward", lambda *_: pytest.fail("computed again"))
+    known, images = captions_of(four), four.split("train")
+    batch = images.batch(torch.arange(2), seed=1)
+    row = int(images.rows[0])  # type: ignore[index]
+    choices = {tuple(sorted(c)) for c in np.ndindex(*[len(_own(known, row))] * 4)}
+    means = [table[known.numbers[known.starts[row] + torch.tensor(c)]].mean(0) for c in choices]
+    assert min(float((mean - batch["caption_embedding"][0]).abs().max()) for mean in means) < 1e-6
+
+
+# Folders -------------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, value: int, size: tuple[int, int] = (12, 12)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 0)).save(path)
+
+
+def test_a_folder_with_a_table_or_text_files(tmp_path: Path) -> None:
+    for i in range(10):
+        picture(tmp_path / "own" / f"{i}.png", i)
+    rows = [f"{i}.png,picture {i // 2}" for i in range(9)] + ["0.png,the first"]
+    (tmp_path / "own" / "captions.csv").write_text("file,caption\n" + "\n".join(rows))
+    (tmp_path / "own" / "9.txt").write_text("by a text file\n\nof two lines\n")
+    module = Captioned(tmp_path / "own", source="folder", cache_dir=tmp_path / "cache", image_size=8, batch_size=4)
+    assert module.name == "own8"
+    known = captions_of(module)
+    assert _own(known, 0) == ["picture 0", "the first"]
+    assert _own(known, 9) == ["by a text file", "of two lines"]
+    classes = known.classes.tolist()
+    assert [classes[2 * i] == classes[2 * i + 1] for i in range(5)] == [True] * 4 + [False]
+    assert len(set(classes)) == 6
+
+    (tmp_path / "own" / "9.txt").unlink()
+    with pytest.raises(ValueError, match=r"no caption for 9.png \(and 0 more"):
+        Captioned(tmp_path / "own", source="folder", cache_dir=tmp_path / "cache", image_size=8).split("train")
+
+
+def test_folders_are_classes(tmp_path: Path) -> None:
+    for i in range(8):
+        path = tmp_path / "own" / ("birds" if i % 2 else "fish") / f"{i}.png"
+        picture(path, i)
+        path.with_suffix(".txt").write_text(f"an animal\nnumber {i}")
+    module = Captioned(tmp_path / "own", source="folder", cache_dir=tmp_path / "cache", image_size=8, batch_size=2)
+    images = module.split("train")
+    batch = images.batch(torch.arange(len(images)), seed=1)
+    assert module.class_names["label"] == ["birds", "fish"]
+    assert torch.equal(batch["label"], batch["caption_class"])
+
+
+def birds(folder: Path, source: str) -> None:
+    text = folder / "cub_icml" / "text_c10"
+    for c, (name, count) in enumerate((("001.Auk", 3), ("002.Jay", 4), ("003.Tit", 3), ("004.Owl", 2))):
+        for i in range(count):
+            stem = f"{name[4:]}_{i}"
+            place = f"CUB_200_2011/images/{name}" if source == "cub" else "jpg"
+            picture(folder / place / f"{stem}.jpg", 50 * c, (20, 12))
+            (text / name).mkdir(parents=True, exist_ok=True)
+            (text / name / f"{stem}.txt").write_text("\n".join(f"{name} {i} {k}" for k in range(10)))
+    for split, names in (("trainval", "001.Auk 002.Jay 003.Tit"), ("val", "003.Tit"), ("test", "004.Owl")):
+        (text.parent / f"{split}classes.txt").write_text("\n".join(names.split()) + "\n")
+
+
+@pytest.mark.parametrize("source", ["cub", "flowers"])
+def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
+    birds(tmp_path / "data", source)
+    options: dict[str, Any] = {"source": source, "cache_dir": tmp_path / "cache", "image_size": 16, "batch_size": 4}
+    module = Captioned(tmp_path / "data", **options)
+    sizes = {name: len(module.split(name)) for name in ("train", "val", "test")}
+    assert sizes == {"train": 7, "val": 3, "test": 2}
+    assert module.name == f"{source}16"
+    assert len(Captioned(tmp_path / "data", train_on_val=True, **options).split("train")) == 10
+    assert module.load_size == 19
+    for batch in (module.stream()[range(4)], module.split("test").batch(torch.arange(2))):
+        assert batch["image"].shape[1:] == (3, 16, 16)
+        names = [module.class_names["label"][i] for i in batch["label"].tolist()]
+        assert all(text.startswith(name) for text, name in zip(batch["caption"], names, strict=True))
+        if "mismatched_caption" in batch:
+            assert not any(text.startswith(name) for text, name in zip(batch["mismatched_caption"], names, strict=True))
+    assert "mismatched_caption" not in module.split("test").batch(torch.arange(2))  # one class
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "birds"}, "unknown source 'birds'"),
+        ({"source": "folder"}, "needs data_dir"),
+        ({"source": "cub", "near": 0.5}, "near is for source='emoji'"),
+        ({"train_on_val": True}, "for source='cub' and 'flowers'"),
+        ({"average": 4}, "above 1 it needs a text_encoder"),
+        ({"near": 2}, "between 0 and 1"),
+        ({"load_size": 32}, "load_size must be at least image_size 64"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Captioned(**options)
+
+
+def test_missing_parts_of_the_layouts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*CUB_200_2011/images"):
+        Captioned(tmp_path, source="cub").split("train")
+    birds(tmp_path / "data", "cub")
+    (tmp_path / "data" / "cub_icml" / "testclasses.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"testclasses.txt is missing"):
+        Captioned(tmp_path / "data", source="cub", cache_dir=tmp_path / "cache", image_size=8).split("train")
