@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.pixelrnn import PixelRNN as PixelRNN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
+    from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.recipes import list_recipes as list_recipes
     from zoo.stargan import StarGAN as StarGAN
     from zoo.vae import VAE as VAE
@@ -51,6 +52,7 @@ ARCHITECTURES = {
     "PixelCNN": "zoo.pixelcnn",
     "PixelRNN": "zoo.pixelrnn",
     "PixelTransformer": "zoo.pixel_transformer",
+    "ProgressiveGAN": "zoo.progressive_gan",
     "StarGAN": "zoo.stargan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
