@@ -454,9 +454,21 @@ class ProgressiveGAN(NoiseModel):
     # Training --------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """A fit starts at the first image (a checkpoint, if any, is read after this)."""
+        """A fit starts at the first image (a checkpoint, if any, is read after this).
+
+        Raises:
+            ValueError: the schedule's batches cannot be shared among the devices.
+        """
         super().setup(stage)
         if stage == "fit":
+            for resolution in self.growth.resolutions:
+                share, rest = divmod(batch := self.growth.batch(resolution), self.trainer.world_size)
+                if rest or share % min(self.hparams["stddev_group"] or share, share):
+                    raise ValueError(
+                        f"{batch} images per step at {resolution} pixels cannot be shared among "
+                        f"{self.trainer.world_size} device(s) in groups of {self.hparams['stddev_group'] or 'any size'}"
+                        ": set global_batch_size, global_batch_sizes or stddev_group"
+                    )
             self.images_seen.zero_()
             self.grow(0)
 
