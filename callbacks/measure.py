@@ -27,11 +27,13 @@ NEEDS = {
     "knn": base.Encodes,
     "linear_probe": base.Encodes,
     "mig": base.Encodes,
+    "ms_ssim": base.Samples,
     "nll": base.GivesLogProb,
     "paired_l1": base.Translates,
     "paired_psnr": base.Translates,
     "paired_ssim": base.Translates,
     "parzen": base.Samples,
+    "swd": base.ComparesSets,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")
 NEED_DOMAINS = ("domain_accuracy", "paired_l1", "paired_psnr", "paired_ssim")

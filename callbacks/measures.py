@@ -21,6 +21,7 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as multiscale_ssim
 
 from callbacks import base
 from callbacks.base import Result
@@ -29,6 +30,7 @@ from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGa
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.paired import PairedSimilarity
 from callbacks.metrics.ranks import AnyShare
+from callbacks.metrics.sliced_wasserstein import SlicedWasserstein
 
 __all__ = ["HIGHER_IS_BETTER", "MEASURES", "PERCENT"]
 
@@ -578,6 +580,73 @@ def domain_accuracy(
     )
 
 
+def swd(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Result:
+    """Sliced Wasserstein distance between generated and real images, times 1000, mean over their Laplacian pyramids.
+
+    Args:
+        model: has `real_and_fake`.
+        datamodule: gives the images.
+        split: which real images; the paper's are those of training.
+        num_samples: how many of each; None for 16,384, or all if there are fewer.
+        seed: seed of the generated images, and of patches and directions.
+    """
+    run = _Run(model, datamodule, base.ComparesSets, "swd", seed)
+    num = run.size(split, 16_384 if num_samples is None else num_samples)
+    metric = SlicedWasserstein(seed=seed, sides=SlicedWasserstein.sides_of(datamodule.image_size)).to(run.device)
+    with base.evaluating(model, seed):
+        for first, batch in run.batches(split, num, 100):
+            real, fake = model.real_and_fake(batch, seed=seed, first=first)
+            metric.update(real, real=True, first=first)
+            metric.update(fake, real=False, first=first)
+        value = metric.compute()["average"]
+    levels = "-".join(map(str, metric.sides))
+    return run.result("swd", value, levels=levels, patches=128, real=run.named(split, num), fake=num)
+
+
+def ms_ssim(
+    model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+) -> Result:
+    """Mean multi-scale structural similarity of pairs of generated images: the lower, the more they differ.
+
+    Images of fewer than 176 pixels have fewer than five scales, as many as the window of 11 pixels allows, with the
+    first weights brought to a sum of 1.
+
+    Args:
+        model: has `sample`.
+        datamodule: not used.
+        split: not used.
+        num_samples: pairs; None for 10,000.
+        seed: seed of the images.
+    """
+    run = _Run(model, datamodule, base.Samples, "ms_ssim", seed)
+    pairs = 10_000 if num_samples is None else num_samples
+    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
+    scales = 0
+    with base.evaluating(model, seed):
+        for first, n in run.chunks(pairs, 50):
+            images = (model.sample(2 * n, seed=seed, first=2 * first).double() + 1) / 2
+            weights = ssim_weights(images.size(3))
+            scales = len(weights)
+            value = multiscale_ssim(images[::2], images[1::2], data_range=1.0, betas=weights, reduction="none")
+            assert isinstance(value, Tensor)
+            metric.update(value)
+        mean = metric.compute()
+    return run.result("ms_ssim", mean, scales=base.from_rank_zero(scales), pairs=pairs)
+
+
+def ssim_weights(side: int) -> tuple[float, ...]:
+    """Weights of the scales of images of a size.
+
+    Raises:
+        ValueError: the images are smaller than the window.
+    """
+    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
+    scales = max((k for k in range(1, 6) if side // max(1, k - 1) ** 2 > 10), default=0)
+    if not scales:
+        raise ValueError(f"ms_ssim needs images of at least 11 pixels, not {side}")
+    return tuple(weight / sum(weights[:scales]) for weight in weights[:scales])
+
+
 def _domains(datamodule: Any, asker: str) -> Tensor:
     """Attributes of each domain of the data."""
     base.require(datamodule, base.HasDomains, asker)
@@ -612,14 +681,16 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "knn": knn,
     "linear_probe": linear_probe,
     "mig": mig,
+    "ms_ssim": ms_ssim,
     "nll": nll,
     "paired_l1": paired_l1,
     "paired_psnr": paired_psnr,
     "paired_ssim": paired_ssim,
     "parzen": parzen,
+    "swd": swd,
 }
 """All measures by name."""
-LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "nll", "paired_l1")
+LOWER_IS_BETTER = ("bits_per_dim", "class_error", "elbo", "iw_nll", "ms_ssim", "nll", "paired_l1", "swd")
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}
 """Whether a higher value is better."""
 PERCENT = frozenset({"auroc", "beta_vae_metric", "class_error", "domain_accuracy", "knn", "linear_probe"})

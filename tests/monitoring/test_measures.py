@@ -202,8 +202,8 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "linear_probe": {"num_fit": 30},
         "parzen": {"num_samples": images.size},
     }
-    # Those of translations need domains: tests/monitoring/test_translation.py has them.
-    names = [name for name in MEASURES if not name.startswith(("domain_", "paired_"))]
+    # Those of translations need domains (test_translation.py), those of sets larger images (test_sample_sets.py).
+    names = [name for name in MEASURES if not name.startswith(("domain_", "paired_", "ms_ssim", "swd"))]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
 
