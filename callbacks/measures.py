@@ -641,7 +641,8 @@ def ssim_weights(side: int) -> tuple[float, ...]:
         ValueError: the images are smaller than the window.
     """
     weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
-    scales = max((k for k in range(1, 6) if side // max(1, k - 1) ** 2 > 10), default=0)
+    # The window fits into the smallest scale; torchmetrics asks for more from five scales on.
+    scales = max((k for k in range(1, 6) if min(side >> (k - 1), side // max(1, k - 1) ** 2) > 10), default=0)
     if not scales:
         raise ValueError(f"ms_ssim needs images of at least 11 pixels, not {side}")
     return tuple(weight / sum(weights[:scales]) for weight in weights[:scales])
