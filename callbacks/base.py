@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "GeneratesFromNoise",
     "GivesLogProb",
     "GivesLogWeights",
+    "Grows",
     "HasFactors",
     "HasPatches",
     "HasReference",
@@ -41,6 +42,7 @@ __all__ = [
     "TranslationTask",
     "Traverses",
     "atomic_write",
+    "captioned",
     "check_at_least",
     "class_count",
     "classes",
@@ -96,6 +98,16 @@ class DrawsText(Protocol):
 
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
         """n images (n, C, H, W) in [-1, 1] for `embedding` (D,) or (n, D)."""
+        ...
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """A model that makes larger and larger images in training."""
+
+    @property
+    def progress(self) -> dict[str, float]:
+        """`resolution`, `alpha` (how far it is faded in, 1 when it is) and `images_seen`."""
         ...
 
 
@@ -427,6 +439,15 @@ def grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         sheet[top : top + height, left : left + width] = tile
     return Image.fromarray(sheet)
+
+
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """A picture with a line of text below it, in a strip of white whatever the text."""
+    height = 14
+    sheet = Image.new("RGB", (picture.width, picture.height + height), "white")
+    sheet.paste(picture)
+    ImageDraw.Draw(sheet).text((3, picture.height), text, "black")
+    return sheet
 
 
 def samples_folder(trainer: Trainer) -> Path:

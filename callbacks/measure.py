@@ -30,6 +30,7 @@ NEEDS = {
     "linear_probe": base.Encodes,
     "mask_iou": base.Assembles,
     "mig": base.Encodes,
+    "ms_ssim": base.Samples,
     "nll": base.GivesLogProb,
     "noise_diversity": base.ComparesSets,
     "paired_l1": base.Translates,
@@ -39,6 +40,7 @@ NEEDS = {
     "parzen": base.Samples,
     "patch_error": base.Assembles,
     "r_precision": base.ComparesSets,
+    "swd": base.ComparesSets,
     "translation_fd": base.Translates,
 }
 NEED_FACTORS = ("beta_vae_metric", "mig")

@@ -26,6 +26,7 @@ from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGa
 from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.ranks import AnyShare
 from callbacks.patch_measures import mask_iou, patch_error
+from callbacks.set_measures import ms_ssim, swd
 from callbacks.text_measures import caption_accuracy, noise_diversity, r_precision
 from callbacks.translation_measures import (
     cycle_error,
@@ -410,6 +411,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "linear_probe": linear_probe,
     "mask_iou": mask_iou,
     "mig": mig,
+    "ms_ssim": ms_ssim,
     "nll": nll,
     "noise_diversity": noise_diversity,
     "paired_l1": paired_l1,
@@ -419,6 +421,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "parzen": parzen,
     "patch_error": patch_error,
     "r_precision": r_precision,
+    "swd": swd,
     "translation_fd": translation_fd,
 }
 """All measures by name."""
@@ -428,10 +431,12 @@ LOWER_IS_BETTER = (
     "cycle_error",
     "elbo",
     "iw_nll",
+    "ms_ssim",
     "nll",
     "paired_l1",
     "paired_lpips",
     "patch_error",
+    "swd",
     "translation_fd",
 )
 HIGHER_IS_BETTER = {name: name not in LOWER_IS_BETTER for name in MEASURES}

@@ -22,6 +22,9 @@ class SampleGrid(DrawingCallback):
     folder; at the end `samples/progress.gif` is made of them. Weights & Biases and TensorBoard get them too if they log
     the run. A resumed run makes the frames that a straight one would have made, and the animation holds all of them.
 
+    The samples of a model that grows have its resolution, how far that is faded in (alpha) and the images seen below
+    them.
+
     The samples of a conditional model cycle over its classes, a column for each if they are few.
 
     Args:
@@ -87,6 +90,11 @@ class SampleGrid(DrawingCallback):
             conditions: dict[str, Any] = {} if label is None else {"label": label}
             images = cast(base.Samples, model).sample(self.num_samples, seed=self.seed, **conditions)
         picture = base.grid(images, self._columns(model))
+        if isinstance(model, base.Grows):
+            at = model.progress
+            picture = base.captioned(
+                picture, f"{at['resolution']:.0f} px, alpha {at['alpha']:.2f}, {at['images_seen'] / 1000:.1f}k images"
+            )
         base.write_png(base.samples_folder(trainer) / f"step-{step:08d}.png", picture)
         base.log_picture(trainer.loggers, "samples", picture, step)
 

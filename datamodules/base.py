@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,7 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
-from datamodules.stream import Batch, Evaluation, ImageSet, Loader, Stream, TrainLoader, key
+from datamodules.pyramid import halved
+from datamodules.stream import Batch, Evaluation, ImageSet, Levels, Loader, Scheduled, Stream, TrainLoader, key
 
 __all__ = ["Batch", "ImageDataModule", "ImageSet", "default_cache_dir", "key", "nearest"]
 
@@ -42,7 +44,7 @@ class ImageDataModule(L.LightningDataModule):
         data_dir: folder that holds the data set; None where the package carries it.
         cache_dir: folder for decoded or rendered images; None is `$ZOO_HOME/data` or `~/.cache/generative-zoo/data`.
         image_size: side of the images.
-        batch_size: images per batch and device.
+        batch_size: images per batch and device; in training a model that grows has its own.
         num_workers: loader processes per device; 0 loads in the training process.
         seed: seed of the training order and of augmentation; None takes that of the run (`seed_everything`), else 0.
 
@@ -83,6 +85,7 @@ class ImageDataModule(L.LightningDataModule):
         self.name = f"{type(self).__name__.lower()}{image_size}"
         self.class_names: dict[str, list[str]] = {}
         self.splits: dict[str, ImageSet] = {}
+        self._levels: dict[int, ImageSet] = {}
         self._loaders: list[Loader] = []
         self._restored_seed: int | None = None
         # Images seen when the trainer had counted so many batches.
@@ -97,6 +100,27 @@ class ImageDataModule(L.LightningDataModule):
     def stream(self) -> Stream:
         """The training stream for the run's seed."""
         return Stream(self.split("train"), self.run_seed)
+
+    def level(self, size: int) -> ImageSet:
+        """The training images at a smaller size, made once; large ones are kept in `cache_dir`.
+
+        Args:
+            size: `image_size`, or a half, a quarter, ... of it: each pixel is the mean of 2 x 2 of the next larger one.
+
+        Raises:
+            ValueError: another size.
+        """
+        if size == self.image_size:
+            return self.split("train")
+        if size not in self._levels:
+            if size > self.image_size or self.image_size % size or (self.image_size // size).bit_count() > 1:
+                raise ValueError(
+                    f"the model asks for images of {size} pixels; those of {self.name} come from {self.image_size} by "
+                    "halving: set image_size of model and data alike"
+                )
+            larger = self.level(2 * size)
+            self._levels[size] = replace(larger, arrays=[halved(array, self.cache_dir) for array in larger.arrays])
+        return self._levels[size]
 
     @property
     def num_train(self) -> int:
@@ -149,8 +173,18 @@ class ImageDataModule(L.LightningDataModule):
         return self.batch_size * world
 
     @property
+    def schedule(self) -> Callable[[int], tuple[int, float, int]] | None:
+        """The schedule of the trained model, if it has one."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        return model.schedule if isinstance(model, Scheduled) else None
+
+    @property
     def images_seen(self) -> int:
         """Training images seen in the run, over all ranks: position of the next one in the stream."""
+        if (schedule := self.schedule) is not None:
+            while self._batches < self._counted:
+                self._images, self._batches = self._images + schedule(self._images)[2], self._batches + 1
+            return self._images
         return self._images + (self._counted - self._batches) * self.global_batch_size
 
     @property
@@ -189,6 +223,8 @@ class ImageDataModule(L.LightningDataModule):
         if stage == "fit":
             self._images, self._batches, self._restored_seed = 0, 0, None
         self.split("train")
+        if stage == "fit" and self.schedule is not None:
+            self._scheduled_levels()  # now, not in the middle of training
 
     def teardown(self, stage: str | None = None) -> None:
         """End loader processes."""
@@ -198,7 +234,21 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Batches of the training stream, from where the run is."""
-        return self._opened(TrainLoader(self, self.stream()))
+        stream = self.stream()
+        if self.schedule is None:
+            return self._opened(TrainLoader(self, stream))
+        if type(stream) is not Stream:
+            raise ValueError(f"{type(self).__name__} cannot serve a model that grows with these settings")
+        return self._opened(TrainLoader(self, Levels(self._scheduled_levels(), self.run_seed)))
+
+    def _scheduled_levels(self) -> dict[int, ImageSet]:
+        """The training images at all sizes from the schedule's first one."""
+        assert self.schedule is not None
+        first, _, _ = self.schedule(0)
+        sizes = [first]
+        while sizes[-1] < self.image_size:
+            sizes.append(2 * sizes[-1])
+        return {size: self.level(size) for size in reversed(sizes)}
 
     def val_dataloader(self) -> Loader:
         """The validation split, each image once."""

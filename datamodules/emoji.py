@@ -6,6 +6,7 @@ any size. Emoji number j means the same in every vendor, so the images of two ve
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 import os
@@ -167,6 +168,16 @@ class Emoji(ImageDataModule):
             name: ImageSet(arrays, fields, (vendors[:, None] * count + torch.tensor(emoji)).flatten())
             for name, emoji in members.items()
         }
+
+    def level(self, size: int) -> ImageSet:
+        """The training images at another size, rendered at it."""
+        if size == self.image_size:
+            return self.split("train")
+        if size not in self._levels:
+            other = copy.copy(self)
+            other.image_size = size
+            self._levels[size] = other.open()["train"]
+        return self._levels[size]
 
     def held_out(self) -> list[int]:
         """Numbers of the emoji that `holdout="combinations"` keeps out of training.

@@ -4,6 +4,10 @@ Training order. Image number p of a run, counted over all ranks, is image `permu
 training images: a function of the seed and the number of images seen, whatever the batch size. Global batch k holds
 positions [kG, (k + 1)G) with G = batch_size * ranks, and rank r takes its r-th contiguous share. So W ranks see what
 one process would see with W times the batch size, and a resumed run goes on at the next image.
+
+A model that grows says by itself how large its images and its global batches are after so many images (`Scheduled`).
+Then batch k starts where batch k - 1 ended, and each rank takes its share of it: the batches are the same on any number
+of ranks. An epoch has as many batches as all images make at the first batch size.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,9 +27,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 if TYPE_CHECKING:
     from datamodules.base import ImageDataModule
 
-__all__ = ["Batch", "Evaluation", "ImageSet", "Loader", "Stream", "TrainLoader", "key"]
+__all__ = ["Batch", "Evaluation", "ImageSet", "Levels", "Loader", "Scheduled", "Stream", "TrainLoader", "key"]
 
 Batch = dict[str, Any]
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A model whose images and batches change size in training."""
+
+    def schedule(self, images_seen: int) -> tuple[int, float, int]:
+        """Side of the images, share of the fade to it, and images per step over all ranks, after so many images."""
+        ...
 
 
 def key(seed: int, *purpose: str | int) -> int:
@@ -147,6 +160,22 @@ class Stream(Dataset[Batch]):
         return parts[0] if len(parts) == 1 else _join(parts)
 
 
+class Levels(Dataset[Batch]):
+    """The endless training stream at several sizes, all in the same order: batches by their positions and their size.
+
+    Args:
+        levels: the training images by size.
+        seed: seed of the order.
+    """
+
+    def __init__(self, levels: dict[int, ImageSet], seed: int) -> None:
+        self.streams = {size: Stream(images, seed) for size, images in levels.items()}
+
+    def __getitem__(self, place: tuple[range, int]) -> Batch:
+        positions, size = place
+        return self.streams[size][positions]
+
+
 class Evaluation(Dataset[Batch]):
     """A split in its own order, without augmentation."""
 
@@ -172,7 +201,7 @@ class Loader:
     predicting, and take away ours for `overfit_batches`.
 
     Args:
-        dataset: gives a whole batch for a range of positions.
+        dataset: gives a whole batch for a range of positions, or whatever the plan has.
         plan: the ranges of one pass, asked for when the first batch of the pass is fetched.
         length: batches of a whole pass.
         num_workers: loader processes.
@@ -182,7 +211,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset[Batch],
-        plan: Callable[[], Iterable[range]],
+        plan: Callable[[], Iterable[Any]],
         length: int,
         *,
         num_workers: int,
@@ -216,11 +245,11 @@ class Loader:
         self._loader._iterator = None
 
 
-class _Plan(Sampler[range]):
-    def __init__(self, plan: Callable[[], Iterable[range]]) -> None:
+class _Plan(Sampler[Any]):
+    def __init__(self, plan: Callable[[], Iterable[Any]]) -> None:
         self.plan = plan
 
-    def __iter__(self) -> Iterator[range]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.plan())
 
 
@@ -234,10 +263,14 @@ class TrainLoader(Loader):
         stream: the training stream.
     """
 
-    def __init__(self, module: ImageDataModule, stream: Stream) -> None:
+    def __init__(self, module: ImageDataModule, stream: Dataset[Batch]) -> None:
         self.module = module
-        length = module.num_train // module.global_batch_size
-        super().__init__(stream, self._rest, length, num_workers=module.num_workers, pin_memory=module.pin_memory)
+        schedule = module.schedule
+        # Of a constant number of batches, also where they grow: Lightning asks for it once, and again after a resume.
+        size = module.global_batch_size if schedule is None else schedule(0)[2]
+        length = max(1, module.num_train // size)
+        plan = self._rest if schedule is None else self._scheduled
+        super().__init__(stream, plan, length, num_workers=module.num_workers, pin_memory=module.pin_memory)
 
     def _rest(self) -> list[range]:
         (rank, world), size = self.module.rank_and_world, self.module.batch_size
@@ -246,6 +279,19 @@ class TrainLoader(Loader):
         if self.module.overfitting:  # the same batches in every epoch
             first = self.module.batches_into_epoch * size * world
         return [range(start, start + size) for k in left for start in (first + (k * world + rank) * size,)]
+
+    def _scheduled(self) -> Iterator[tuple[range, int]]:
+        schedule, (rank, world) = self.module.schedule, self.module.rank_and_world
+        assert schedule is not None
+        images = self.module.images_seen
+        for k in range(self.module.batches_into_epoch, self.length):
+            size, _, batch = schedule(images)
+            share, rest = divmod(batch, world)
+            if rest:
+                raise ValueError(f"a batch of {batch} images cannot be shared among {world} devices alike")
+            first = (k * batch if self.module.overfitting else images) + rank * share
+            yield range(first, first + share), size
+            images += batch
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.pixelrnn import PixelRNN as PixelRNN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
+    from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
     from zoo.stargan import StarGAN as StarGAN
@@ -54,6 +55,7 @@ ARCHITECTURES = {
     "PixelCNN": "zoo.pixelcnn",
     "PixelRNN": "zoo.pixelrnn",
     "PixelTransformer": "zoo.pixel_transformer",
+    "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
     "StarGAN": "zoo.stargan",
     "Text2Image": "zoo.text2image",

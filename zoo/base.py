@@ -132,6 +132,19 @@ class GenerativeModel(LightningModule):
 
     # Training --------------------------------------------------------------------------------------------------------
 
+    def check_images(self, shape: torch.Size) -> None:
+        """Refuse training images of a shape that the model is not made for.
+
+        Args:
+            shape: (C, H, W).
+
+        Raises:
+            ValueError: names both shapes.
+        """
+        if {"image_size", "image_channels"} <= self.hparams.keys() and tuple(shape) != self.image_shape:
+            found, own = ("x".join(map(str, sides)) for sides in (shape, self.image_shape))
+            raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
+
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """The callback that makes counting, randomness, checkpoints and resume exact."""
         return [LoopCallback()]

@@ -11,6 +11,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},
     "pixelcnn": {"EugenHotaj": ("state_dict",)},
+    "progressive_gan": {"pytorch_GAN_zoo": ("avgG", "netD")},
     "stargan": {"yunjey": ("G", "D")},
     "vae": {"pytorch-examples": ("state_dict",)},
 }

@@ -178,10 +178,7 @@ class LoopCallback(Callback):
         model = cast("GenerativeModel", pl_module)
         image = batch.get("image", batch.get("image_a")) if isinstance(batch, dict) else None
         if image is not None and image.shape[1:] != self._accepted:
-            sized = {"image_size", "image_channels"} <= model.hparams.keys()
-            if sized and tuple(image.shape[1:]) != model.image_shape:
-                found, own = ("x".join(map(str, shape)) for shape in (image.shape[1:], model.image_shape))
-                raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
+            model.check_images(image.shape[1:])
             self._accepted = image.shape[1:]
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]

@@ -18,8 +18,8 @@ __all__ = ["NoiseModel"]
 class NoiseModel(AdversarialModel):
     """A model with a network `generator(z, label)` that makes images from noise, and from a class if it has any.
 
-    Subclasses have the hyperparameter `noise` ("normal" or "uniform"), build `generator`, and call `average_generator`
-    once it is built.
+    Subclasses may have the hyperparameter `noise` ("normal", the default, or "uniform"), build `generator`, and call
+    `average_generator` once it is built.
 
     Attributes:
         latent_dim: length of the noise vector.
@@ -50,7 +50,7 @@ class NoiseModel(AdversarialModel):
             Output: (n, latent_dim).
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        if self.hparams["noise"] == "uniform":
+        if self.hparams.get("noise") == "uniform":
             return random.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
         return random.normal((n, self.latent_dim), key, first, **options)
 

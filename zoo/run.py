@@ -31,6 +31,8 @@ FREE = (
     "data.init_args.num_workers",
     "data.init_args.cache_dir",
 )
+# And this too where the batches of a step do not depend on it: in models that say how large they are.
+FREE_WITH_SCHEDULE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 
 def global_rank() -> int:
@@ -73,11 +75,11 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix.removesuffix("."), tree
 
 
-def first_difference(old: Any, new: Any) -> tuple[str, Any, Any] | None:
-    """First key, in alphabetical order, whose value differs in two configurations, and both values."""
+def first_difference(old: Any, new: Any, free: tuple[str, ...] = FREE) -> tuple[str, Any, Any] | None:
+    """First key, in alphabetical order, whose value differs in two configurations, and both values; `free` may."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(FREE):
+        if before.get(key) != after.get(key) and not key.startswith(free):
             return key, before.get(key, "not set"), after.get(key, "not set")
     return None
 
@@ -112,11 +114,12 @@ class RunFolder:
         self.path.rename(target)
         return target
 
-    def check(self, config: dict[str, Any]) -> Path | None:
+    def check(self, config: dict[str, Any], *, scheduled: bool = False) -> Path | None:
         """Make sure that the folder is this configuration's; nothing is written.
 
         Args:
             config: the resolved configuration.
+            scheduled: the model says how many images a step has, so that the number of devices may change.
 
         Returns:
             The checkpoint to resume from; None starts from scratch.
@@ -128,7 +131,8 @@ class RunFolder:
             if not self.last.exists() and not self.path.joinpath("metrics.csv").exists():
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
             old = yaml.safe_load(self.config.read_text())
-            if difference := first_difference(old, config):
+            free = FREE + FREE_WITH_SCHEDULE if scheduled else FREE
+            if difference := first_difference(old, config, free):
                 key, before, after = difference
                 raise ValueError(
                     f"{self.path} holds a run with {key}: {before!r}, this command has {after!r}; "

@@ -65,7 +65,11 @@ class ZooCLI(LightningCLI):
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
             self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            self.checkpoint = None if self.fresh else self.folder.check(resolved)
+            self.checkpoint = (
+                None
+                if self.fresh
+                else self.folder.check(resolved, scheduled=_is_scheduled(resolved["model"]["class_path"]))
+            )
         trainer.default_root_dir = str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
@@ -293,6 +297,12 @@ def _plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[st
     resolved: dict[str, Any] = yaml.safe_load(text)
     resolved.pop("config", None)
     return resolved
+
+
+def _is_scheduled(class_path: str) -> bool:
+    """Whether a model says by itself how many images a step has."""
+    module, _, name = class_path.rpartition(".")
+    return hasattr(getattr(importlib.import_module(module), name), "schedule")
 
 
 def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -25,7 +26,12 @@ def _factor(covariance: Tensor) -> Tensor:
     tolerance = len(covariance) * torch.finfo(covariance.dtype).eps
     if not failed and pivots.min() > tolerance * covariance.diagonal().max():
         return cast(Tensor, factor)
-    values, vectors = torch.linalg.eigh(covariance)
+    try:
+        values, vectors = torch.linalg.eigh(covariance)
+    except RuntimeError:  # torch.linalg.LinAlgError
+        # On some CPUs its divide and conquer gives up on matrices of very low rank; numpy's is of another make.
+        found = np.linalg.eigh(covariance.cpu().numpy())
+        values, vectors = (torch.from_numpy(part).to(covariance.device) for part in found)
     # Eigenvalues below the rounding error are zeros; the square root would blow that error up to its square root.
     kept = values > tolerance * values[-1].clamp(min=0)
     return cast(Tensor, vectors[:, kept] * values[kept].sqrt())

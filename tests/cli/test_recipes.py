@@ -38,6 +38,8 @@ def data_names(data: dict[str, Any]) -> list[str]:
     kind, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
     if kind in ("Attributes", "Captioned"):
         return [str(arguments.get("source", "emoji"))]
+    if kind == "ImageFolder":
+        return [Path(arguments["data_dir"]).name]
     if kind == "Patches":
         return [str(arguments.get("source", "Emoji")).lower()]
     if kind == "Unpaired":
@@ -60,6 +62,10 @@ SMALL: dict[str, Any] = {
     "discriminator_channels": 4,
     "channels": [8, 8],
     "text_encoder": "encoder.safetensors",
+    "channel_base": 64,
+    "max_channels": 4,
+    "global_batch_size": 4,
+    "global_batch_sizes": {},
 }
 
 
@@ -107,6 +113,7 @@ def test_every_budget_of_the_demo_is_there() -> None:
 QUICK: dict[str, dict[str, Any]] = {
     "Completion": {"num_images": 1, "num_completions": 2},
     "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
+    "Interpolation": {"num_walks": 2, "columns": 2, "frames": 2},
     "LatentScatter": {"num_images": 4},
     "LatentTraversal": {"num_rows": 1, "steps": 2, "max_codes": 2},
     "Measure": {"num_samples": 20},
@@ -126,6 +133,7 @@ QUICK_OPTIONS: dict[str, dict[str, Any]] = {
 }
 PICTURES = {
     "Completion": "completion-00000001.png",
+    "Interpolation": "interpolation-00000001.gif",
     "LatentScatter": "scatter-00000001.png",
     "LatentTraversal": "traversal-00000001.gif",
     "PatchSheet": "patches-00000001.png",

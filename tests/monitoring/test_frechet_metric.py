@@ -43,6 +43,20 @@ def test_closed_form_where_both_are_singular_in_different_directions() -> None:
     assert gaussian_distance(zero, 0 * a.diag(), zero, b.diag()).item() == pytest.approx(12, rel=1e-12)
 
 
+def test_a_decomposition_that_does_not_converge_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = torch.tensor([1.0, 4.0, 0.0, 9.0]).double().diag()
+    b = torch.tensor([0.0, 1.0, 0.0, 4.0]).double().diag()
+    zero = torch.zeros(4, dtype=torch.float64)
+    expected = gaussian_distance(zero, a, zero, b).item()
+    assert expected == pytest.approx(1 + 1 + 1)
+
+    def gives_up(matrix: torch.Tensor) -> None:
+        raise torch._C._LinAlgError("linalg.eigh: The algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigh", gives_up)
+    assert gaussian_distance(zero, a, zero, b).item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_agrees_with_the_matrix_square_root_of_scipy() -> None:
     real, fake = draw(400, 40), draw(500, 40, seed=1, shift=0.1)
     (mean_a, cov_a), (mean_b, cov_b) = moments(real), moments(fake)

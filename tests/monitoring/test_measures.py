@@ -202,9 +202,9 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "linear_probe": {"num_fit": 30},
         "parzen": {"num_samples": images.size},
     }
-    # Those of translations, patches and sentences need data of their own, and have tests of their own.
-    others = ("caption_", "cycle_", "domain_", "mask_", "noise_", "paired_", "patch_", "r_precision", "translation_")
-    names = [name for name in MEASURES if not name.startswith(others)]
+    # Those of translations, patches, sentences and sets need data of their own, and have tests of their own.
+    others = ("caption_", "cycle_", "domain_", "mask_", "ms_ssim", "noise_", "paired_", "patch_", "r_precision", "swd")
+    names = [name for name in MEASURES if not name.startswith((*others, "translation_"))]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
 

@@ -1,0 +1,214 @@
+"""Loops of Progressive GAN at one of its stages, fully faded in; the textbook one makes every pass by itself.
+
+`--image-size` is the stage's resolution: 4, 8, 16, ...
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.steps import Noise, Settings
+from zoo.equalised import Conv, Linear, UpConv, doubled
+from zoo.progressive_gan import ProgressiveGAN, Start
+
+
+def model(settings: Settings) -> ProgressiveGAN:
+    """The zoo's model."""
+    settings.without_compile()
+    size = settings.image_size
+    options = {"first_resolution": size, "global_batch_size": settings.batch_size} | dict(settings.options)
+    return ProgressiveGAN(size, **options)
+
+
+class TextbookConv(Conv):
+    """Scaled weights, whatever their number."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution."""
+        return F.conv2d(input, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+class TextbookUpConv(TextbookConv):
+    """Each pixel four times, then the convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution."""
+        return super().forward(doubled(input))
+
+
+class TextbookLinear(Linear):
+    """Scaled weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The map."""
+        return F.linear(input, self.weight * self.scale, self.bias)
+
+
+class Textbook:
+    """Every pass by itself, all gradients in both steps, fakes made twice, default Adam, float32."""
+
+    fused: bool | None = None
+
+    def __init__(self, source: ProgressiveGAN, noise: Noise) -> None:
+        self.hparams: Any = source.hparams
+        if source.num_classes or self.hparams["loss"] != "wasserstein" or self.hparams["simultaneous"]:
+            raise ValueError("only the unconditional form with WGAN-GP has loops to be measured beside")
+        self.source_stage = source.stage
+        self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
+        self.average = copy.deepcopy(source.generator_ema)
+        self.networks: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "generator_ema": self.average,
+            "discriminator": self.discriminator,
+        }
+        if self.fused is None:
+            others = {Conv: TextbookConv, UpConv: TextbookUpConv, Linear: TextbookLinear}
+            for module in [*self.generator.modules(), *self.discriminator.modules()]:
+                if type(module) in others and not isinstance(module, Start):
+                    module.__class__ = others[type(module)]
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        adam["fused"] = self.fused
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
+        self.noise = noise
+        self.index = 0
+
+    def make(self, z: Tensor) -> Tensor:
+        """Fakes of the stage."""
+        fake: Tensor = self.generator(z, None, self.source_stage, 1.0)
+        return fake
+
+    def judge(self, x: Tensor, n: int) -> Tensor:
+        """The discriminator's values."""
+        group = min(self.hparams["stddev_group"] or n, n)
+        values: Tensor = self.discriminator(x, self.source_stage, 1.0, group)[:, 0]
+        return values
+
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """w / t^2 (||grad D||_2 - t)^2 between real and fake images."""
+        target = self.hparams["gradient_target"]
+        mix = self.noise(self.index).uniform("mix", len(real)).view(-1, 1, 1, 1)
+        between = (mix * real + (1 - mix) * fake).requires_grad_(True)
+        values = self.judge(between, len(real))
+        (gradient,) = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
+        norm: Tensor = gradient.flatten(1).square().sum(1).sqrt()
+        weight: float = self.hparams["gradient_penalty_weight"] / target**2
+        penalty: Tensor = weight * (norm - target).square().mean()
+        return penalty
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        x = batch["image"]
+        n = len(x)
+        z = self.noise(self.index).normal("z", n, self.hparams["latent_dim"])
+        real = self.judge(x, n)
+        fake = self.make(z).detach()
+        loss_d = self.judge(fake, n).mean() - real.mean() + self.hparams["drift"] * real.square().mean()
+        loss_d = loss_d + self.penalty(x, fake)
+        self.reset()
+        torch.autograd.backward(loss_d)
+        self.optimizer_d.step()
+        # Generator: the same fakes once more, with gradients in the discriminator's weights that nobody uses.
+        loss_g = -self.judge(self.make(z), n).mean()
+        self.reset()
+        torch.autograd.backward(loss_g)
+        self.optimizer_g.step()
+        with torch.no_grad():
+            for average, p in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+                average.lerp_(p, 1 - self.hparams["ema_decay"])
+        self.index += 1
+        return {"discriminator": loss_d.detach(), "generator": loss_g.detach()}
+
+    def reset(self) -> None:
+        """Forget all gradients."""
+        self.optimizer_d.zero_grad()
+        self.optimizer_g.zero_grad()
+
+
+class Plain(Textbook):
+    """The zoo's maths and options in a loop by hand: shared fakes, one pass of real and fake images, fused Adam."""
+
+    fused = True
+
+    def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
+        super().__init__(source, noise)
+        self.settings = settings
+        self.active: list[list[nn.Parameter]] = [
+            [p for p in network.parameters() if p.requires_grad] for network in (self.discriminator, self.generator)
+        ]
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Train on one batch."""
+        x = batch["image"]
+        n = len(x)
+        z = self.noise(self.index).normal("z", n, self.hparams["latent_dim"])
+        # The contexts end before the weights change: autocast keeps the weights that it has converted.
+        with self.settings.autocast():
+            fake = self.make(z)
+            values = self.judge(torch.cat([x, fake.detach().to(x.dtype)]), n)
+            loss_d = values[n:].mean() - values[:n].mean() + self.hparams["drift"] * values[:n].square().mean()
+        loss_d = loss_d + self.penalty(x, fake.detach().to(x.dtype))
+        torch.autograd.backward(loss_d)
+        self.optimizer_d.step()
+        self.optimizer_d.zero_grad()
+        for p in self.active[0]:
+            p.requires_grad = False
+        with self.settings.autocast():
+            loss_g = -self.judge(fake, n).mean()
+        torch.autograd.backward(loss_g)
+        self.optimizer_g.step()
+        self.optimizer_g.zero_grad()
+        for p in self.active[0]:
+            p.requires_grad = True
+        average: list[Tensor] = [*self.average.active(self.source_stage, 1.0)]
+        own: list[Tensor] = [*self.generator.active(self.source_stage, 1.0)]
+        with torch.no_grad():
+            torch._foreach_lerp_(average, own, 1 - self.hparams["ema_decay"])
+        self.index += 1
+        return {"discriminator": loss_d.detach(), "generator": loss_g.detach()}
+
+
+class Networks(Plain):
+    """The passes of `Plain` and nothing else: no draws, no loss beyond a sum, no optimizer."""
+
+    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The passes of one batch."""
+        x = batch["image"]
+        n = len(x)
+        z = x.new_ones(n, self.hparams["latent_dim"])
+        with self.settings.autocast():
+            fake = self.make(z)
+            values = self.judge(torch.cat([x, fake.detach().to(x.dtype)]), n)
+        between = x.detach().requires_grad_(True)
+        inner = self.judge(between, n)
+        (gradient,) = torch.autograd.grad(inner, between, torch.ones_like(inner), create_graph=True)
+        everything = (values, gradient)
+        torch.autograd.grad(everything, self.active[0], [torch.ones_like(y) for y in everything], allow_unused=True)
+        for p in self.active[0]:
+            p.requires_grad = False
+        with self.settings.autocast():
+            values = self.judge(fake, n)
+        torch.autograd.grad(values, self.active[1], torch.ones_like(values))
+        for p in self.active[0]:
+            p.requires_grad = True
+        return {}
+
+
+def plain(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Plain:
+    """The zoo's maths and options in a plain loop."""
+    return Plain(source, settings, noise)
+
+
+def textbook(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Textbook:
+    """The loop of the reference; the settings do not touch it."""
+    return Textbook(source, noise)
+
+
+def networks(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Networks:
+    """The networks' passes alone."""
+    return Networks(source, settings, noise)

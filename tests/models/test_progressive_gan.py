@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.contract import Data, ModelContract, state_of, trainer
+from zoo import random
+from zoo.base import Batch
+from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled, pixel_norm, stddev_map
+from zoo.growth import Growth
+from zoo.progressive_gan import ProgressiveGAN
+
+SCHEDULE: dict[str, Any] = {"training_images": 8, "transition_images": 16, "repeats": 1, "global_batch_size": 4}
+"""4 pixels for 2 steps of 4 images, 4 steps of a fade, 8 pixels."""
+
+
+class TestProgressiveGAN(ModelContract):
+    """Through all its stages: of 8 batches of 4 the first ones are at 4 pixels, the last one is behind the fade."""
+
+    global_batch = 12  # in groups of 2 on 2 and 3 ranks
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def tiny(self) -> ProgressiveGAN:
+        small = {"channel_base": 16, "max_channels": 4, "stddev_group": 2, "ema_decay": 0.5}
+        return ProgressiveGAN(8, 3, 5, **{**SCHEDULE, **small, **self.options})
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        return {"image": images, "label": torch.arange(n) % 3}
+
+    def oracle(self, world: int) -> ProgressiveGAN:
+        """All of a device's batch, where that is a group."""
+        options = self.options if self.options.get("stddev_group") != 0 else {"stddev_group": 12 // world}
+        return type("Case", (type(self),), {"options": self.options | options})().tiny()
+
+    @pytest.mark.slow
+    def test_overfits_one_batch(self, model: ProgressiveGAN) -> None:
+        """At one stage: losses at two cannot be compared."""
+        grown = type("Case", (type(self),), {"options": self.options | {"first_resolution": 8}})
+        super().test_overfits_one_batch(grown().tiny())
+
+
+class TestProgressiveGANFading(TestProgressiveGAN):
+    """In mid-fade from the first batch on; conditional, of one update for both networks."""
+
+    options = {  # noqa: RUF012
+        "training_images": 0,
+        "transition_images": 64,
+        "num_classes": 3,
+        "simultaneous": True,
+        "gradient_target": 750.0,
+        "fused_downscale": True,
+        "unit_bias": True,
+    }
+
+
+class TestProgressiveGANLeastSquares(TestProgressiveGAN):
+    options = {"loss": "least_squares", "n_critic": 2, "stddev_group": 0, "first_resolution": 8, "drift": 0.0}  # noqa: RUF012
+
+
+def tiny(size: int = 16, **options: Any) -> ProgressiveGAN:
+    torch.manual_seed(0)
+    model = ProgressiveGAN(
+        size, 3, 5, **{**SCHEDULE, "channel_base": 32, "max_channels": 8, "stddev_group": 2, **options}
+    )
+    for p in model.parameters():  # biases too, so that nothing hides behind a 0
+        torch.nn.init.normal_(p)
+    model.generator_ema.load_state_dict(model.generator.state_dict())
+    return model
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "generator", "discriminator"),
+    [
+        (lambda: ProgressiveGAN(1024), 23_079_115, 23_087_249),
+        (lambda: ProgressiveGAN(256), 23_044_309, 23_052_353),
+        (lambda: ProgressiveGAN(128, channel_base=2048), 13_629_810, 13_636_897),
+        (ProgressiveGAN.cifar10, 1_296_908, 1_298_689),
+    ],
+)
+def test_parameter_counts_of_the_reference(model: Any, generator: int, discriminator: int) -> None:
+    with torch.device("meta"):
+        networks = model()
+    assert sum(p.numel() for p in networks.generator.parameters()) == generator
+    assert sum(p.numel() for p in networks.discriminator.parameters()) == discriminator
+
+
+def test_channels_of_the_paper() -> None:
+    with torch.device("meta"):
+        model = ProgressiveGAN()
+    widths = [block.conv1.weight.shape[0] for block in model.generator.blocks]
+    assert widths == [512, 512, 512, 512, 256, 128, 64, 32, 16]
+    assert [to_rgb.weight.shape[1] for to_rgb in model.generator.to_rgb] == widths
+    assert [block.conv0.weight.shape[:2] for block in model.discriminator.blocks] == [(w, w) for w in widths[1:]]
+    assert model.discriminator.conv.weight.shape == (512, 513, 3, 3)
+
+
+def test_equalised_scale() -> None:
+    torch.manual_seed(0)
+    model = ProgressiveGAN(16, channel_base=512)
+    for name, module in model.named_modules():
+        if isinstance(module, Linear | Conv):
+            weight = module.weight
+            gain = 1.0 if ("rgb" in name and "generator" in name) or name.endswith("last") else math.sqrt(2)
+            gain = math.sqrt(2) / 4 if name.endswith("start") else gain
+            assert module.scale == pytest.approx(gain / math.sqrt(weight[0].numel())), name
+            assert weight.std().item() == pytest.approx(1, abs=4 / math.sqrt(weight.numel())), name
+            assert not module.bias.any()
+            if isinstance(module, Conv) and type(module) is Conv:
+                for side in (4, 64):  # the constant is on the images, or on the weights
+                    x = torch.randn(1, weight.shape[1], side, side)
+                    y = F.conv2d(x, weight * module.scale, module.bias, padding=weight.shape[-1] // 2)
+                    assert torch.allclose(module(x), y, atol=1e-4)
+    # Every layer keeps the variance of its input, up to the activation's.
+    x = torch.randn(64, 256)
+    assert Linear(256, 1000)(x).var().item() == pytest.approx(2, rel=0.1)
+
+
+def test_strided_convolutions_are_those_of_single_steps() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    up, down = UpConv(3, 5).double(), DownConv(3, 5).double()
+    for conv in (up, down):
+        torch.nn.init.normal_(conv.bias)
+    expected = F.conv2d(doubled(x), up.weight * up.scale, up.bias, padding=1)
+    assert torch.allclose(up(x), expected, rtol=0, atol=1e-12)
+    expected = F.avg_pool2d(F.conv2d(x, down.weight * down.scale, down.bias, padding=1), 2)
+    assert torch.allclose(down(x), expected, rtol=0, atol=1e-12)
+
+
+def test_pixel_norm_gives_unit_mean_square() -> None:
+    x = pixel_norm(torch.randn(2, 7, 3, 3) * 100)
+    assert torch.allclose(x.square().mean(1), torch.ones(2, 3, 3), atol=1e-5)
+    assert not pixel_norm(torch.zeros(1, 7, 2, 2)).any()
+
+
+def test_minibatch_stddev_is_that_of_groups() -> None:
+    x = torch.randn(6, 5, 4, 4, dtype=torch.float64)
+    found = stddev_map(x, 3)
+    for group in range(2):
+        part = x[3 * group : 3 * group + 3]
+        expected = (part.var(0, correction=0) + 1e-8).sqrt().mean()
+        assert torch.allclose(found[3 * group : 3 * group + 3], expected.expand(3, 1, 4, 4))
+
+
+def test_a_batch_that_has_no_whole_groups_is_refused() -> None:
+    model = tiny(stddev_group=4)
+    model.judge(torch.zeros(3, 3, 4, 4), 3)  # fewer than a group are one
+    with pytest.raises(ValueError, match="a batch of 6 per device cannot be cut into groups of 4"):
+        model.judge(torch.zeros(6, 3, 4, 4), 6)
+
+
+def test_real_and_fake_images_share_no_group() -> None:
+    model = tiny(stddev_group=4)
+    real, fake = torch.randn(2, 2, 3, 4, 4).unbind(0)
+    both = model.judge(torch.cat([real, fake]), 2)[0]
+    assert torch.allclose(both, torch.cat([model.judge(real, 2)[0], model.judge(fake, 2)[0]]), atol=1e-5)
+
+
+# Growing --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_alpha_0_is_the_stage_before_and_alpha_1_has_no_trace_of_it(size: int) -> None:
+    model = tiny()
+    before = model.sample(3, seed=0, resolution=size // 2)
+    assert torch.equal(model.sample(3, seed=0, resolution=size, alpha=0.0), doubled(before))
+    grown = model.sample(3, seed=0, resolution=size)
+    assert torch.equal(model.sample(3, seed=0, resolution=size, alpha=1.0), grown)
+    half = model.sample(3, seed=0, resolution=size, alpha=0.5)
+    assert not torch.equal(half, grown)
+    # Other weights of the layer to RGB before change nothing any more.
+    with torch.no_grad():
+        model.generator_ema.to_rgb[(size // 4).bit_length() - 2].weight.add_(1)
+    assert torch.equal(model.sample(3, seed=0, resolution=size), grown)
+    assert not torch.equal(model.sample(3, seed=0, resolution=size, alpha=0.5), half)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_discriminator_fades_alike(stage: int) -> None:
+    model = tiny()
+    x = torch.randn(4, 3, 4 << stage, 4 << stage)
+    before = model.discriminator(F.avg_pool2d(x, 2), stage - 1, 1.0, 2)
+    assert torch.equal(model.discriminator(x, stage, 0.0, 2), before)
+    grown = model.discriminator(x, stage, 1.0, 2)
+    with torch.no_grad():
+        model.discriminator.from_rgb[stage - 1].weight.add_(1)
+    assert torch.equal(model.discriminator(x, stage, 1.0, 2), grown)
+
+
+def test_real_images_are_faded_too() -> None:
+    model = tiny(8, training_images=0, transition_images=32, repeats=1)
+    model.grow(8)
+    assert (model.stage, model.alpha) == (1, 0.25)
+    x = torch.randn(2, 3, 8, 8)
+    expected = 0.25 * x + 0.75 * doubled(F.avg_pool2d(x, 2))
+    assert torch.allclose(model.real(x), expected, atol=1e-6)
+    assert torch.allclose(model.real(x.repeat_interleave(2, 2).repeat_interleave(2, 3)), expected, atol=1e-6)
+    model.grow(1000)
+    assert torch.equal(model.real(x), x)
+
+
+def test_samples_before_the_last_stage_are_enlarged() -> None:
+    model = tiny()
+    assert model.progress == {"resolution": 4, "alpha": 1.0, "images_seen": 0}
+    x = model.sample(2, seed=0)
+    assert x.shape == (2, 3, 16, 16)
+    assert torch.equal(x, doubled(doubled(model.sample(2, seed=0, resolution=4))))
+    model.grow(12)
+    assert torch.equal(model.sample(2, seed=0), doubled(model.sample(2, seed=0, resolution=8, alpha=model.alpha)))
+    with pytest.raises(ValueError, match="resolution 32 is none of this model's: take one of 4, 8, 16"):
+        model.sample(1, resolution=32)
+    with pytest.raises(ValueError, match=r"alpha must lie in \[0, 1\]"):
+        model.sample(1, resolution=8, alpha=1.5)
+
+
+@pytest.mark.parametrize("images", [0, 12, 24, 36, 48])
+def test_layers_of_other_stages_take_no_part(images: int) -> None:
+    model = tiny()
+    model.grow(images)
+    side = 4 << model.stage
+    batch = {"image": torch.randn(4, 3, side, side)}
+    sum(model.discriminator_loss(batch, model.forward_shared(batch)).values()).backward()
+    sum(model.generator_loss(batch, model.forward_shared(batch)).values()).backward()
+    for network in (model.generator, model.discriminator):
+        reached = {name for name, p in network.named_parameters() if p.grad is not None}
+        assert reached == {name for name, p in network.named_parameters() if p.requires_grad}
+        rgb = {name.split(".")[1] for name in reached if "rgb" in name}
+        assert rgb == {str(s) for s in ([model.stage - 1, model.stage] if model.alpha < 1 else [model.stage])}
+
+
+def test_moments_are_forgotten_at_both_ends_of_a_fade() -> None:
+    model = tiny(8)  # 4 pixels until image 8, the fade until image 24
+    steps = []
+    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(10)]
+    inner = model.training_step
+
+    def training_step(batch: Batch, batch_idx: int) -> None:
+        inner(batch, batch_idx)
+        optimizer: Any = model.optimizers(use_pl_optimizer=False)[0]
+        steps.append({int(state["step"]) for state in optimizer.state.values()})
+
+    model.training_step = training_step  # type: ignore[method-assign]
+    trainer().fit(model, datamodule=Data(batches))
+    # The fade begins with the first step behind image 8.
+    assert steps == [{1}, {2}, {3}, {1}, {2}, {3}, {1}, {2}, {3}, {4}]
+    assert int(model.images_seen) == 40
+
+
+def test_learning_rate_follows_the_resolution() -> None:
+    model = tiny(8, learning_rate=0.1, learning_rates={8: 0.2})
+    assert [model.learning_rate(n) for n in (0, 8, 12, 100)] == [0.1, 0.1, 0.2, 0.2]
+    with pytest.raises(ValueError, match="powers of two from 4, not 12"):
+        tiny(12)
+
+
+def test_the_objective_is_the_papers() -> None:
+    model = tiny(8, gradient_target=3.0).double()
+    model.grow(20)
+    batch = {"image": torch.randn(4, 3, 8, 8).double()}
+    fake = model.forward_shared(batch)
+    terms = model.discriminator_loss(batch, fake)
+    real = model.real(batch["image"])
+    on_real, on_fake = model.judge(real, 4)[0], model.judge(fake, 4)[0]
+    mix = random.uniform((4,), model.draw_key("mix"), dtype=torch.float64).view(-1, 1, 1, 1)
+    between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.judge(between, 4)[0].sum(), between)
+    penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 3).square()
+    expected = (on_fake - on_real + 10 / 9 * penalty + 0.001 * on_real.square()).mean()
+    assert float(sum(terms.values()).detach()) == pytest.approx(expected.item(), rel=1e-9)
+    loss = model.generator_loss(batch, fake)["adversarial"]
+    assert float(loss.detach()) == pytest.approx(-on_fake.mean().item(), rel=1e-9)
+
+
+# The schedule ---------------------------------------------------------------------------------------------------------
+
+
+def reference(model: ProgressiveGAN, total: int) -> Iterator[tuple[int, int, float, int, float]]:
+    """The loop of the official code: (images, resolution, lod, minibatch, learning rate) of each of its updates."""
+    h, images = model.hparams, 0
+    top = int(math.log2(h["image_size"]))
+    while images < total:
+        phase = images // (h["training_images"] + h["transition_images"])
+        rest = images - phase * (h["training_images"] + h["transition_images"])
+        lod = top - 2 - phase
+        if h["transition_images"]:
+            lod -= max(rest - h["training_images"], 0) / h["transition_images"]
+        lod = max(lod, 0.0)
+        resolution = 2 ** (top - math.floor(lod))
+        minibatch = (h["global_batch_sizes"] or {}).get(resolution, h["global_batch_size"])
+        yield images, resolution, lod, minibatch, (h["learning_rates"] or {}).get(resolution, h["learning_rate"])
+        images += 4 * minibatch
+
+
+@pytest.mark.parametrize(
+    ("make", "total"),
+    [
+        (lambda: ProgressiveGAN.official(devices=1), 12_000_000),
+        (lambda: ProgressiveGAN.official(devices=8), 12_000_000),
+        (lambda: ProgressiveGAN.paper(), 15_000_000),
+        (lambda: ProgressiveGAN.paper(128, transition_images=0), 8_000_000),
+        (ProgressiveGAN.cifar10, 3_000_000),
+    ],
+)
+def test_the_whole_schedule_is_the_references(make: Any, total: int) -> None:
+    with torch.device("meta"):
+        model = make()
+    seen = set()
+    for images, resolution, lod, minibatch, rate in reference(model, total):
+        last = images + 4 * minibatch - 1  # still the same update
+        for n in (images, last) if images % 7 else (images, images + minibatch, last):
+            found = model.schedule(n)
+            assert found[0] == resolution
+            assert found[1] == pytest.approx(1 - (lod - math.floor(lod)), abs=1e-9)
+            assert found[2] == minibatch
+            assert model.learning_rate(n) == rate
+        seen.add(resolution)
+    assert seen == {4 << s for s in range(len(seen))}
+    assert max(seen) == model.hparams["image_size"]
+
+
+def test_stages_shorter_than_a_group_are_passed_over() -> None:
+    growth = Growth(4, 32, 5, 5, 64, repeats=2)
+    assert [growth(n)[0] for n in (0, 127, 128)] == [4, 4, 32]
+    assert Growth(8, 8, 1, 0, 4)(10**9) == (8, 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"training_images": 0, "transition_images": 0}, "must not be negative, and not both 0"),
+        ({"first_resolution": 32}, "the first resolution 32 is larger than the last, 16"),
+        ({"global_batch_sizes": {12: 4}}, "a power of two from 4; 12 is none"),
+        ({"global_batch_size": 0}, "must be at least 1"),
+        ({"stddev_group": -1}, "stddev_group must be at least 0"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(**options)
+
+
+def test_images_smaller_than_the_stage_are_refused() -> None:
+    model = tiny(16, first_resolution=16)
+    with pytest.raises(ValueError, match=r"the data's images are 3x8x8, the model's stage takes 3x16x16"):
+        trainer().fit(model, datamodule=Data([{"image": torch.zeros(4, 3, 8, 8)}]))
+
+
+def test_a_new_fit_starts_at_the_first_image() -> None:
+    model = tiny(8)
+    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(5)]
+    for _ in range(2):
+        trainer().fit(model, datamodule=Data(batches))
+        assert (int(model.images_seen), model.stage) == (20, 1)
+    assert all(torch.isfinite(value).all() for value in state_of(model).values())
