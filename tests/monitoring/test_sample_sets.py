@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from callbacks.measures import MEASURES
-from callbacks.set_measures import ssim_weights
 from callbacks.metrics.sliced_wasserstein import SlicedWasserstein, laplacian_pyramid
+from callbacks.set_measures import ssim_weights
 from tests.ranks import on_ranks
 
 
