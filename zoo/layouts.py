@@ -12,6 +12,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "nade": {"EugenHotaj": ("state_dict",)},
     "pixelcnn": {"EugenHotaj": ("state_dict",)},
     "stargan": {"yunjey": ("G", "D")},
+    "text_encoder": {"martinduartemore": ("state_dict",)},
     "vae": {"pytorch-examples": ("state_dict",)},
 }
 """The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""

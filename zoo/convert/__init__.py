@@ -7,6 +7,7 @@ architecture's default.
 from zoo.convert.gans import dcgan, infogan
 from zoo.convert.latent import beta_vae, vae
 from zoo.convert.likelihood import nade, pixelcnn
+from zoo.convert.text import text_encoder
 from zoo.convert.translation import cyclegan, stargan
 
-__all__ = ["beta_vae", "cyclegan", "dcgan", "infogan", "nade", "pixelcnn", "stargan", "vae"]
+__all__ = ["beta_vae", "cyclegan", "dcgan", "infogan", "nade", "pixelcnn", "stargan", "text_encoder", "vae"]
