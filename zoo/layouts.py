@@ -13,6 +13,7 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "pixelcnn": {"EugenHotaj": ("state_dict",)},
     "progressive_gan": {"pytorch_GAN_zoo": ("avgG", "netD")},
     "stargan": {"yunjey": ("G", "D")},
+    "text_encoder": {"martinduartemore": ("state_dict",)},
     "vae": {"pytorch-examples": ("state_dict",)},
 }
 """The name of an architecture is that of its function in `zoo.convert`; files after the first may be left out."""

@@ -62,10 +62,11 @@ class CharEncoder(nn.Module):
     ) -> None:
         super().__init__()
         first, second = channels
-        if max_length < 80:
-            raise ValueError(f"max_length must be at least 80, not {max_length}: little is left of it after pooling")
         if rnn not in ("gru", "relu"):
             raise ValueError(f"rnn must be 'gru' or 'relu', not {rnn!r}")
+        # Else a single state would be left behind the pooling, and the network would not be a recurrent one.
+        if max_length < (least := 80 if rnn == "gru" else 110):
+            raise ValueError(f"max_length must be at least {least} for rnn={rnn!r}, not {max_length}")
         self.settings: dict[str, Any] = {
             "kind": "char",
             "channels": [first, second],

@@ -53,7 +53,7 @@ class TestTextEncoder(ModelContract):
 
 
 class TestTextEncoderRelu(TestTextEncoder):
-    options = {"rnn": "relu", "margin": 0.5}  # noqa: RUF012
+    options = {"rnn": "relu", "max_length": 120, "margin": 0.5}  # noqa: RUF012
 
 
 # The network ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,18 @@ from zoo.convert.gans import dcgan, infogan
 from zoo.convert.latent import beta_vae, vae
 from zoo.convert.likelihood import nade, pixelcnn
 from zoo.convert.progressive import progressive_gan
+from zoo.convert.text import text_encoder
 from zoo.convert.translation import cyclegan, stargan
 
-__all__ = ["beta_vae", "cyclegan", "dcgan", "infogan", "nade", "pixelcnn", "progressive_gan", "stargan", "vae"]
+__all__ = [
+    "beta_vae",
+    "cyclegan",
+    "dcgan",
+    "infogan",
+    "nade",
+    "pixelcnn",
+    "progressive_gan",
+    "stargan",
+    "text_encoder",
+    "vae",
+]
