@@ -100,10 +100,11 @@ def test_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int,
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 5, 9])
 def test_two_ranks(tmp_path: Path, step: int) -> None:
-    args = [*ARGS, "--trainer.devices=2"]
+    # Killed a step later: not while the other rank still writes the checkpoint, which would then wait for this one.
+    args = [*ARGS, "--trainer.devices=2", f"--checkpoint_every={step}"]
     assert on_ranks(2, run_growing, str(tmp_path), -1, [*args, "--name=straight"]) == [0, 0]
     with pytest.raises(mp.ProcessExitedException, match="SIGKILL"):
-        on_ranks(2, run_growing, str(tmp_path), step, [*args, "--name=killed"])
+        on_ranks(2, run_growing, str(tmp_path), step + 1, [*args, "--name=killed"])
     assert checkpoint(tmp_path / "runs/killed")["global_step"] == step
     assert on_ranks(2, run_growing, str(tmp_path), -1, [*args, "--name=killed"]) == [0, 0]
     compare(tmp_path / "runs/killed", tmp_path / "runs/straight")
