@@ -22,6 +22,7 @@ import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _distributed_is_initialized
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -157,6 +158,9 @@ class LoopCallback(Callback):
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         model = cast("GenerativeModel", pl_module)
         if stage == "fit":
+            if isinstance(trainer.precision_plugin, DoublePrecision):
+                # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
+                trainer.precision_plugin.convert_module(model)
             model.seed = trainer.strategy.broadcast(random.run_seed())
             if not model.automatic_optimization:
                 loop = trainer.fit_loop.epoch_loop
