@@ -112,7 +112,7 @@ def test_two_ranks(tmp_path: Path, step: int) -> None:
 
 @pytest.mark.slow
 def test_begun_on_one_rank_it_goes_on_on_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same images in the same batches: what is left is small beside a step, which moves weights by 1e-3."""
+    """The same images in the same batches: what is left is the order of sums."""
     monkeypatch.chdir(tmp_path)
     double = [*ARGS, "--trainer.precision=64-true"]
     assert command(*double, "--name=straight") == 0
@@ -124,7 +124,7 @@ def test_begun_on_one_rank_it_goes_on_on_two(tmp_path: Path, monkeypatch: pytest
     assert ours["global_step"] == STEPS
     same(ours["Noise"], theirs["Noise"])
     for name, value in theirs["state_dict"].items():
-        assert torch.allclose(ours["state_dict"][name], value, rtol=0, atol=1e-6), name
+        assert torch.allclose(ours["state_dict"][name], value, rtol=0, atol=1e-10), name
 
 
 def test_other_settings_are_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:

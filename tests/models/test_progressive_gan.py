@@ -35,7 +35,9 @@ class TestProgressiveGAN(ModelContract):
 
     def oracle(self, world: int) -> ProgressiveGAN:
         """All of a device's batch, where that is a group."""
-        options = self.options if self.options.get("stddev_group") != 0 else {"stddev_group": 12 // world}
+        options = {"global_batch_size": 12, "global_batch_sizes": {}}
+        if self.options.get("stddev_group") == 0:
+            options["stddev_group"] = 12 // world
         return type("Case", (type(self),), {"options": self.options | options})().tiny()
 
     @pytest.mark.slow
