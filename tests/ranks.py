@@ -18,8 +18,17 @@ import torch.multiprocessing as mp
 mp.set_forkserver_preload(["lightning.pytorch", "torchmetrics", "zoo.base", "zoo.training", "callbacks.measures"])
 
 
-def _worker(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    os.environ |= {
+def _worker(
+    rank: int,
+    world: int,
+    port: int,
+    folder: str,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    os.environ.clear()  # that of the server is the one of the first test that had ranks
+    os.environ |= environment | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "RANK": str(rank),
@@ -48,5 +57,6 @@ def on_ranks(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(_worker, (world, port, folder, function, args), nprocs=world, start_method="forkserver")
+        given = (world, port, folder, dict(os.environ), function, args)
+        mp.start_processes(_worker, given, nprocs=world, start_method="forkserver")
         return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
