@@ -61,6 +61,11 @@ class Batches:
                 patches = torch.rand(size, settings.patches, *shape, generator=generator, dtype=dtype).mul_(2).sub_(1)
                 mask = torch.randint(2, (size, 1, *shape[1:]), generator=generator).to(dtype)
                 made |= {"patches": patches, "mask": mask, "other": images["image"].roll(1, 0)}
+            if settings.sentences:
+                made |= {
+                    f"{kind}_embedding": torch.randn(size, settings.sentences, generator=generator, dtype=dtype)
+                    for kind in ("caption", "mismatched")
+                }
             return {name: values.to(settings.device) for name, values in made.items()}
 
         self.batches = [batch(settings.batch_size) for _ in range(8)]
@@ -281,6 +286,7 @@ def file_name(architecture: str, settings: Settings) -> str:
     words += [f"{name}={value}" for name, value in settings.options]
     words += [f"labelled{settings.labelled}"] * bool(settings.labelled)
     words += [f"patches{settings.patches}"] * bool(settings.patches)
+    words += [f"sentences{settings.sentences}"] * bool(settings.sentences)
     return "-".join(["speed", *words, settings.device]) + ".json"
 
 
@@ -303,6 +309,7 @@ def parser() -> argparse.ArgumentParser:
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="argument of the model; may be repeated")
     add("--labelled", type=int, default=0, help="labelled images beside each batch, for semi-supervised models")
     add("--patches", type=int, default=0, help="patches of each image, for models that are made of them")
+    add("--sentences", type=int, default=0, help="length of embeddings, for models that draw sentences")
     add("--rounds", type=int, default=10, help="times that every loop has its turn")
     add("--steps", type=int, default=3, help="steps in a turn")
     add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, in a process per loop")
@@ -345,6 +352,7 @@ def main(arguments: list[str] | None = None) -> None:
         labelled=args.labelled,
         unpaired=getattr(module, "UNPAIRED", False),
         patches=args.patches,
+        sentences=args.sentences,
     )
     if args.only_memory_of:
         print(peak_memory(module, args.only_memory_of, settings))

@@ -102,6 +102,19 @@ class DrawsText(Protocol):
 
 
 @runtime_checkable
+class Retrieves(Protocol):
+    """A model that embeds images and sentences, so that the inner product says how well they fit."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Embeddings (N, D) of images (N, C, H, W) in [-1, 1]."""
+        ...
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings (N, D) of sentences."""
+        ...
+
+
+@runtime_checkable
 class Grows(Protocol):
     """A model that makes larger and larger images in training."""
 

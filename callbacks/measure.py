@@ -40,6 +40,7 @@ NEEDS = {
     "parzen": base.Samples,
     "patch_error": base.Assembles,
     "r_precision": base.ComparesSets,
+    "retrieval": base.Retrieves,
     "swd": base.ComparesSets,
     "translation_fd": base.Translates,
 }

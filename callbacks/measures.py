@@ -27,7 +27,7 @@ from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from callbacks.metrics.ranks import AnyShare
 from callbacks.patch_measures import mask_iou, patch_error
 from callbacks.set_measures import ms_ssim, swd
-from callbacks.text_measures import caption_accuracy, noise_diversity, r_precision
+from callbacks.text_measures import caption_accuracy, noise_diversity, r_precision, retrieval
 from callbacks.translation_measures import (
     cycle_error,
     domain_accuracy,
@@ -421,6 +421,7 @@ MEASURES: dict[str, Callable[..., Result]] = {
     "parzen": parzen,
     "patch_error": patch_error,
     "r_precision": r_precision,
+    "retrieval": retrieval,
     "swd": swd,
     "translation_fd": translation_fd,
 }
@@ -451,6 +452,7 @@ PERCENT = frozenset(
         "knn",
         "linear_probe",
         "r_precision",
+        "retrieval",
     }
 )
 """Measures whose values are percentages."""

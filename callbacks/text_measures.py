@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from callbacks import base
 from callbacks.base import Result
 from callbacks.measurement import CHUNK, Run, digest, judge_of
 
-__all__ = ["caption_accuracy", "noise_diversity", "r_precision"]
+__all__ = ["caption_accuracy", "noise_diversity", "r_precision", "retrieval"]
 
 
 def r_precision(
@@ -47,29 +48,78 @@ def r_precision(
     run = Run(model, datamodule, base.ComparesSets, "r_precision", seed)
     judge, label = judge_of(retriever, run.device, "r_precision", "retriever")
     num = run.size(split, num_samples)
-    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
     with base.evaluating(model, seed), base.evaluating(judge, seed):
-        # Every rank knows all sentences.
-        everything = [batch for _, batch in datamodule.reference_batches(num, CHUNK, split=split)]
-        number = torch.cat([batch["caption_class"] for batch in everything])
-        texts = torch.cat([judge.encode_text(batch["caption"]) for batch in everything])
-        least = num - int(number.unique(return_counts=True)[1].max())
-        if least < candidates - 1:
-            raise ValueError(f"r_precision: candidates={candidates} needs {candidates - 1} others, not {least}")
-        for first, batch in run.batches(split, num):
-            image = batch["image"] if identity else model.real_and_fake(batch, seed=seed, first=first)[1]
-            embedding = judge.encode(image)
-            for i, own in enumerate(embedding, first):
-                generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-                others = (number != number[i]).nonzero().flatten()
-                others = others[torch.randperm(len(others), generator=generator)[: candidates - 1]]
-                fit = texts[torch.cat([torch.tensor([i]), others]).to(run.device)] @ own
-                metric.update((fit[0] > fit[1:].max()).double())
-        value = 100 * metric.compute()
+        value = _retrieved(
+            run,
+            judge,
+            split,
+            num,
+            candidates,
+            "r_precision",
+            lambda batch, first: batch["image"] if identity else model.real_and_fake(batch, seed=seed, first=first)[1],
+        )
     named = f"{label}@{digest(judge)}"
     # Real images have a name of their own, and so a column of their own.
     name = "r_precision_real" if identity else "r_precision"
     return run.result(name, value, retriever=named, candidates=candidates, captions=run.named(split, num))
+
+
+def retrieval(
+    model: Any,
+    datamodule: Any,
+    *,
+    split: str = "test",
+    num_samples: int | None = None,
+    seed: int = 0,
+    candidates: int = 100,
+) -> Result:
+    """Share of real images, in percent, that fit their own sentence best among sentences of other classes.
+
+    Args:
+        model: has `encode` and `encode_text`, whose inner product says how well an image and a sentence fit.
+        datamodule: has batches with `caption` and `caption_class`.
+        split: whose images.
+        num_samples: how many; None for all.
+        seed: seed of the sentences that each is compared with.
+        candidates: sentences for each image, its own among them; chance is one in so many.
+
+    Raises:
+        ValueError: the split has too few sentences of other classes.
+    """
+    run = Run(model, datamodule, base.Retrieves, "retrieval", seed)
+    num = run.size(split, num_samples)
+    with base.evaluating(model, seed):
+        value = _retrieved(run, model, split, num, candidates, "retrieval", lambda batch, first: batch["image"])
+    return run.result("retrieval", value, candidates=candidates, captions=run.named(split, num))
+
+
+def _retrieved(
+    run: Run,
+    judge: Any,
+    split: str,
+    num: int,
+    candidates: int,
+    asker: str,
+    images: Callable[[Any, int], Tensor],
+) -> Tensor:
+    """Percentage of the images of batches that fit their own sentence best among `candidates`, over all ranks."""
+    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
+    # Every rank knows all sentences.
+    everything = [batch for _, batch in run.datamodule.reference_batches(num, CHUNK, split=split)]
+    number = torch.cat([batch["caption_class"] for batch in everything])
+    texts = torch.cat([judge.encode_text(batch["caption"]) for batch in everything])
+    least = num - int(number.unique(return_counts=True)[1].max())
+    if least < candidates - 1:
+        raise ValueError(f"{asker}: candidates={candidates} needs {candidates - 1} others, not {least}")
+    for first, batch in run.batches(split, num):
+        for i, own in enumerate(judge.encode(images(batch, first)), first):
+            generator = torch.Generator().manual_seed(run.seed * 1_000_003 + i)
+            others = (number != number[i]).nonzero().flatten()
+            others = others[torch.randperm(len(others), generator=generator)[: candidates - 1]]
+            fit = texts[torch.cat([torch.tensor([i]), others]).to(run.device)] @ own
+            metric.update((fit[0] > fit[1:].max()).double())
+    value: Tensor = 100 * metric.compute()
+    return value
 
 
 def caption_accuracy(

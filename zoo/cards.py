@@ -24,10 +24,11 @@ PICTURES = {
         "32 images, not selected, each above what is made of patches of it",
         "images, masks = model.assemble(patches, seed=0)  # of patches (N, P, C, H, W) in [-1, 1]",
     ),
+    "similarities": ("", "fit = model.encode(images) @ model.encode_text(captions).T  # of (N, C, H, W) in [-1, 1]"),
     "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
 }
 # Below what rounding is little.
-LITTLE = {"log p": "0.01 nats", "probabilities": "1 percentage point"}
+LITTLE = {"log p": "0.01 % of it", "probabilities": "1 percentage point", "similarities": "0.01"}
 
 
 def value(metric: dict[str, Any], number: float | None = None) -> str:
@@ -53,7 +54,7 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     """
     pictures = entry.get("pictures", "samples")
     compared = entry.get("compared", pictures)
-    little = LITTLE.get(compared, "1")
+    little = LITTLE.get(compared, "2")
     training, data = entry["training"], entry["data"]
     recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
     if entry["changed"]:

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
+from zoo.layers import blend
 from zoo.losses import discriminator_loss, generator_loss
 
 __all__ = ["CycleGAN", "ImagePool", "PatchDiscriminator", "ResnetGenerator", "UNetGenerator"]
@@ -61,30 +62,34 @@ class ResnetGenerator(nn.Module):
         image_channels: colours.
         base_channels: width at full size.
         blocks: residual blocks.
+        attention: blend the drawing into the input through a mask, see `zoo.layers.blend`.
 
     Shape:
-        Input and output: (N, image_channels, H, W), H and W divisible by 4; output in (-1, 1).
+        Input and output: (N, image_channels, H, W), H and W divisible by 4; output in [-1, 1].
     """
 
-    def __init__(self, image_channels: int, base_channels: int, blocks: int) -> None:
+    def __init__(self, image_channels: int, base_channels: int, blocks: int, attention: bool = False) -> None:
         super().__init__()
         c = base_channels
         self.multiple = 4
+        self.attention = attention
         self.start = conv(image_channels, c, 7, padding_mode="reflect")  # (N, C, H, W)
         self.down = nn.ModuleList([conv(c, 2 * c, 3, 2), conv(2 * c, 4 * c, 3, 2)])  # (N, 4C, H / 4, W / 4)
         self.blocks = nn.Sequential(*[ResnetBlock(4 * c) for _ in range(blocks)])
         up: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1, "bias": False}
         self.up = nn.ModuleList([nn.ConvTranspose2d(4 * c, 2 * c, 3, **up), nn.ConvTranspose2d(2 * c, c, 3, **up)])
-        self.end = conv(c, image_channels, 7, padding_mode="reflect", bias=True)
+        self.end = conv(c, image_channels + attention, 7, padding_mode="reflect", bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate images."""
+        y = x
         for layer in (self.start, *self.down):
-            x = F.relu(F.instance_norm(layer(x)))
-        x = self.blocks(x)
+            y = F.relu(F.instance_norm(layer(y)))
+        y = self.blocks(y)
         for layer in self.up:
-            x = F.relu(F.instance_norm(layer(x)))
-        return torch.tanh(self.end(x))
+            y = F.relu(F.instance_norm(layer(y)))
+        y = self.end(y)
+        return blend(x, y) if self.attention else torch.tanh(y)
 
 
 class UNetGenerator(nn.Module):
@@ -219,6 +224,8 @@ class CycleGAN(AdversarialModel):
         base_channels: width of the generators' outermost and the discriminators' first layers.
         blocks: residual blocks of a generator; the paper has 6 for 128 pixels, and 9 for 256 and more.
         generator: kind of generator.
+        attention: the ResNets draw an attention mask too, through which the drawing is blended into the input; without
+            it, as in the paper, they must redraw what does not change, flat colours above all.
         domain_names: names of the domains a and b, which `translate` knows too.
         discriminator_layers: strided layers of a discriminator; 3 see patches of 70x70 pixels, 2 of 34x34, 1 of 16x16.
         discriminator_channels: width of the discriminators' first layers; None takes `base_channels`.
@@ -254,6 +261,7 @@ class CycleGAN(AdversarialModel):
         *,
         domain_names: Sequence[str] = ("a", "b"),
         generator: Literal["resnet", "unet"] = "resnet",
+        attention: bool = False,
         discriminator_layers: int = 3,
         discriminator_channels: int | None = None,
         loss: Literal["least_squares", "non_saturating"] = "least_squares",
@@ -279,6 +287,8 @@ class CycleGAN(AdversarialModel):
                 raise ValueError(f"{name} must be at least {least}, not {value}")
         if generator not in ("resnet", "unet"):
             raise ValueError(f"generator must be 'resnet' or 'unet', not {generator!r}")
+        if attention and generator == "unet":
+            raise ValueError("attention is of generator='resnet': a U-Net hands its input's features on as it is")
         if schedule not in ("epochs", "steps"):
             raise ValueError(f"schedule must be 'epochs' or 'steps', not {schedule!r}")
         if image_size % 4 or image_size < 8:
@@ -293,7 +303,7 @@ class CycleGAN(AdversarialModel):
         def translator() -> nn.Module:
             if generator == "unet":
                 return UNetGenerator(image_size, image_channels, base_channels)
-            return ResnetGenerator(image_channels, base_channels, blocks)
+            return ResnetGenerator(image_channels, base_channels, blocks, attention)
 
         self.generator_ab = translator()
         self.generator_ba = translator()

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["Exhibit", "exhibit"]
 
 IMAGES = 256
+# Below what change of its log p, of a grey level, of a probability, of a cosine rounded weights are as good.
+LIKELIHOOD, GREY_LEVELS, PROBABILITY, COSINE = 1e-4, 2.0, 0.01, 0.01
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Exhibit:
     """What a model has to show.
 
     Attributes:
-        kind: "samples", "translations", "reconstructions", "assembled images" or "probabilities".
+        kind: "samples", "translations", "similarities" (of images and sentences), "reconstructions", "assembled images"
+            or "probabilities".
         batch: real images with their fields; None where none are needed.
         exact: the model gives likelihoods, by which rounding is judged.
     """
@@ -28,7 +32,7 @@ class Exhibit:
     exact: bool
 
     def shown(self, model: Any, count: int) -> dict[str, Tensor]:
-        """Images by name of their column, or probabilities.
+        """Images by name of their column, or probabilities, or cosines.
 
         Args:
             model: the model.
@@ -37,11 +41,14 @@ class Exhibit:
         if self.kind == "samples":
             return {"samples": model.sample(count, seed=0)}
         assert self.batch is not None
-        batch = {name: values[:count] for name, values in self.batch.items()}
+        batch = {name: values[:count] for name, values in self.batch.items()}  # tensors, and lists of sentences
         image = batch.get("image", batch.get("image_a"))
         if self.kind == "translations":
             translations: dict[str, Tensor] = model.translations(batch)
             return translations
+        if self.kind == "similarities":
+            ours, theirs = model.encode(image), model.encode_text(batch["caption"])
+            return {"similarities": F.normalize(ours) @ F.normalize(theirs).T}
         if self.kind == "reconstructions":
             return {"images": image, "reconstructions": model.reconstruct(image)}
         if self.kind == "assembled images":
@@ -58,15 +65,21 @@ class Exhibit:
         if self.exact:
             assert self.batch is not None
             image = self.batch["image"]
-            change = (model.log_prob(image).double() - rounded.log_prob(image).double()).abs().mean()
-            return "log p", f"{float(change):.4f} nats on average over {len(image)} images", bool(change < 0.01)
-        count = IMAGES if self.kind in ("samples", "probabilities") else 64
+            found = model.log_prob(image).double()
+            change = float((found - rounded.log_prob(image).double()).abs().mean())
+            little = change < LIKELIHOOD * float(found.abs().mean())
+            return "log p", f"{change:.4f} nats on average over {len(image)} images", little
+        images = self.kind in ("probabilities", "similarities")
+        count = IMAGES if images or self.kind == "samples" else 64
         columns = zip(self.shown(model, count).values(), self.shown(rounded, count).values(), strict=True)
         change = max(float((ours - theirs).abs().max()) for ours, theirs in columns)
-        unit, scale = ("percentage points", 100) if self.kind == "probabilities" else ("grey levels", 127.5)
         count = count if self.batch is None else min(count, len(next(iter(self.batch.values()))))
-        what = "images" if self.kind == "probabilities" else self.kind
-        return self.kind, f"{scale * change:.3f} {unit} at most over {count} {what}", scale * change < 1
+        over = f"at most over {count} {'images' if images else self.kind}"
+        if self.kind == "probabilities":
+            return self.kind, f"{100 * change:.3f} percentage points {over}", change < PROBABILITY
+        if self.kind == "similarities":
+            return self.kind, f"{change:.4f} {over}", change < COSINE
+        return self.kind, f"{127.5 * change:.3f} grey levels {over}", 127.5 * change < GREY_LEVELS
 
     def grid(self, model: Any) -> tuple[Tensor, int] | None:
         """Images of a card and the number of columns; None where there is nothing to look at.
@@ -77,7 +90,7 @@ class Exhibit:
         Shape:
             Output: (N, C, H, W) in [-1, 1].
         """
-        if self.kind == "probabilities":
+        if self.kind in ("probabilities", "similarities"):
             return None
         if self.kind == "samples":
             return self.shown(model, 64)["samples"], 8
@@ -105,6 +118,7 @@ def exhibit(model: Any, data: Any) -> Exhibit:
     except NotImplementedError as error:
         kinds = {
             "translations": "translations",
+            "encode_text": "similarities",
             "reconstruct": "reconstructions",
             "assemble": "assembled images",
             "classify": "probabilities",
@@ -112,7 +126,7 @@ def exhibit(model: Any, data: Any) -> Exhibit:
         kind = next((kind for method, kind in kinds.items() if hasattr(model, method)), None)
         if kind is None:
             raise ValueError(
-                f"{error}, nor translate, reconstruct, assemble or classify: there is nothing to show"
+                f"{error}, nor translate, encode text, reconstruct, assemble or classify: there is nothing to show"
             ) from error
     else:
         kind = "samples"

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo import random
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "diff_augment", "gather_rows", "update_ema"]
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "blend", "diff_augment", "gather_rows", "update_ema"]
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -98,6 +98,23 @@ def gather_rows(x: Tensor) -> Tensor:
     rows = x.new_zeros(dist.get_world_size(), *x.shape)
     gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
     return gathered.flatten(0, 1)
+
+
+def blend(x: Tensor, maps: Tensor) -> Tensor:
+    """Images with a drawing over them, as far as its attention mask lets it through: (1 - m) x + m tanh(drawing).
+
+    Args:
+        x: images.
+        maps: what a generator's last layer gives: the drawing's channels and the mask's one, both before squashing.
+
+    Shape:
+        x: (N, C, H, W) in [-1, 1]; maps: (N, C + 1, H, W); output as x.
+
+    References:
+        Pumarola et al. 2018 (GANimation), section 4.1, whose mask is 1 where the image stays.
+    """
+    drawing, mask = maps.split([x.shape[1], 1], 1)
+    return torch.lerp(x.to(maps.dtype), drawing.tanh(), mask.sigmoid())
 
 
 @torch.no_grad()

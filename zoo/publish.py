@@ -31,9 +31,10 @@ MAX_FILE, MAX_TOTAL = 16 * 2**20, 40 * 2**20
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
-    Parameters are stored in float16 if samples then differ by less than one grey level (1/255) from those of the
-    float32 weights, else in float32. Translations, reconstructions, images assembled of patches or probabilities take
-    the place of samples for a model that cannot sample, and the log-likelihood for one that has it: see `zoo.exhibits`.
+    Parameters are stored in float16 if no pixel of the samples then differs by two grey levels (of 255) from those of
+    the float32 weights, else in float32. Translations, reconstructions, images assembled of patches, probabilities or
+    cosines take the place of samples for a model that cannot sample, and the log-likelihood for one that has it: see
+    `zoo.exhibits`.
 
     Args:
         run: folder of a finished run.

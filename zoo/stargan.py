@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import gather_rows
+from zoo.layers import blend, gather_rows
 from zoo.losses import discriminator_loss, generator_loss, gradient_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
@@ -79,13 +79,22 @@ class Generator(nn.Module):
         base_channels: channels of the largest hidden map.
         num_blocks: residual blocks.
         domain_features: length of a domain vector.
+        attention: blend the drawing into the input through a mask, see `zoo.layers.blend`.
 
     Shape:
-        x: (N, image_channels, H, W), both sides divisible by 4; domain: (N, domain_features); output as x, in (-1, 1).
+        x: (N, image_channels, H, W), both sides divisible by 4; domain: (N, domain_features); output as x, in [-1, 1].
     """
 
-    def __init__(self, image_channels: int, base_channels: int, num_blocks: int, domain_features: int) -> None:
+    def __init__(
+        self,
+        image_channels: int,
+        base_channels: int,
+        num_blocks: int,
+        domain_features: int,
+        attention: bool = False,
+    ) -> None:
         super().__init__()
+        self.attention = attention
         c = base_channels
 
         def layer(conv: nn.Module, channels: int) -> list[nn.Module]:
@@ -98,14 +107,14 @@ class Generator(nn.Module):
             *(ResidualBlock(4 * c) for _ in range(num_blocks)),
             *layer(nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False), 2 * c),  # (N, 2C, H / 2, W / 2)
             *layer(nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False), c),  # (N, C, H, W)
-            nn.Conv2d(c, image_channels, 7, 1, 3, bias=False),
-            nn.Tanh(),
+            nn.Conv2d(c, image_channels + attention, 7, 1, 3, bias=False),
         )
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """The images in their target domains."""
         maps = domain.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return cast(Tensor, self.layers(torch.cat([x, maps], 1)))
+        drawn: Tensor = self.layers(torch.cat([x, maps], 1))
+        return blend(x, drawn) if self.attention else drawn.tanh()
 
 
 class Discriminator(nn.Module):
@@ -159,6 +168,8 @@ class StarGAN(AdversarialModel):
         base_channels: channels of the generator's largest hidden map and of the discriminator's first.
         num_blocks: residual blocks in the generator.
         num_layers: halving convolutions in the discriminator.
+        attention: the generator draws an attention mask too, through which its drawing is blended into the input;
+            without it, as in the paper, it must redraw what does not change, flat colours above all.
         classification_weight: weight of the labels' cross entropy.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
@@ -193,6 +204,7 @@ class StarGAN(AdversarialModel):
         base_channels: int = 64,
         num_blocks: int = 6,
         num_layers: int = 6,
+        attention: bool = False,
         classification_weight: float = 1.0,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
@@ -227,7 +239,7 @@ class StarGAN(AdversarialModel):
         self.joint = joint
         self.num_labels = len(self.target_names)
         self.domain_features = self.num_labels + (len(self.sets) if joint else 0)
-        self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features)
+        self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features, attention)
         self.discriminator = Discriminator(image_size, image_channels, base_channels, num_layers, self.num_labels)
 
     @classmethod

@@ -12,6 +12,7 @@ Image Synthesis", ICML 2016, arXiv 1605.05396; networks and details are those of
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -190,6 +191,8 @@ class Text2Image(AdversarialModel):
         prompts: sentences that `sample` draws from when it is given none.
         latent_dim: length of the noise.
         projection: length of an embedding that each network has compressed for itself.
+        normalize_text: bring every embedding of length D to the norm sqrt(D) first; the paper does not. The generator
+            hardly hears short ones beside its noise.
         base_channels: channels of the generator's last hidden map.
         discriminator_channels: channels of the discriminator's first hidden map.
         mismatch_weight: w, the share of mismatched pairs among what the discriminator refuses; 0 needs none.
@@ -225,6 +228,7 @@ class Text2Image(AdversarialModel):
         *,
         latent_dim: int = 100,
         projection: int = 128,
+        normalize_text: bool = False,
         base_channels: int = 128,
         discriminator_channels: int = 64,
         mismatch_weight: float = 0.5,
@@ -317,12 +321,18 @@ class Text2Image(AdversarialModel):
         """Embeddings of a batch's own or mismatched sentences, given or made."""
         key = "caption_embedding" if name == "caption" else "mismatched_embedding"
         if key in batch:
-            return cast(Tensor, batch[key])
+            return self._scaled(batch[key])
         if name not in batch or self.text_encoder is None:
             raise ValueError(
                 f"batches must hold {key}, or {name} for a model with a text encoder, as those of Captioned do"
             )
-        return self.encode_text(batch[name]).to(batch["image"].dtype)
+        return self._scaled(self.encode_text(batch[name]).to(batch["image"].dtype))
+
+    def _scaled(self, embedding: Tensor) -> Tensor:
+        """Embeddings as the networks take them."""
+        if not self.hparams["normalize_text"]:
+            return embedding
+        return F.normalize(embedding, dim=-1) * math.sqrt(embedding.shape[-1])
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
@@ -356,7 +366,7 @@ class Text2Image(AdversarialModel):
             if not isinstance(text, str) and len(text) != n:
                 raise ValueError(f"{len(text)} sentences for {n} images: give one, or as many")
             embedding = self.encode_text([text] if isinstance(text, str) else list(text))
-        given = torch.as_tensor(embedding, device=self.device, dtype=self._type).expand(n, -1)
+        given = self._scaled(torch.as_tensor(embedding, device=self.device, dtype=self._type).expand(n, -1))
         z = self._noise(n, random.key(seed, "sample"), first)
         network = self.generator if self.generator_ema is None else self.generator_ema
         return cast(Tensor, network(z, given)).clamp(-1, 1)
@@ -365,6 +375,7 @@ class Text2Image(AdversarialModel):
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """The images of a batch, and generated ones of the same sentences."""
         real: Tensor = batch["image"]
+        # To scale an embedding twice changes nothing.
         return real, self.sample(len(real), seed=seed, first=first, embedding=self._embedding(batch, "caption"))
 
     @inference
@@ -374,7 +385,7 @@ class Text2Image(AdversarialModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; embedding: (N, D); output: (N,).
         """
-        return cast(Tensor, self.discriminator(x, embedding))
+        return cast(Tensor, self.discriminator(x, self._scaled(embedding)))
 
     def _noise(self, n: int, key: int, first: int) -> Tensor:
         return random.normal((n, self.latent_dim), key, first, device=self.device, dtype=self._type)

@@ -115,6 +115,8 @@ class Settings:
     """Batches hold `image_a` and `image_b`."""
     patches: int = 0
     """Patches of each image, beside which batches then hold a mask and another image."""
+    sentences: int = 0
+    """Length of the embeddings of each image's own and a mismatched sentence."""
 
     def without_compile(self) -> None:
         """Refuse `compile` for a model that has no such option.

@@ -54,7 +54,7 @@ class Textbook:
 
     fused: bool | None = None
 
-    def __init__(self, source: ProgressiveGAN, noise: Noise) -> None:
+    def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if source.num_classes or self.hparams["loss"] != "wasserstein" or self.hparams["simultaneous"]:
             raise ValueError("only the unconditional form with WGAN-GP has loops to be measured beside")
@@ -136,7 +136,7 @@ class Plain(Textbook):
     fused = True
 
     def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
-        super().__init__(source, noise)
+        super().__init__(source, settings, noise)
         self.settings = settings
         self.active: list[list[nn.Parameter]] = [
             [p for p in network.parameters() if p.requires_grad] for network in (self.discriminator, self.generator)
@@ -199,16 +199,4 @@ class Networks(Plain):
         return {}
 
 
-def plain(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Plain:
-    """The zoo's maths and options in a plain loop."""
-    return Plain(source, settings, noise)
-
-
-def textbook(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Textbook:
-    """The loop of the reference; the settings do not touch it."""
-    return Textbook(source, noise)
-
-
-def networks(source: ProgressiveGAN, settings: Settings, noise: Noise) -> Networks:
-    """The networks' passes alone."""
-    return Networks(source, settings, noise)
+plain, textbook, networks = Plain, Textbook, Networks

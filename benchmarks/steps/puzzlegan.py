@@ -44,7 +44,7 @@ class Textbook:
 
     fused: bool | None = None
 
-    def __init__(self, source: PuzzleGAN, noise: Noise) -> None:
+    def __init__(self, source: PuzzleGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if self.hparams["l1_reduction"] != "sum":
             raise ValueError("only sums of the differences have loops to be measured beside")
@@ -113,7 +113,7 @@ class Plain(Textbook):
     fused = True
 
     def __init__(self, source: PuzzleGAN, settings: Settings, noise: Noise) -> None:
-        super().__init__(source, noise)
+        super().__init__(source, settings, noise)
         self.settings = settings
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
 
@@ -182,16 +182,4 @@ class Networks(Plain):
         return {}
 
 
-def plain(source: PuzzleGAN, settings: Settings, noise: Noise) -> Plain:
-    """The zoo's maths and options in a plain loop."""
-    return Plain(source, settings, noise)
-
-
-def textbook(source: PuzzleGAN, settings: Settings, noise: Noise) -> Textbook:
-    """The loop of the reference; the settings do not touch it."""
-    return Textbook(source, noise)
-
-
-def networks(source: PuzzleGAN, settings: Settings, noise: Noise) -> Networks:
-    """The networks' passes alone."""
-    return Networks(source, settings, noise)
+plain, textbook, networks = Plain, Textbook, Networks

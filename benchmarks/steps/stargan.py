@@ -31,7 +31,7 @@ class Textbook:
 
     fused: bool | None = None
 
-    def __init__(self, source: StarGAN, noise: Noise) -> None:
+    def __init__(self, source: StarGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if self.hparams["attributes"] or source.joint:
             raise ValueError("only one set of categories has loops to be measured beside")
@@ -103,7 +103,7 @@ class Plain(Textbook):
     fused = True
 
     def __init__(self, source: StarGAN, settings: Settings, noise: Noise) -> None:
-        super().__init__(source, noise)
+        super().__init__(source, settings, noise)
         self.settings = settings
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -170,16 +170,4 @@ class Networks(Plain):
         return {}
 
 
-def plain(source: StarGAN, settings: Settings, noise: Noise) -> Plain:
-    """The zoo's maths and options in a plain loop."""
-    return Plain(source, settings, noise)
-
-
-def textbook(source: StarGAN, settings: Settings, noise: Noise) -> Textbook:
-    """The loop of the reference; the settings do not touch it."""
-    return Textbook(source, noise)
-
-
-def networks(source: StarGAN, settings: Settings, noise: Noise) -> Networks:
-    """The networks' passes alone."""
-    return Networks(source, settings, noise)
+plain, textbook, networks = Plain, Textbook, Networks

@@ -36,6 +36,12 @@ TINY = {
         16, 4, patches=2, options=(("base_channels", 4), ("embedding_dim", 3), ("latent_dim", 3), ("n_critic", 1))
     ),
     "stargan": Settings(8, 4, options=(("base_channels", 4), ("num_blocks", 1), ("num_layers", 2), ("n_critic", 1))),
+    "text2image": Settings(
+        16,
+        4,
+        sentences=6,
+        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3), ("projection", 4)),
+    ),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
     "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
 }
@@ -102,8 +108,9 @@ def test_twenty_steps_are_the_same_maths(form: tuple[ModuleType, Settings], name
     model, loop = pair(module, name, settings, torch.float64)
     batches = speed.Batches(model.image_shape, settings, torch.float64)
     # A pass more over the fakes, as the usual InfoGAN makes it, moves running averages that training does not use.
-    # The two composites that the authors of Puzzle-GAN show the discriminator for nothing do so, too.
-    buffers = name == "plain" or not module.__name__.endswith(("infogan", "puzzlegan"))
+    # The two composites that the authors of Puzzle-GAN show the discriminator for nothing do so, too, and a second pass
+    # of Text2Image's real images.
+    buffers = name == "plain" or not module.__name__.endswith(("infogan", "puzzlegan", "text2image"))
     # Layers of other stages rest; averages follow what trains.
     before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
     stream = iter(batches)
@@ -206,6 +213,7 @@ def test_names_of_files_tell_settings_apart() -> None:
         Settings(options=(("update", "simultaneous"),)),
         Settings(labelled=100),
         Settings(patches=3),
+        Settings(sentences=6),
     ]
     assert len({speed.file_name("dcgan", settings) for settings in kinds}) == len(kinds)
 
@@ -214,6 +222,7 @@ def test_loops_refuse_what_they_would_not_do() -> None:
     for name, options in (
         ("aae", (("prior_std", 2.0),)),
         ("puzzlegan", (("l1_reduction", "mean"),)),
+        ("text2image", (("normalize_text", True),)),
         ("wae", (("kernel", "rbf"),)),
     ):
         module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]
@@ -266,6 +275,14 @@ def test_patches_beside_each_image() -> None:
     assert not torch.equal(batch["other"], batch["image"])
     with pytest.raises(ValueError, match="say how many, --patches 3"):
         import_module("benchmarks.steps.puzzlegan").model(Settings())
+
+
+def test_embeddings_of_two_sentences_beside_each_image() -> None:
+    batch = next(iter(speed.Batches((1, 8, 8), Settings(8, 4, sentences=6))))
+    assert batch["caption_embedding"].shape == batch["mismatched_embedding"].shape == (4, 6)
+    assert not torch.equal(batch["caption_embedding"], batch["mismatched_embedding"])
+    with pytest.raises(ValueError, match="how long their embeddings are, --sentences 1024"):
+        import_module("benchmarks.steps.text2image").model(Settings())
 
 
 def test_options_of_the_command_line() -> None:

@@ -212,11 +212,25 @@ def test_a_patch_discriminator_sees_patches(layers: int, side: int, field: int) 
     assert int(rows[-1] - rows[0]) + 1 == min(field, size)
 
 
-@pytest.mark.parametrize("make", [lambda: ResnetGenerator(3, 2, 2), lambda: UNetGenerator(16, 3, 2)])
+@pytest.mark.parametrize(
+    "make", [lambda: ResnetGenerator(3, 2, 2), lambda: ResnetGenerator(3, 2, 2, True), lambda: UNetGenerator(16, 3, 2)]
+)
 def test_generators_treat_each_image_alone(make: Any) -> None:
     network = make()
     x = images(3, "x", size=16)
     assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-6)
+
+
+def test_attention_leaves_alone_what_its_mask_hides() -> None:
+    network = ResnetGenerator(3, 2, 2, attention=True)
+    x = images(3, "x", size=16)
+    with torch.no_grad():
+        network.end.weight.zero_()
+        network.end.bias.copy_(torch.tensor([9.0, 9.0, -9.0, -30.0]))  # white and black, hidden
+        assert torch.allclose(network(x), x, atol=1e-6)
+        network.end.bias[3] = 0
+        expected = (x + torch.tensor([1.0, 1.0, -1.0])[:, None, None]) / 2
+        assert torch.allclose(network(x), expected, atol=1e-6)
 
 
 def test_learning_rate_is_constant_and_then_falls_linearly() -> None:
@@ -292,6 +306,7 @@ def test_sets_to_compare_and_columns_of_a_sheet() -> None:
         ({"schedule": "images"}, "must be 'epochs' or 'steps'"),
         ({"generator": "unet", "image_size": 24}, "24 does not fit a U-Net: take a power of two"),
         ({"blocks": 0}, "blocks must be at least 1, not 0"),
+        ({"generator": "unet", "attention": True}, "attention is of generator='resnet'"),
         ({"num_pools": 0}, "num_pools must be at least 1, not 0"),
     ],
 )

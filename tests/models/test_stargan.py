@@ -122,6 +122,30 @@ def test_generator_is_the_references() -> None:
     assert torch.allclose(generator.train()(x, domain), expected, rtol=0, atol=1e-12)
 
 
+def test_attention_blends_the_drawing_into_the_image() -> None:
+    """The mask alone decides: hidden everywhere but where its logit is large, the image stays."""
+    generator = Generator(3, 4, 1, 2, attention=True)
+    x, domain = torch.rand(2, 3, 8, 8) * 2 - 1, torch.eye(2)
+    maps = torch.cat([torch.full((2, 3, 8, 8), 0.5), torch.full((2, 1, 8, 8), -30.0)], 1)
+    maps[:, 3, :4] = 30
+    generator.layers = Given(maps)
+    found = generator(x, domain)
+    assert torch.equal(found[:, :, 4:], x[:, :, 4:])
+    assert torch.allclose(found[:, :, :4], torch.tensor(0.5).tanh(), atol=1e-6)
+    assert Generator(3, 4, 1, 2).layers[-1].out_channels == 3
+
+
+class Given(torch.nn.Module):
+    """Gives what it has."""
+
+    def __init__(self, maps: Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maps
+
+
 def test_evaluation_mode_changes_nothing(model: StarGAN, batch: Batch) -> None:
     x, domain = batch["image"], model.domain(batch)
     assert torch.equal(model.train().generator(x, domain), model.eval().generator(x, domain))

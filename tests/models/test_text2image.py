@@ -279,6 +279,18 @@ def test_samples_of_sentences(model: Text2Image) -> None:
         model.sample(3, label=1)
 
 
+def test_normalized_sentences_have_one_length(batch: Batch) -> None:
+    """So that it does not matter how long the encoder's embeddings are."""
+    torch.manual_seed(0)
+    model = Text2Image(16, text_features=6, normalize_text=True, base_channels=4, discriminator_channels=4)
+    assert torch.allclose(model._embedding(batch, "caption").norm(dim=1), torch.tensor(6.0).sqrt())
+    one, other = (model.sample(2, seed=0, embedding=k * batch["caption_embedding"][:2]) for k in (1, 0.01))
+    assert torch.allclose(one, other, atol=1e-5)
+    x, text = batch["image"], batch["caption_embedding"]
+    assert torch.allclose(model.match(x, text), model.match(x, 0.01 * text), atol=1e-5)
+    assert torch.allclose(model.real_and_fake(batch, seed=0, first=0)[1][:2], one, atol=1e-5)
+
+
 def test_without_sentences_it_says_what_it_needs(batch: Batch) -> None:
     model = Text2Image(16, text_features=6, base_channels=4, discriminator_channels=4)
     assert model.inference_networks == ("generator",)

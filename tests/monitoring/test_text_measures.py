@@ -85,6 +85,21 @@ def test_right_images_are_found_among_all_sentences() -> None:
     assert real.metric == "r_precision_real", "a column of its own"
 
 
+def test_retrieval_is_of_the_model_itself() -> None:
+    result = MEASURES["retrieval"](Judge(), Sentences(), candidates=21)
+    assert result.value == 100
+    assert result.protocol == "retrieval[candidates=21, captions=sentences8-test-25, weights=raw]"
+
+    class Colourblind(Judge):
+        def encode(self, x: Tensor) -> Tensor:
+            return super().encode(x) * torch.tensor([1, 1, 1, 1, 0.0]) + torch.tensor([0, 0, 0, 0, 1.0])
+
+    assert MEASURES["retrieval"](Colourblind(), Sentences(), candidates=21).value == pytest.approx(20)
+    with pytest.raises(ValueError, match="retrieval: candidates=22 needs 21 others, not 20"):
+        MEASURES["retrieval"](Judge(), Sentences(), candidates=22)
+    assert "retrieval" in PERCENT
+
+
 def test_only_sentences_that_name_the_value_are_asked() -> None:
     """Of the 16 that name theirs, four are of no class that the judge knows; "dark red" does not name "red"."""
     options: dict[str, Any] = {"field": "colour", "classifier": Judge()}

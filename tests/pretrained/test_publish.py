@@ -26,6 +26,7 @@ from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
 from zoo.puzzlegan import PuzzleGAN
+from zoo.text_encoders import TextEncoder
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
 RECIPE = {
@@ -41,7 +42,7 @@ class Tiny:
     licence = "CC0-1.0"
 
     def __init__(self, data_dir: str, image_size: int) -> None:
-        self.data_dir, self.name = data_dir, f"tiny{image_size}"
+        self.data_dir, self.name, self.image_size = data_dir, f"tiny{image_size}", image_size
 
     def prepare_data(self) -> None:
         if not Path(self.data_dir).is_dir():
@@ -55,8 +56,9 @@ class Tiny:
 
     def reference_batches(self, num_samples: int, chunk_size: int, *, split: str) -> Iterator[tuple[int, Any]]:
         generator = torch.Generator().manual_seed(1)
-        image = torch.rand(num_samples, 3, 8, 8, generator=generator) * 2 - 1
-        yield 0, {"image": image, "image_a": image, "image_b": -image}
+        image = torch.rand(num_samples, 3, self.image_size, self.image_size, generator=generator) * 2 - 1
+        captions = [f"picture {i}" for i in range(num_samples)]
+        yield 0, {"image": image, "image_a": image, "image_b": -image, "caption": captions}
 
 
 def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
@@ -323,16 +325,16 @@ def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch:
         assert (tile - expected).abs().max() < 1.01 / 127.5
 
 
-def published(run: Path, out: Path, model: Any, slug: str) -> tuple[dict[str, Any], str]:
+def published(run: Path, out: Path, model: Any, slug: str, size: int = 8) -> tuple[dict[str, Any], str]:
     """Entry and card of another model in the run's place."""
     fit = trainer(max_steps=1)
-    image = torch.rand(4, 3, 8, 8)
-    fit.fit(
-        model, datamodule=Data([{"image": image, "image_a": image, "image_b": image, "label": torch.arange(4) % 2}])
-    )
+    image = torch.rand(4, 3, size, size)
+    batch = {"image": image, "image_a": image, "image_b": image, "label": torch.arange(4) % 2, "caption": [*"abab"]}
+    fit.fit(model, datamodule=Data([batch]))
     fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
     config = config_of(run)
     config["trainer"]["callbacks"] = []
+    config["data"]["init_args"]["image_size"] = size
     configure(run, config)
     publish.publish(run, slug)
     return pretrained.index(out)[slug], pretrained.card(slug)
@@ -370,8 +372,22 @@ def test_likelihood_says_whether_rounding_is_little(run: Path, out: Path) -> Non
     assert (entry["pictures"], entry["compared"]) == ("samples", "log p")
     assert entry["rounding"].endswith("nats on average over 40 images")
     change = float(entry["rounding"].split()[0])
-    assert entry["stored"] == ("float16" if change < 0.01 else "float32")
+    ((_, batch),) = Tiny("", 8).reference_batches(40, 40, split="test")
+    size = float(zoo.load("nade-tiny8").log_prob(batch["image"]).abs().mean())
+    assert entry["stored"] == ("float16" if change < 1e-4 * size else "float32")
     assert "changes log p by" in card
+    assert "below 0.01 % of it" in card
+
+
+def test_an_encoder_of_sentences(run: Path, out: Path) -> None:
+    """Cosines of its images and sentences take the place of pictures."""
+    model = TextEncoder(16, channels=(4, 4), hidden_features=4, features=6, max_length=80, base_channels=4)
+    entry, card = published(run, out, model, "text_encoder-tiny16", 16)
+    assert entry["pictures"] == entry["compared"] == "similarities"
+    assert re.fullmatch(r"0\.\d{4} at most over 40 images", entry["rounding"])
+    assert "below 0.01" in card
+    assert "model.encode_text(captions)" in card
+    assert not (out / "text_encoder-tiny16.png").exists()
 
 
 @pytest.mark.parametrize(
