@@ -455,9 +455,9 @@ def grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
 
 
 def captioned(picture: Image.Image, text: str) -> Image.Image:
-    """A picture with a line of text below it, in a strip of white whatever the text."""
-    height = 14
-    sheet = Image.new("RGB", (picture.width, picture.height + height), "white")
+    """A picture with a line of text below it, in a strip of white whose size does not depend on the text."""
+    width, height = max(picture.width, 220), 14  # as wide as the longest lines, so that all pictures of a run are alike
+    sheet = Image.new("RGB", (width, picture.height + height), "white")
     sheet.paste(picture)
     ImageDraw.Draw(sheet).text((3, picture.height), text, "black")
     return sheet

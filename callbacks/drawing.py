@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
@@ -122,13 +121,6 @@ def validation_images(trainer: Trainer, model: LightningModule, num: int) -> tup
     Raises:
         ValueError: the validation split is missing or empty.
     """
-    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if hasattr(datamodule, "split"):
-        num = min(num, len(datamodule.split("val")))
-    batches = [batch for _, batch in datamodule.reference_batches(num, CHUNK, split="val")]
-    if not batches:
-        raise ValueError(f"the val split of {datamodule.name} has no images to draw")
-    # Lightning converts training batches to the type of bf16-true and 64-true; nobody does that for these.
-    like = next(parameter for parameter in model.parameters())
-    images = torch.cat([batch["image"] for batch in batches]).to(like)
-    return images, torch.cat([batch["label"] for batch in batches]).cpu() if "label" in batches[0] else None
+    batch = fixed_batch(trainer, model, num, "val")
+    label: Tensor | None = batch.get("label")
+    return batch["image"], None if label is None else label.cpu()

@@ -69,12 +69,26 @@ def sheet(columns: dict[str, Tensor]) -> Image.Image:
     """
     tiles = torch.stack([column.float().expand(-1, 3, -1, -1).cpu() for column in columns.values()], 1)
     picture = base.grid(tiles.flatten(0, 1), len(columns))
-    height, width = 14, tiles.shape[-1] + 2
+    width = tiles.shape[-1] + 2
+    draw = ImageDraw.Draw(picture)
+    heads = [_lines(draw, name, width) for name in columns]
+    height = 3 + 11 * max(map(len, heads))
     headed = Image.new("RGB", (picture.width, picture.height + height), "white")
     headed.paste(picture, (0, height))
     draw = ImageDraw.Draw(headed)
-    for i, name in enumerate(columns):
-        while name and draw.textlength(name) > width:  # rather cut than written over the next
-            name = name[:-1]
-        draw.text((2 + i * width, 2), name, fill="black")
+    for i, lines in enumerate(heads):
+        draw.multiline_text((2 + i * width, 2), "\n".join(lines), fill="black", spacing=1)
     return headed
+
+
+def _lines(draw: ImageDraw.ImageDraw, name: str, width: int) -> list[str]:
+    """A name in lines that are no wider than its column; words that are wider by themselves are cut."""
+    lines: list[str] = []
+    for word in name.split():
+        while word and draw.textlength(word) > width:
+            word = word[:-1]
+        if lines and draw.textlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

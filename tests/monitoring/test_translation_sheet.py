@@ -29,8 +29,9 @@ class Translator(Coder):
         return {"real": x, "negative": -x, "again": x}
 
 
-def tile(picture: np.ndarray[Any, Any], row: int, column: int) -> np.ndarray[Any, Any]:
-    top, left = HEAD + 2 + 10 * row, 2 + 10 * column
+def tile(picture: np.ndarray[Any, Any], rows: int, row: int, column: int) -> np.ndarray[Any, Any]:
+    """An image of 8 pixels, below names of one or more lines."""
+    top, left = len(picture) - 10 * (rows - row), 2 + 10 * column
     return picture[top : top + 8, left : left + 8]
 
 
@@ -44,7 +45,7 @@ def test_a_row_for_each_image_and_a_column_for_each_translation(tmp_path: Path) 
     images = Images().image[:5]
     for row in range(5):
         for column, sign in enumerate((1, -1, 1)):
-            assert np.array_equal(tile(picture, row, column), to_levels(sign * images)[row])
+            assert np.array_equal(tile(picture, 5, row, column), to_levels(sign * images)[row])
 
 
 def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
     expected = [images, model.translate(images.double(), "b"), model.reconstruct(images.double()), images / 2 - 0.5]
     for column, wanted in enumerate(expected):
         for row in range(3):
-            assert np.array_equal(tile(picture, row, column), to_levels(wanted)[row])
+            assert np.array_equal(tile(picture, 3, row, column), to_levels(wanted)[row])
 
 
 def test_columns_have_their_names_and_grey_is_shown_in_colour() -> None:
@@ -99,3 +100,12 @@ class Empty(Images):
 
     def split(self, name: str) -> Tensor:
         return self.image[:0]
+
+
+def test_names_that_are_too_long_take_further_lines() -> None:
+    """At 64 pixels "openmoji again" does not fit in one; a single word that does not is cut."""
+    column = torch.zeros(1, 3, 64, 64)
+    short, long, wide = (sheet({name: column, "b": column}) for name in ("again", "openmoji again", "o" * 50))
+    assert (short.height, long.height, wide.height) == (68 + 14, 68 + 25, 68 + 14)
+    second = np.asarray(wide)[:14, 68:]
+    assert np.array_equal(second, np.asarray(short)[:14, 68:]), "nothing is written over the next name"
