@@ -54,6 +54,7 @@ class Attributes(ImageDataModule):
         attributes: names of the emoji's fields or of the attributes, in this order; None takes the usual ones, or all.
         table: CSV file of labels beside or in the folder.
         vendors: whose emoji; None takes all four.
+        fit: scale every emoji to the frame, as in `Emoji`.
         flip: mirror training images with probability 1/2, drawn for each image and epoch.
         cache_dir: folder for rendered or decoded images.
         image_size: side of the images.
@@ -80,6 +81,7 @@ class Attributes(ImageDataModule):
         attributes: Sequence[str] | None = None,
         table: str | os.PathLike[str] | None = None,
         vendors: Sequence[str] | None = None,
+        fit: bool = False,
         flip: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
@@ -97,7 +99,11 @@ class Attributes(ImageDataModule):
         )
         if source not in SOURCES:
             raise ValueError(f"unknown source {source!r}: {nearest(source, SOURCES)}")
-        for name, value, owner in (("table", table, "folder"), ("vendors", vendors, "emoji")):
+        for name, value, owner in (
+            ("table", table, "folder"),
+            ("vendors", vendors, "emoji"),
+            ("fit", fit or None, "emoji"),
+        ):
             if value is not None and source != owner:
                 raise ValueError(f"{name} is for source={owner!r}; the source is {source!r}")
         self.source = source
@@ -115,7 +121,7 @@ class Attributes(ImageDataModule):
                 if name not in FIELDS:
                     raise ValueError(f"emoji have no field {name!r}: {nearest(name, FIELDS)}")
             self.chosen = self.chosen or ["vendor"]
-            options |= {} if vendors is None else {"vendors": vendors}
+            options |= {"fit": fit} | ({} if vendors is None else {"vendors": vendors})
             self.images = Emoji(data_dir, **options)
             self._name_fields()
         elif source == "celeba":

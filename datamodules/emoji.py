@@ -72,6 +72,8 @@ class Emoji(ImageDataModule):
         vendors: whose drawings.
         label: field that is given as `label` too.
         background: colour behind the drawings, as CSS has it.
+        fit: scale every drawing to the frame. Vendors leave margins of their own, up to a sixth of the side, by which
+            their images are told apart and which no change of style makes up for.
         holdout: "combinations" keeps two of the ten pairs of skin tone and gender of every profession out of training
             and makes them the split `combinations`, so that a model can be asked for words it knows in a pairing that
             it has not seen.
@@ -93,6 +95,7 @@ class Emoji(ImageDataModule):
         vendors: Sequence[str] = tuple(emoji_archive.VENDORS),
         label: str = "category",
         background: str = "white",
+        fit: bool = False,
         holdout: Literal["combinations"] | None = None,
     ) -> None:
         super().__init__(
@@ -117,11 +120,13 @@ class Emoji(ImageDataModule):
         self.vendors = [vendor for vendor in emoji_archive.VENDORS if vendor in vendors]
         self.label = label
         self.background = _colour(background)
+        self.fit = fit
         self.holdout = holdout
         self.licence = " AND ".join(sorted({emoji_archive.VENDORS[vendor][1] for vendor in self.vendors}))
         # All that changes the images is in the name: `emoji32`, or `emoji32-noto` for one vendor alone.
         chosen = "" if len(self.vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(self.vendors)
         chosen += "" if self.background == "#ffffff" else f"-on-{self.background[1:]}"
+        chosen += "-fit" if fit else ""
         self.name = f"emoji{image_size}{chosen}" + ("-holdout" if holdout else "")
         self.table = emoji_archive.emoji_table()
         self.class_names = {
@@ -209,7 +214,8 @@ class Emoji(ImageDataModule):
         except ImportError as error:
             raise ModuleNotFoundError("Emoji needs resvg-py to render its drawings: pip install resvg-py") from error
         size, colour = self.image_size, self.background.removeprefix("#")
-        name = f"{vendor}-{size}-{colour}-resvg{resvg_py.__resvg_version__}.npy"
+        fit = "-fit" if self.fit else ""
+        name = f"{vendor}-{size}-{colour}{fit}-resvg{resvg_py.__resvg_version__}.npy"
         path = self.cache_dir / "emoji" / name
         write_array(path, (len(self.table), 3, size, size), lambda out: self._render(vendor, out))
         return path
@@ -229,7 +235,7 @@ class Emoji(ImageDataModule):
         # A program of its own, started by command: multiprocessing would import the user's script again.
         module = Path(emoji_archive.__file__)
         command = [sys.executable, "-m", emoji_archive.__name__, "render", vendor]
-        command += [str(self.image_size), self.background, str(start), str(stop)]
+        command += [str(self.image_size), self.background, str(start), str(stop), *(["--fit"] * self.fit)]
         paths = os.pathsep.join([str(module.parents[1]), os.environ.get("PYTHONPATH", "")])
         with (
             tempfile.TemporaryFile() as errors,

@@ -208,8 +208,40 @@ def emoji_table() -> list[dict[str, str]]:
     return table
 
 
-def rasterise(svg: str, size: int, background: str) -> np.ndarray[Any, Any]:
+def fitted(svg: str, side: int = 256) -> str:
+    """The icon with a square view box around what it draws, 1/32 of its side away from the drawing.
+
+    Args:
+        svg: the icon, as the archive has it.
+        side: pixels of the larger side at which the drawing's edges are looked for.
+    """
+    import resvg_py
+    from PIL import Image
+
+    found = re.search(r'viewBox="([^"]*)"', svg)
+    assert found is not None
+    left, top, width, _ = map(float, found[1].split())
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
+    if box is None:  # nothing is drawn
+        return svg
+    unit = width / image.width
+    middle = left + unit * (box[0] + box[2]) / 2, top + unit * (box[1] + box[3]) / 2
+    extent = unit * max(box[2] - box[0], box[3] - box[1]) * 16 / 15
+    view = f"{middle[0] - extent / 2:.4f} {middle[1] - extent / 2:.4f} {extent:.4f} {extent:.4f}"
+    # With a size of its own: the rasteriser rounds that of a view box to whole numbers.
+    return svg.replace(found[0], f'width="{side}" height="{side}" viewBox="{view}"', 1)
+
+
+def rasterise(svg: str, size: int, background: str, *, fit: bool = False) -> np.ndarray[Any, Any]:
     """Pixels of one icon.
+
+    Args:
+        svg: the icon.
+        size: side of the image.
+        background: colour behind the drawing.
+        fit: scale the drawing to the frame, see `fitted`.
 
     Shape:
         Output: (3, size, size) uint8.
@@ -217,6 +249,7 @@ def rasterise(svg: str, size: int, background: str) -> np.ndarray[Any, Any]:
     import resvg_py
     from PIL import Image
 
+    svg = fitted(svg) if fit else svg
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=background, skip_system_fonts=True)
     image = Image.open(io.BytesIO(bytes(png))).convert("RGB")
     if image.size != (size, size):  # a few icons are not square: centre them
@@ -242,13 +275,15 @@ def main() -> None:
     command.add_argument("background")
     command.add_argument("start", type=int)
     command.add_argument("stop", type=int)
+    command.add_argument("--fit", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "build":
         build(arguments.source, arguments.target)
         return
     svgs = json.loads(lzma.decompress(read(f"{arguments.vendor}.json.xz")))
     for svg in svgs[arguments.start : arguments.stop]:
-        sys.stdout.buffer.write(rasterise(svg, arguments.size, arguments.background).tobytes())
+        pixels = rasterise(svg, arguments.size, arguments.background, fit=arguments.fit)
+        sys.stdout.buffer.write(pixels.tobytes())
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class Unpaired(ImageDataModule):
         seed: seed of the training orders and of augmentation; None takes that of the run.
         vendor_a: vendor of emoji of domain a, without a `data_dir`.
         vendor_b: vendor of emoji of domain b.
+        fit: scale every emoji to the frame, as in `Emoji`.
         side_by_side: each picture's left half is of domain a and its right half of domain b.
         load_size: side of the training images before the crop; None is 286/256 of `image_size`, as in CycleGAN's paper.
         flip: mirror training images with probability 1/2.
@@ -116,6 +117,7 @@ class Unpaired(ImageDataModule):
         seed: int | None = None,
         vendor_a: str = "openmoji",
         vendor_b: str = "noto",
+        fit: bool = False,
         side_by_side: bool = False,
         load_size: int | None = None,
         flip: bool = True,
@@ -131,6 +133,8 @@ class Unpaired(ImageDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if fit and data_dir is not None:
+            raise ValueError("fit is for emoji: leave it out, or data_dir")
         if data_dir is None and (data_dir_b is not None or side_by_side):
             raise ValueError(f"{'side_by_side' if side_by_side else 'data_dir_b'} needs a data_dir")
         if data_dir_b is not None and side_by_side:
@@ -139,7 +143,7 @@ class Unpaired(ImageDataModule):
         if self.load_size < image_size:
             raise ValueError(f"load_size must be at least image_size {image_size}, not {load_size}")
         self.data_dir_b = None if data_dir_b is None else Path(data_dir_b).expanduser()
-        self.vendors = (vendor_a, vendor_b)
+        self.vendors, self.fit = (vendor_a, vendor_b), fit
         self.side_by_side = side_by_side
         self.flip = flip
         self.folder_options: dict[str, Any] = {"on_error": on_error}
@@ -156,6 +160,7 @@ class Unpaired(ImageDataModule):
         self.class_names = {"domain": domains}
         single = self.data_dir is not None and self.data_dir_b is None
         self.name = f"{self.data_dir.resolve().name if single and self.data_dir else '2'.join(domains)}{image_size}"
+        self.name += "-fit" if fit else ""
 
     def prepare_data(self) -> None:
         """Render or decode what is not in the cache yet."""
@@ -211,7 +216,7 @@ class Unpaired(ImageDataModule):
         number = DOMAINS.index(domain)
         options: dict[str, Any] = {"cache_dir": self.cache_dir, "image_size": size}
         if self.data_dir is None:
-            return Emoji(vendors=[self.vendors[number]], **options).open()
+            return Emoji(vendors=[self.vendors[number]], fit=self.fit, **options).open()
         options |= self.folder_options
         if self.side_by_side:
             return Half(self.data_dir, number, **options, **self.shares).open()

@@ -136,6 +136,7 @@ def test_mirroring_is_of_training_and_a_function_of_seed_epoch_and_image(vendors
         ({"attributes": []}, "at least one"),
         ({"table": "labels.csv"}, "table is for source='folder'; the source is 'emoji'"),
         ({"source": "celeba", "vendors": ["noto"]}, "vendors is for source='emoji'"),
+        ({"source": "celeba", "fit": True}, "fit is for source='emoji'"),
         ({"source": "folder"}, "needs data_dir"),
     ],
 )

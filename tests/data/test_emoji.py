@@ -245,6 +245,27 @@ def test_background_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [name.split("-resvg")[0] for name in names] == ["openmoji-24-000000", "openmoji-8-ffffff"]
 
 
+def test_fitted_drawings_fill_the_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On their longer side, up to 1/32 of it at either end, wherever and however large the vendor draws them."""
+    rectangle = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="10 20 40 40"><rect {} fill="red"/></svg>'
+    for place in ('x="12" y="22" width="30" height="15"', 'x="30" y="40" width="4" height="2"'):
+        red = emoji_archive.rasterise(rectangle.format(place), 64, "white", fit=True)[1] < 128
+        rows, columns = red.any(1).nonzero()[0], red.any(0).nonzero()[0]
+        assert columns[0] == 2
+        assert columns[-1] in (60, 61)
+        assert abs(len(rows) - 30) <= 1
+        assert abs(rows[0] + rows[-1] - 63) <= 1, "in the middle"
+    nothing = rectangle.format('width="0"')
+    assert emoji_archive.fitted(nothing) == nothing
+    few(monkeypatch)
+    margins = {}
+    for fit in (False, True):
+        module = Emoji(cache_dir=tmp_path, image_size=32, vendors=["openmoji"], fit=fit)
+        drawn = (np.load(module._rendered("openmoji")) < 128).any((0, 1))
+        margins[module.name] = int(drawn.any(0).argmax())
+    assert margins == {"emoji32-openmoji": 5, "emoji32-openmoji-fit": 1}
+
+
 @pytest.mark.slow
 def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
     """That processes which start at once render once is tested with the files."""

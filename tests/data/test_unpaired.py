@@ -127,6 +127,9 @@ def test_emoji_of_two_vendors(rendered: Path) -> None:
         batch = module.split(split).batch(index)
         assert torch.equal(batch["image_a"], both.batch(index)["image"])
         assert torch.equal(batch["image_b"], both.batch(n + index)["image"]), "true pairs"
+    fitted = Unpaired(cache_dir=rendered, image_size=8, load_size=8, fit=True)
+    assert fitted.name == "openmoji2noto8-fit"
+    assert not torch.equal(fitted.split("test").batch(index)["image_a"], batch["image_a"])
     # In training they are not.
     batches = stream(Unpaired(cache_dir=rendered, image_size=8, load_size=8, flip=False), 400, 40)
     train = emoji.split("train")
@@ -265,6 +268,7 @@ def test_training_is_augmented_and_references_are_not(tree: Path, tmp_path: Path
     [
         ({"vendor_a": "appel"}, "unknown vendor 'appel'"),
         ({"vendor_b": "openmoji"}, "vendor_a and vendor_b must differ, both are 'openmoji'"),
+        ({"data_dir": "x", "fit": True}, "fit is for emoji"),
         ({"side_by_side": True}, "side_by_side needs a data_dir"),
         ({"data_dir_b": "x"}, "data_dir_b needs a data_dir"),
         ({"data_dir": "x", "data_dir_b": "y", "side_by_side": True}, "leave data_dir_b out"),
