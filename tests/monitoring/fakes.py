@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,19 @@ class Coder(GAN):
         self.generator(torch.rand(3, self.generator[0].in_features, device=self.device, dtype=self.dtype))
         np.random.rand()
         random.random()
+
+
+class Painter(Coder):
+    """Images whose value is the embedding plus the noise; draws from global generators."""
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        self._waste()
+        return torch.tensor([[float(c.split()[0])] if c[0] != "Δ" else [0.0] for c in captions])
+
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        self._waste()
+        noise = 0.1 * torch.arange(first, first + n)[:, None]
+        return (conditions["embedding"].expand(n, -1) + noise)[:, :, None, None].expand(-1, 3, 8, 8)
 
 
 def trainer(folder: Path, **options: Any) -> L.Trainer:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from callbacks import PromptSheet
 from callbacks.base import to_levels
-from tests.monitoring.fakes import GAN, Coder, Images, trainer
+from tests.monitoring.fakes import GAN, Images, Painter, trainer
 
 PROMPTS = ["0.5 of red", "-0.5 of red", "ΔΣ"]
-
-
-class Painter(Coder):
-    """Images whose value is the embedding plus the noise; draws from global generators."""
-
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        self._waste()
-        return torch.tensor([[float(c.split()[0])] if c[0] != "Δ" else [0.0] for c in captions])
-
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        self._waste()
-        noise = 0.1 * torch.arange(first, first + n)[:, None]
-        return (conditions["embedding"].expand(n, -1) + noise)[:, :, None, None].expand(-1, 3, 8, 8)
 
 
 def values(path: Path, top: int, columns: int) -> list[int]:

@@ -21,12 +21,13 @@ from callbacks import (
     LatentTraversal,
     Measure,
     PatchSheet,
+    PromptSheet,
     Reconstruction,
     SampleGrid,
     TranslationSheet,
 )
 from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, PatchedImages, fit_on_ranks, trainer
+from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, Painter, PatchedImages, fit_on_ranks, trainer
 from tests.ranks import on_ranks
 from zoo.vae import VAE
 
@@ -154,6 +155,12 @@ def test_a_puzzle_gan_with_its_sheet_and_measures(tmp_path: Path) -> None:
 def test_a_sheet_of_a_careless_model(tmp_path: Path) -> None:
     bare = final(tmp_path, Coder(), [], PatchedImages())
     assert_equal(bare, final(tmp_path, Coder(), [PatchSheet(3, num_images=4)], PatchedImages()))
+
+
+def test_a_sheet_of_sentences_of_a_careless_model(tmp_path: Path) -> None:
+    sheet = PromptSheet(["0.5 of red", "-0.5 of red"], 3, num_noises=3, between=("0.5", "-0.5"))
+    assert_equal(final(tmp_path, Painter(), [], Images()), final(tmp_path, Painter(), [sheet], Images()))
+    assert len(list(tmp_path.glob("samples/prompts-*.png"))) > 2
 
 
 def test_building_an_extractor_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
