@@ -14,7 +14,7 @@ PICTURES = {
     ),
     "translations": (
         "12 test images, not selected, and their translations",
-        "translations = model.translate(images, {target!r})  # both (N, C, H, W) in [-1, 1]",
+        'translations = model.translate(images, "{target}")  # both (N, C, H, W) in [-1, 1]',
     ),
     "reconstructions": (
         "32 images, not selected, each above its reconstruction",

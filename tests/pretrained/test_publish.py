@@ -347,7 +347,7 @@ def test_a_translator(run: Path, out: Path) -> None:
     assert entry["columns"] == ["day", "to night", "day again", "night", "to day", "night again"]
     assert entry["rounding"].endswith("over 40 translations")
     assert "and their translations; columns: day, to night, day again, night, to day, night again" in card
-    assert "model.translate(images, 'night')" in card
+    assert 'model.translate(images, "night")' in card
     with Image.open(out / "cyclegan-tiny8.png") as grid:
         assert grid.size == (6 * 10 + 2, 12 * 10 + 2)
         pixels = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8).view(122, 62, 3)
