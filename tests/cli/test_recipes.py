@@ -44,7 +44,8 @@ def data_names(data: dict[str, Any]) -> list[str]:
         return [str(arguments.get("source", "Emoji")).lower()]
     if kind == "Unpaired":
         module = importlib.import_module("datamodules").Unpaired(**arguments)
-        return [module.name.removesuffix(str(module.image_size))] + ([] if module.data_dir else ["emoji"])
+        name = module.name.removesuffix("-fit").removesuffix(str(module.image_size))
+        return [name] + ([] if module.data_dir else ["emoji"])
     return [kind.lower()]
 
 
