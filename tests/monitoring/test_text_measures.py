@@ -134,7 +134,8 @@ def all_values() -> list[float]:
     options = {"r_precision": {"retriever": Judge(), "candidates": 21}}
     options |= {"caption_accuracy": {"field": "colour", "classifier": Judge()}}
     names = ("r_precision", "caption_accuracy", "noise_diversity")
-    return [MEASURES[n](Painter(2, 0.25), Sentences(), **options.get(n, {})).value for n in names]
+    values = [MEASURES[n](Painter(2, 0.25), Sentences(), **options.get(n, {})).value for n in names]
+    return [*values, MEASURES["retrieval"](Judge(), Sentences(), candidates=21).value]
 
 
 def values_on_rank() -> list[float]:
