@@ -131,6 +131,7 @@ QUICK_OPTIONS: dict[str, dict[str, Any]] = {
     "knn": {"num_fit": 8},
     "linear_probe": {"num_fit": 8},
     "r_precision": {"candidates": 2, "retriever": "encoder.safetensors"},
+    "retrieval": {"candidates": 2},
 }
 PICTURES = {
     "Completion": "completion-00000001.png",
@@ -178,8 +179,10 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
             pairs = torch.arange(classes) + label[:, None] * 0
             fields = {"label": label, "attributes": torch.eye(classes)[label], "pairs": pairs}
         if type(self).__name__ == "Captioned":
-            texts = [f"number {i}" for i in range(20)]
+            texts = [f"number {i}: dark skin tone" for i in range(20)]
+            tone = torch.full((20,), self.class_names.get("skin_tone", ["dark"]).index("dark"))
             fields |= {"caption": texts, "mismatched_caption": texts[::-1], "caption_class": torch.arange(20)}
+            fields["skin_tone"] = tone
         one = ImageSet([images], fields)
         paired = "Unpaired" in type(self).__name__
         return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test")}
