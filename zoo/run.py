@@ -52,7 +52,7 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: it could not be written; an earlier file is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "w", newline="") as file:
             file.write(text)
@@ -62,6 +62,10 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -139,7 +143,10 @@ class RunFolder:
                     "repeat the earlier command to resume it, or take --fresh or another --name"
                 )
             return self.last if self.last.exists() else None
-        if self.path.exists() and any(self.path.iterdir()):
+        # Another rank may be writing the configuration at this moment: see `write_atomically`.
+        if self.path.exists() and any(path != _temporary(self.config) for path in self.path.iterdir()):
+            if self.config.exists():  # it was just written
+                return self.check(config, scheduled=scheduled)
             raise ValueError(f"{self.path} is not empty and holds no run (no config.yaml): take another --name")
         return None
 

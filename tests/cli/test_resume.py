@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 
 from tests.cli.parts import TINY, checkpoint, command, run, same
 from tests.ranks import on_ranks
+from zoo.run import RunFolder
 
 STEPS = 14  # epochs of 5: killed and ended in mid-epoch
 OURS = [
@@ -81,6 +82,16 @@ def test_two_ranks_are_resumed_too(tmp_path: Path, workers: int) -> None:
     assert checkpoint(tmp_path / "runs/killed")["global_step"] == 4
     assert on_ranks(2, run, str(tmp_path), "", 0, [*args, "--name=killed"]) == [0, 0]
     compare(tmp_path / "runs/killed", tmp_path / "runs/straight")
+
+
+def test_a_rank_may_come_while_another_writes_the_configuration(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    (folder.path / ".config.yaml.tmp").write_text("a: ")
+    assert folder.check({"a": 1}) is None
+    (folder.path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        folder.check({"a": 1})
 
 
 def test_broken_off_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
