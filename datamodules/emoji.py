@@ -72,8 +72,9 @@ class Emoji(ImageDataModule):
         vendors: whose drawings.
         label: field that is given as `label` too.
         background: colour behind the drawings, as CSS has it.
-        fit: scale every drawing to the frame. Vendors leave margins of their own, up to a sixth of the side, by which
-            their images are told apart and which no change of style makes up for.
+        fit: scale every drawing to the frame. Vendors leave margins of their own (in the median 9 % of the side by
+            OpenMoji, 6 % by Fluent, 3 % by Noto, none by Twemoji), by which their images are told apart and which no
+            change of style makes up for.
         holdout: "combinations" keeps two of the ten pairs of skin tone and gender of every profession out of training
             and makes them the split `combinations`, so that a model can be asked for words it knows in a pairing that
             it has not seen.
