@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.layers import blend, gather_rows
-from zoo.losses import discriminator_loss, generator_loss, gradient_penalty
+from zoo.losses import AdversarialLoss, discriminator_loss, generator_loss, gradient_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
 
@@ -126,13 +126,20 @@ class Discriminator(nn.Module):
         base_channels: channels of the first hidden map, doubled with each further one.
         num_layers: convolutions that halve the side.
         num_labels: attributes and categories together.
+        patch_labels: the logits are the mean over patches, as many as critic values, rather than of the whole image.
 
     Shape:
         x: (N, image_channels, S, S); output: (N, 1, S / 2^L, S / 2^L) critic values and (N, num_labels) logits.
     """
 
     def __init__(
-        self, image_size: int, image_channels: int, base_channels: int, num_layers: int, num_labels: int
+        self,
+        image_size: int,
+        image_channels: int,
+        base_channels: int,
+        num_layers: int,
+        num_labels: int,
+        patch_labels: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -142,12 +149,13 @@ class Discriminator(nn.Module):
             channels, width = width, 2 * width
         self.layers = nn.Sequential(*layers)
         self.critic = nn.Conv2d(channels, 1, 3, 1, 1, bias=False)
-        self.classifier = nn.Conv2d(channels, num_labels, image_size // 2**num_layers, bias=False)
+        kernel, padding = (3, 1) if patch_labels else (image_size // 2**num_layers, 0)
+        self.classifier = nn.Conv2d(channels, num_labels, kernel, 1, padding, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Critic values, higher for images taken for real, and logits."""
         features = self.layers(x)
-        return self.critic(features), self.classifier(features).flatten(1)
+        return self.critic(features), self.classifier(features).mean((2, 3))
 
 
 class StarGAN(AdversarialModel):
@@ -170,11 +178,14 @@ class StarGAN(AdversarialModel):
         num_layers: halving convolutions in the discriminator.
         attention: the generator draws an attention mask too, through which its drawing is blended into the input;
             without it, as in the paper, it must redraw what does not change, flat colours above all.
+        patch_labels: the discriminator tells labels from patches and takes the mean; where it sees the whole image at
+            once, as in the paper, one mark at the right place may pass for a domain's style.
         classification_weight: weight of the labels' cross entropy.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
             runs colours may turn into their opposites, which the reconstruction turns back unpunished.
-        gradient_penalty_weight: weight of WGAN-GP's penalty.
+        loss: the adversarial objective; the paper's is Wasserstein, with a gradient penalty.
+        gradient_penalty_weight: weight of WGAN-GP's penalty; 0 for none.
         n_critic: discriminator steps per generator step.
         learning_rate: Adam's step size, for both networks.
         betas: Adam's decay rates.
@@ -205,9 +216,11 @@ class StarGAN(AdversarialModel):
         num_blocks: int = 6,
         num_layers: int = 6,
         attention: bool = False,
+        patch_labels: bool = False,
         classification_weight: float = 1.0,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
+        loss: AdversarialLoss = "wasserstein",
         gradient_penalty_weight: float = 10.0,
         n_critic: int = 5,
         learning_rate: float = 1e-4,
@@ -240,7 +253,9 @@ class StarGAN(AdversarialModel):
         self.num_labels = len(self.target_names)
         self.domain_features = self.num_labels + (len(self.sets) if joint else 0)
         self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features, attention)
-        self.discriminator = Discriminator(image_size, image_channels, base_channels, num_layers, self.num_labels)
+        self.discriminator = Discriminator(
+            image_size, image_channels, base_channels, num_layers, self.num_labels, patch_labels
+        )
 
     @classmethod
     def rafd(cls, image_size: int = 128, **options: Any) -> StarGAN:
@@ -464,11 +479,13 @@ class StarGAN(AdversarialModel):
         n = len(x)
         # In one pass: nothing is normalised here.
         values, logits = self.discriminator(torch.cat([x, fake.to(x.dtype)]))
-        terms = discriminator_loss("wasserstein", values[:n], values[n:])
+        terms = discriminator_loss(self.hparams["loss"], values[:n], values[n:])
         terms["classification"] = self._classification(logits[:n], shared["domain"])
+        if not (weight := self.hparams["gradient_penalty_weight"]):
+            return terms
         mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
         penalty = gradient_penalty(lambda between: self.discriminator(between)[0], x, fake, mix)
-        return terms | {"gradient_penalty": self.hparams["gradient_penalty_weight"] * penalty}
+        return terms | {"gradient_penalty": weight * penalty}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E D(G(x, c')) + w L_cls(D_cls(G(x, c')), c') + w E |x - G(G(x, c'), c)|_1.
@@ -482,7 +499,7 @@ class StarGAN(AdversarialModel):
         # In one pass: instance normalisation treats each image alone.
         twice = self.generator(torch.cat([fake, x]), domain.repeat(2, 1)) if weight else self.generator(fake, domain)
         terms = {
-            "adversarial": generator_loss("wasserstein", values),
+            "adversarial": generator_loss(self.hparams["loss"], values),
             "classification": self._classification(logits, shared["target"]),
             "reconstruction": self.hparams["cycle_weight"] * (x - twice[: len(x)]).abs().mean(),
         }

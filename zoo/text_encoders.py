@@ -168,7 +168,7 @@ class SentenceEncoder(nn.Module):
         self.settings: dict[str, Any] = {"kind": "sentence", "name": name}
         # In a tuple, so that its 90 MB are no submodule's and go into no checkpoint.
         self._model: tuple[Any] = (model,)
-        self.features = int(model.get_sentence_embedding_dimension())
+        self.features = self([""]).size(1)
 
     def forward(self, captions: Sequence[str]) -> Tensor:
         """Embeddings of sentences, on the CPU."""

@@ -21,8 +21,8 @@ def model(settings: Settings) -> ProgressiveGAN:
     """The zoo's model."""
     settings.without_compile()
     size = settings.image_size
-    options = {"first_resolution": size, "global_batch_size": settings.batch_size} | dict(settings.options)
-    return ProgressiveGAN(size, **options)
+    options = {"first_resolution": size, "global_batch_size": settings.batch_size}
+    return ProgressiveGAN(size, channels_last=settings.channels_last, **options | dict(settings.options))
 
 
 class TextbookConv(Conv):
@@ -56,8 +56,9 @@ class Textbook:
 
     def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        if source.num_classes or self.hparams["loss"] != "wasserstein" or self.hparams["simultaneous"]:
-            raise ValueError("only the unconditional form with WGAN-GP has loops to be measured beside")
+        simple = self.hparams["loss"] == "wasserstein" and self.hparams["penalty_every"] == 1
+        if source.num_classes or not simple or self.hparams["simultaneous"]:
+            raise ValueError("only the unconditional form with WGAN-GP in each step has loops to be measured beside")
         self.source_stage = source.stage
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
         self.average = copy.deepcopy(source.generator_ema)
@@ -71,6 +72,8 @@ class Textbook:
             for module in [*self.generator.modules(), *self.discriminator.modules()]:
                 if type(module) in others and not isinstance(module, Start):
                     module.__class__ = others[type(module)]
+            for network in self.networks.values():
+                network.to(memory_format=torch.contiguous_format)
         adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
         adam["fused"] = self.fused
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)

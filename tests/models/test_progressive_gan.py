@@ -65,6 +65,12 @@ class TestProgressiveGANLeastSquares(TestProgressiveGAN):
     options = {"loss": "least_squares", "n_critic": 2, "stddev_group": 0, "first_resolution": 8, "drift": 0.0}  # noqa: RUF012
 
 
+class TestProgressiveGANLazy(TestProgressiveGAN):
+    """The penalty in every other step, channels last."""
+
+    options = {"penalty_every": 2, "channels_last": True}  # noqa: RUF012
+
+
 def tiny(size: int = 16, **options: Any) -> ProgressiveGAN:
     torch.manual_seed(0)
     model = ProgressiveGAN(
@@ -282,6 +288,36 @@ def test_the_objective_is_the_papers() -> None:
     assert float(loss.detach()) == pytest.approx(-on_fake.mean().item(), rel=1e-9)
 
 
+def test_a_lazy_penalty_has_as_many_times_its_weight() -> None:
+    models = [tiny(8, penalty_every=every) for every in (1, 3)]
+    batch = {"image": torch.randn(4, 3, 8, 8)}
+    found = []
+    for step in range(4):
+        terms = []
+        for model in models:
+            model.grow(20)
+            model.batch_index = step
+            terms.append(model.discriminator_loss(batch, model.forward_shared(batch)))
+        eager, lazy = terms
+        found.append("gradient_penalty" in lazy)
+        if found[-1]:
+            assert lazy["gradient_penalty"].item() == pytest.approx(3 * eager["gradient_penalty"].item(), rel=1e-6)
+        assert torch.equal(lazy["real"], eager["real"])
+    assert found == [True, False, False, True]
+
+
+def test_memory_layout_changes_nothing() -> None:
+    batch = {"image": torch.randn(4, 3, 8, 8).double()}
+    terms = []
+    for channels_last in (False, True):
+        model = tiny(8, channels_last=channels_last, fused_downscale=True).double()
+        model.grow(20)
+        assert model.generator.blocks[1].conv1.weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+        terms.append(model.discriminator_loss(batch, model.forward_shared(batch)))
+    first, second = ({name: value.item() for name, value in t.items()} for t in terms)
+    assert first == pytest.approx(second, rel=1e-9)
+
+
 # The schedule ---------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +379,7 @@ def test_stages_shorter_than_a_group_are_passed_over() -> None:
         ({"global_batch_sizes": {12: 4}}, "a power of two from 4; 12 is none"),
         ({"global_batch_size": 0}, "must be at least 1"),
         ({"stddev_group": -1}, "stddev_group must be at least 0"),
+        ({"penalty_every": 0}, "penalty_every must be at least 1"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

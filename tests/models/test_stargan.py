@@ -52,6 +52,17 @@ class TestStarGANJoint(TestStarGAN):
     options = TestStarGAN.options | {"joint": True, "accumulate": 2, "gradient_clip": 1.0, "decay": "reference_code"}
 
 
+class TestStarGANPatches(TestStarGAN):
+    """What the paper does not have: labels told from patches, least squares, no penalty."""
+
+    options = TestStarGAN.options | {  # noqa: RUF012
+        "attention": True,
+        "patch_labels": True,
+        "loss": "least_squares",
+        "gradient_penalty_weight": 0.0,
+    }
+
+
 class TestStarGANCategories(TestStarGAN):
     """One set of categories, given as `label`; without `reconstruct`'s hint."""
 
@@ -101,6 +112,20 @@ def test_generator_takes_any_size_and_the_heads_give_patches_and_labels() -> Non
     values, logits = Discriminator(32, 3, 2, 4, 5)(torch.zeros(2, 3, 32, 32))
     assert values.shape == (2, 1, 2, 2)
     assert logits.shape == (2, 5)
+
+
+def test_patch_labels_are_the_mean_over_patches() -> None:
+    """Moving a mark moves no logit, away from the border; the paper's head tells the places apart."""
+    image = torch.zeros(2, 1, 32, 32)
+    image[0, :, 14:18, 14:18] = image[1, :, 18:22, 14:18] = 1
+    found = {}
+    for patches in (False, True):
+        torch.manual_seed(0)
+        head = Discriminator(32, 1, 2, 2, 5, patch_labels=patches)
+        values, logits = head(image)
+        assert (values.shape, logits.shape) == ((2, 1, 8, 8), (2, 5))
+        found[patches] = torch.allclose(logits[0], logits[1], atol=1e-6)
+    assert found == {False: False, True: True}
 
 
 def test_generator_is_the_references() -> None:
@@ -210,6 +235,18 @@ def test_the_identity_term_is_an_option(model: StarGAN, batch: Batch) -> None:
     expected = 5 * F.l1_loss(model.generator(x, domain), x).item()
     assert terms["identity"].item() == pytest.approx(expected, rel=1e-5)
     assert {name: terms[name].item() for name in plain} == pytest.approx({k: v.item() for k, v in plain.items()})
+
+
+def test_the_adversarial_objective_is_an_option(model: StarGAN, batch: Batch) -> None:
+    model.hparams.update(loss="least_squares", gradient_penalty_weight=0.0)
+    shared = model.forward_shared(batch)
+    terms = model.discriminator_loss(batch, shared)
+    assert set(terms) == {"real", "fake", "classification"}
+    real, fake = (model.discriminator(x)[0] for x in (batch["image"], shared["fake"]))
+    assert terms["real"].item() == pytest.approx((real - 1).square().mean().item(), rel=1e-5)
+    assert terms["fake"].item() == pytest.approx(fake.square().mean().item(), rel=1e-5)
+    adversarial = model.generator_loss(batch, shared)["adversarial"].item()
+    assert adversarial == pytest.approx((fake - 1).square().mean().item(), rel=1e-5)
 
 
 def test_an_identity_generator_reconstructs_exactly(model: StarGAN, batch: Batch) -> None:

@@ -217,9 +217,6 @@ def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.Monkey
                 raise RuntimeError("not\nfound")
             super().__init__(2, 3)
 
-        def get_sentence_embedding_dimension(self) -> int:
-            return 3
-
         def encode(self, texts: list[str], **options: Any) -> Tensor:
             return self(torch.tensor([[len(text), 1.0] for text in texts])).detach()  # type: ignore[no-any-return]
 
