@@ -30,7 +30,7 @@ __all__ = ["WAE"]
 
 
 class WAE(AdversarialModel, LatentModel):
-    """Wasserstein autoencoder with a deterministic encoder.
+    """Wasserstein autoencoder, by default with a deterministic encoder.
 
     The discrepancy is that of the batch of all ranks. In the first `pretraining_steps` steps the encoder alone learns
     to match the mean and the covariance of the prior.
@@ -44,6 +44,7 @@ class WAE(AdversarialModel, LatentModel):
         reconstruction_weight: weight of the squared error per image, which is summed over pixels in [0, 1].
         prior_std: deviation of the Gaussian prior.
         kernel: of "mmd": "imq", inverse multiquadratics of seven scales; "rbf", a Gaussian of the median distance.
+        posterior: "deterministic"; or "gaussian", whose mean and log variance the encoder gives.
         networks: "conv", or "mlp".
         base_channels: channels of the first feature map ("conv").
         hidden_features: widths of the encoder's hidden layers ("mlp"); the decoder mirrors them.
@@ -59,7 +60,7 @@ class WAE(AdversarialModel, LatentModel):
         weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialisation.
 
     Raises:
-        ValueError: an unknown penalty or an unsupported size.
+        ValueError: an unknown penalty or posterior, or an unsupported size.
 
     References:
         Tolstikhin et al. 2017, algorithms 1 and 2, appendix D, and the authors' code.
@@ -76,6 +77,7 @@ class WAE(AdversarialModel, LatentModel):
         reconstruction_weight: float = 0.05,
         prior_std: float = 1.0,
         kernel: Literal["imq", "rbf"] = "imq",
+        posterior: Literal["deterministic", "gaussian"] = "deterministic",
         networks: Literal["conv", "mlp"] = "conv",
         base_channels: int = 128,
         hidden_features: Sequence[int] = (512, 512, 512),
@@ -91,17 +93,20 @@ class WAE(AdversarialModel, LatentModel):
     ) -> None:
         if penalty not in ("mmd", "gan"):
             raise ValueError(f"unknown penalty {penalty!r}: take 'mmd' or 'gan'")
+        if posterior not in ("deterministic", "gaussian"):
+            raise ValueError(f"unknown posterior {posterior!r}: take 'deterministic' or 'gaussian'")
         self.phases = ("autoencoder",) if penalty == "mmd" else ("autoencoder", "discriminator")
         super().__init__()
         self.save_hyperparameters()
         self.latent_dim = latent_dim
         self.prior_std = prior_std
         shape = self.image_shape
+        outputs = latent_dim if posterior == "deterministic" else 2 * latent_dim
         if networks == "conv":
-            self.encoder: nn.Module = ConvEncoder(shape, base_channels, latent_dim)
+            self.encoder: nn.Module = ConvEncoder(shape, base_channels, outputs)
             self.decoder: nn.Module = ConvDecoder(latent_dim, base_channels, shape)
         else:
-            self.encoder = MLPEncoder(shape, hidden_features, latent_dim)
+            self.encoder = MLPEncoder(shape, hidden_features, outputs)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], shape)
         if penalty == "gan":
             self.discriminator = mlp([latent_dim, *discriminator_features, 1])
@@ -201,7 +206,22 @@ class WAE(AdversarialModel, LatentModel):
             key, first = self.draw_key(f"{purpose}/input"), self.first_index(len(x))
             x = x + std * random.normal(x.shape, key, first, device=x.device, dtype=x.dtype)
         z = cast(Tensor, self.encoder(x))
-        return z.float() if z.dtype in (torch.half, torch.bfloat16) else z  # distances are small differences
+        z = z.float() if z.dtype in (torch.half, torch.bfloat16) else z  # distances are small differences
+        if self.hparams["posterior"] == "gaussian":
+            z, log_variance = z.chunk(2, 1)
+            key, first = self.draw_key(f"{purpose}/code"), self.first_index(len(x))
+            noise = random.normal(z.shape, key, first, device=z.device, dtype=z.dtype)
+            # The authors' bounds, against overflow.
+            z = z + (0.5 * log_variance.clamp(-50, 50)).exp() * noise
+        return z
+
+    def mean_code(self, x: Tensor) -> Tensor:
+        """Codes of images in [0, 1]: of "gaussian" the means.
+
+        Shape:
+            x: (N, C, H, W); output: (N, latent_dim).
+        """
+        return super().mean_code(x)[:, : self.latent_dim]
 
     def _judge(self, z: Tensor) -> Tensor:
         logits = cast(Tensor, self.discriminator(z)).flatten()

@@ -71,8 +71,10 @@ class Plain:
 
     def __init__(self, source: WAE, settings: Settings, noise: Noise) -> None:
         hparams = source.hparams
-        if hparams["kernel"] != "imq" or hparams["pretraining_steps"]:
-            raise ValueError("only WAEs with kernel='imq' and pretraining_steps=0 have loops to be measured beside")
+        if hparams["kernel"] != "imq" or hparams["pretraining_steps"] or hparams["posterior"] != "deterministic":
+            raise ValueError(
+                "only deterministic WAEs with kernel='imq' and pretraining_steps=0 have loops to be measured beside"
+            )
         stacks = sequential_networks(source)
         self.networks: dict[str, nn.Module] = dict(stacks)
         self.encoder, self.decoder = stacks["encoder"], stacks["decoder"]

@@ -39,6 +39,10 @@ class TestWAERBF(TestWAE):
     options = {"kernel": "rbf", "networks": "mlp", "hidden_features": (8,), "schedule": "constant"}  # noqa: RUF012
 
 
+class TestWAEGaussian(TestWAE):
+    options = {"posterior": "gaussian", "penalty": "gan", "networks": "mlp", "hidden_features": (8,)}  # noqa: RUF012
+
+
 # The paper's and the reference's claims -------------------------------------------------------------------------------
 
 
@@ -47,6 +51,20 @@ def test_parameter_counts_of_the_reference() -> None:
     model = WAE.celeba()
     assert sum(p.numel() for p in model.encoder.parameters()) == 18_267_200 - 128 - 256 - 512 - 1024
     assert sum(p.numel() for p in model.decoder.parameters()) == 21_475_331 - 512 - 256 - 128
+
+
+def test_a_gaussian_posterior_has_the_encoders_mean_and_deviation() -> None:
+    model = WAE(8, 1, 3, posterior="gaussian", networks="mlp", hidden_features=(8,))
+    last = model.encoder.net[-1]  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([1.0, 2, 3, 0, -1000, 2 * math.log(3)]))
+    x = torch.rand(20_000, 1, 8, 8)
+    z = model._noisy_code(x, "encoder")
+    assert torch.allclose(z.mean(0), torch.tensor([1.0, 2, 3]), atol=0.1)
+    assert torch.allclose(z.std(0), torch.tensor([1.0, 0, 3]), atol=0.05)
+    assert torch.equal(model.encode(2 * x[:2] - 1), torch.tensor([[1.0, 2, 3]]).expand(2, 3))
+    assert not torch.equal(z, model._noisy_code(x, "discriminator"))
 
 
 @pytest.mark.parametrize("size", [28, 32, 64])
