@@ -55,7 +55,7 @@ class TestStarGANJoint(TestStarGAN):
 class TestStarGANPatches(TestStarGAN):
     """What the paper does not have: labels told from patches, least squares, no penalty."""
 
-    options = TestStarGAN.options | {  # noqa: RUF012
+    options = TestStarGAN.options | {
         "attention": True,
         "patch_labels": True,
         "loss": "least_squares",
