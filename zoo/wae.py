@@ -211,7 +211,7 @@ class WAE(AdversarialModel, LatentModel):
             z, log_variance = z.chunk(2, 1)
             key, first = self.draw_key(f"{purpose}/code"), self.first_index(len(x))
             noise = random.normal(z.shape, key, first, device=z.device, dtype=z.dtype)
-            # The authors' bounds, against overflow.
+            # Bounded against overflow.
             z = z + (0.5 * log_variance.clamp(-50, 50)).exp() * noise
         return z
 

