@@ -2,7 +2,8 @@
 
 A value means little without its protocol, which is part of every result, such as
 `fd[features=efficientnet-lite0, resize=antialias-bilinear-128, real=emoji32-train-2048, fake=2048, weights=raw]`.
-Values with different protocols do not belong into one column.
+Values with different protocols do not belong into one column. So the protocol of a model that grows, and has not yet
+reached its full size, names its `stage`, whose enlarged images were compared.
 
 Features are computed in chunks of a fixed size by global index, the last one padded, and summed in float64: so the
 value does not depend on the number of ranks, beyond 1e-10 relative.
@@ -29,6 +30,7 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from callbacks import base
@@ -53,6 +55,7 @@ def frechet_distance(
     cache_dir: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
+    resolution: int | None = None,
 ) -> Result:
     """Fréchet distance between real images and as many of the model's; no Trainer is needed.
 
@@ -71,18 +74,20 @@ def frechet_distance(
             `~/.cache/generative-zoo/statistics`.
         device: where features are computed; by default where the model is.
         progress: show a progress bar.
+        resolution: of a model that grows: compare its images of this side with real ones averaged down to it.
 
     Raises:
-        TypeError: the model or the DataModule lacks the method.
-        ValueError: the split has fewer images, or the extractor is not known.
+        TypeError: the model or the DataModule lacks the method, or a resolution is given and the model does not grow.
+        ValueError: the split has fewer images, the extractor is not known, or model or images have no such resolution.
     """
     base.check_at_least("frechet_distance", 2, num_samples=num_samples)
     base.check_at_least("frechet_distance", 1, chunk_size=chunk_size)
     base.require(model, base.ComparesSets, "frechet_distance")
     base.require(datamodule, base.HasReference, "frechet_distance")
+    _check_resolution(model, resolution, seed, "frechet_distance")
     with base.evaluating(model, seed):  # building a network draws random numbers
         network = load_extractor(extractor, inception_weights)
-    return _Evaluation(network, num_samples, split, seed, chunk_size, _Statistics(cache_dir))(
+    return _Evaluation(network, num_samples, split, seed, chunk_size, resolution, _Statistics(cache_dir))(
         cast(Any, model), datamodule, device, progress
     )
 
@@ -106,6 +111,7 @@ class FrechetDistance(MeasuringCallback):
         seed: seed of the generated images, the same for all values.
         chunk_size: images at a time.
         cache_dir: where statistics of real images are kept; by default under `$ZOO_HOME` or `~/.cache/generative-zoo`.
+        resolution: of a model that grows: compare its images of this side with real ones averaged down to it.
 
     Attributes:
         last: the latest result, None before the first.
@@ -114,7 +120,9 @@ class FrechetDistance(MeasuringCallback):
         protocol: protocol of the values, None before the first.
 
     Raises:
-        TypeError: at the start of a fit, if the model or the DataModule lacks the method.
+        TypeError: at the start of a fit, if the model or the DataModule lacks the method, or a resolution is given and
+            the model does not grow.
+        ValueError: at the start of a fit, if the model has no such resolution.
         ModuleNotFoundError: at the start of a fit, if the extractor's packages are not installed.
     """
 
@@ -132,6 +140,7 @@ class FrechetDistance(MeasuringCallback):
         seed: int = 0,
         chunk_size: int = 64,
         cache_dir: str | Path | None = None,
+        resolution: int | None = None,
     ) -> None:
         super().__init__(every_n_epochs, every_n_steps, at_start=at_start, at_end=at_end)
         base.check_at_least("FrechetDistance", 2, num_samples=num_samples)
@@ -139,7 +148,8 @@ class FrechetDistance(MeasuringCallback):
         self.extractor = extractor
         self.inception_weights = inception_weights
         self.seed = seed
-        self._options = (num_samples, split, seed, chunk_size)
+        self.resolution = resolution
+        self._options = (num_samples, split, seed, chunk_size, resolution)
         self._statistics = _Statistics(cache_dir)
         self._evaluation: _Evaluation | None = None
 
@@ -147,7 +157,10 @@ class FrechetDistance(MeasuringCallback):
     def state_key(self) -> str:
         """Tells several of these callbacks apart in a checkpoint."""
         name = "inception" if self.inception_weights else self.extractor
-        return self._generate_state_key(extractor=name if isinstance(name, str) else getattr(name, "name", None))
+        parts = {"extractor": name if isinstance(name, str) else getattr(name, "name", None)}
+        if self.resolution is not None:
+            parts["resolution"] = str(self.resolution)
+        return self._generate_state_key(**parts)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check model, data and extractor before any time is spent."""
@@ -155,6 +168,7 @@ class FrechetDistance(MeasuringCallback):
             return
         base.require(pl_module, base.ComparesSets, "FrechetDistance")
         base.require(getattr(trainer, "datamodule", None), base.HasReference, "FrechetDistance")
+        _check_resolution(pl_module, self.resolution, self.seed, "FrechetDistance")
         if self._evaluation is None:
             with base.evaluating(pl_module, self.seed):  # building a network draws random numbers
                 network = load_extractor(self.extractor, self.inception_weights)
@@ -170,6 +184,18 @@ class FrechetDistance(MeasuringCallback):
 # Inside ---------------------------------------------------------------------------------------------------------------
 
 
+def _check_resolution(model: nn.Module, resolution: int | None, seed: int, asker: str) -> None:
+    """Make sure that a model has images of a resolution, before any time is spent."""
+    if resolution is None:
+        return
+    if not isinstance(model, base.Grows):
+        raise TypeError(
+            f"{asker}: resolution={resolution} is for models that grow, which {type(model).__name__} does not"
+        )
+    with base.evaluating(model, seed):
+        cast(Any, model).sample(1, seed=seed, resolution=resolution)  # the model knows which it has, and says so
+
+
 @dataclass
 class _Evaluation:
     """One protocol, applied to a model and a DataModule."""
@@ -179,6 +205,7 @@ class _Evaluation:
     split: str
     seed: int
     chunk_size: int
+    resolution: int | None
     statistics: _Statistics
 
     def __call__(
@@ -193,7 +220,8 @@ class _Evaluation:
             chunks = self._chunks(model, datamodule, home, rank, world)
             # Rank zero has the first chunk; it tells these real images from others of the same name.
             head = next(chunks, None)
-            width = base.from_rank_zero(None if head is None else self._features(head[1], device).shape[1])
+            facts = None if head is None else (self._features(head[1], device).shape[1], head[2].shape[-1])
+            width, side = base.from_rank_zero(facts)
             metric = FrechetMetric(width).to(device if device.type != "mps" else "cpu")  # mps has no float64
             name = f"{datamodule.name}-{self.split}-{self.num_samples}"
             key = self._key(name, head[1]) if rank == 0 and head else ""
@@ -216,17 +244,22 @@ class _Evaluation:
                 if rank == 0:
                     self.statistics.put(key, name, state)
             value = base.from_rank_zero(float(metric.compute()))
-        return Result(value, self._protocol(model, name), self._metric_name, time.monotonic() - start)
+        return Result(value, self._protocol(model, name, side), self._metric_name, time.monotonic() - start)
 
     @property
     def _metric_name(self) -> str:
         return str(getattr(self.extractor, "metric", "fd"))
 
-    def _protocol(self, model: nn.Module, real: str) -> str:
+    def _protocol(self, model: nn.Module, real: str, side: int) -> str:
         averaged = any(network.endswith("_ema") for network in getattr(model, "inference_networks", ()))
+        place = ""
+        if self.resolution is not None:
+            place = f", resolution={self.resolution}"
+        elif isinstance(model, base.Grows) and (reached := int(model.progress["resolution"])) < side:
+            place = f", stage={reached}"
         return (
             f"{self._metric_name}[features={self.extractor.name}, resize={getattr(self.extractor, 'resize', 'none')}, "
-            f"real={real}, fake={self.num_samples}, weights={'ema' if averaged else 'raw'}]"
+            f"real={real}, fake={self.num_samples}, weights={'ema' if averaged else 'raw'}{place}]"
         )
 
     def _chunks(
@@ -243,8 +276,21 @@ class _Evaluation:
                     f"reference_batches of {datamodule.name} gave {given} images from {first}, not {count}"
                 )
             padded = move_data_to_device(_pad(batch, count, self.chunk_size), home)
-            real, fake = model.real_and_fake(padded, seed=self.seed, first=first)
+            if self.resolution is None:
+                real, fake = model.real_and_fake(padded, seed=self.seed, first=first)
+            else:
+                real, fake = self._at_resolution(model, padded, first)
             yield count, real, fake
+
+    def _at_resolution(self, model: Any, batch: Any, first: int) -> tuple[Tensor, Tensor]:
+        """Real images averaged down, and as many of the model's at that size, with their labels if it has classes."""
+        real, side = batch["image"], cast(int, self.resolution)
+        height, width = real.shape[2:]
+        if height != width or height % side:
+            raise ValueError(f"real images of {height} x {width} pixels have no means of {side} x {side}")
+        conditions = {"label": batch["label"]} if base.class_count(model) else {}
+        fake = model.sample(len(real), seed=self.seed, first=first, resolution=side, **conditions)
+        return F.avg_pool2d(real, height // side), fake
 
     def _features(self, images: Tensor, device: torch.device) -> Tensor:
         """Features of images in float32, without the shortcuts that a device would take."""
@@ -262,6 +308,7 @@ class _Evaluation:
         """What the statistics of real images depend on: a digest of data, extractor and protocol."""
         digest = hashlib.sha256()
         facts = [name, str(self.extractor.name), getattr(self.extractor, "resize", "none"), self.chunk_size]
+        facts += [] if self.resolution is None else [f"resolution={self.resolution}"]  # keys of plain ones stay
         digest.update(json.dumps([*facts, list(real.shape)]).encode())
         for tensor in (real, *self.extractor.state_dict().values()):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

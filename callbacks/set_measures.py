@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import MeanMetric
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as multiscale_ssim
 
 from callbacks import base
 from callbacks.base import Result
 from callbacks.measurement import Run
 from callbacks.metrics.sliced_wasserstein import SlicedWasserstein
 
-__all__ = ["ms_ssim", "ssim_weights", "swd"]
+__all__ = ["ms_ssim", "multiscale_ssim", "swd"]
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003: they do not quite add up to 1
+WINDOW, SIGMA = 11, 1.5
 
 
 def swd(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Result:
@@ -45,8 +48,7 @@ def ms_ssim(
 ) -> Result:
     """Mean multi-scale structural similarity of pairs of generated images: the lower, the more they differ.
 
-    Images of fewer than 176 pixels have fewer than five scales, as many as the window of 11 pixels allows, with the
-    first weights brought to a sum of 1.
+    Five scales for images of any size from 16 pixels, as in the Progressive GAN authors' code; see `multiscale_ssim`.
 
     Args:
         model: has `sample`.
@@ -58,28 +60,64 @@ def ms_ssim(
     run = Run(model, datamodule, base.Samples, "ms_ssim", seed)
     pairs = 10_000 if num_samples is None else num_samples
     metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
-    scales = 0
     with base.evaluating(model, seed):
         for first, n in run.chunks(pairs, 50):
-            images = (model.sample(2 * n, seed=seed, first=2 * first).double() + 1) / 2
-            weights = ssim_weights(images.size(3))
-            scales = len(weights)
-            value = multiscale_ssim(images[::2], images[1::2], data_range=1.0, betas=weights, reduction="none")
-            assert isinstance(value, Tensor)
-            metric.update(value)
+            images = model.sample(2 * n, seed=seed, first=2 * first)
+            metric.update(multiscale_ssim(images[::2], images[1::2]))
         mean = metric.compute()
-    return run.result("ms_ssim", mean, scales=base.from_rank_zero(scales), pairs=pairs)
+    return run.result("ms_ssim", mean, scales=len(WEIGHTS), pairs=pairs)
 
 
-def ssim_weights(side: int) -> tuple[float, ...]:
-    """Weights of the scales of images of a size.
+def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Multi-scale structural similarity of two images of 8 bits, in float64.
+
+    The product of the contrast-structure means of the first four scales and the similarity of the fifth, each to the
+    power of its weight; a scale is the mean of 2 x 2 pixels of the one before. On scales smaller than the window, the
+    window shrinks to them, and its deviation with it.
+
+    Args:
+        x: images in [-1, 1].
+        y: images in [-1, 1].
+
+    Shape:
+        x, y: (N, C, H, W); output: (N,).
 
     Raises:
-        ValueError: the images are smaller than the window.
+        ValueError: the images are too small for five scales.
+
+    References:
+        Wang, Simoncelli and Bovik 2003, Multiscale structural similarity for image quality assessment.
     """
-    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003
-    # The window fits into the smallest scale; torchmetrics asks for more from five scales on.
-    scales = max((k for k in range(1, 6) if min(side >> (k - 1), side // max(1, k - 1) ** 2) > 10), default=0)
-    if not scales:
-        raise ValueError(f"ms_ssim needs images of at least 11 pixels, not {side}")
-    return tuple(weight / sum(weights[:scales]) for weight in weights[:scales])
+    least = 2 ** (len(WEIGHTS) - 1)
+    if min(x.shape[2:]) < least:
+        raise ValueError(f"ms_ssim needs images of at least {least} pixels, not {min(x.shape[2:])}")
+    x, y = (((image.double() + 1) * 127.5).round().clamp(0, 255) for image in (x, y))
+    value = x.new_ones(len(x))
+    for scale, weight in enumerate(WEIGHTS):
+        if scale:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)  # the last row of an odd number is left out
+        similarity, contrast = _ssim(x, y)
+        last = scale == len(WEIGHTS) - 1
+        value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative one has no such power
+    return value
+
+
+def _ssim(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (N,) of structural similarity and of its contrast-structure factor over images (N, C, H, W) in [0, 255]."""
+    size = min(WINDOW, *x.shape[2:])
+    place = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
+    window = torch.exp(-0.5 * (place / (SIGMA * size / WINDOW)) ** 2)
+    window = window / window.sum()
+
+    def blurred(image: Tensor) -> Tensor:
+        # Over single channels, one axis after the other; only where the whole window lies inside.
+        image = F.conv2d(image.flatten(0, 1).unsqueeze(1), window.view(1, 1, 1, -1))
+        return F.conv2d(image, window.view(1, 1, -1, 1)).view(*x.shape[:2], -1)
+
+    mean_x, mean_y = blurred(x), blurred(y)
+    variances = blurred(x * x) - mean_x**2 + blurred(y * y) - mean_y**2
+    covariance = blurred(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    contrast = (2 * covariance + c2) / (variances + c2)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (luminance * contrast).mean((1, 2)), contrast.mean((1, 2))

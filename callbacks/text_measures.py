@@ -135,7 +135,9 @@ def caption_accuracy(
 ) -> Result:
     """Share of generated images, in percent, of which a classifier of real images says what their sentence says.
 
-    Only sentences that name the value of the field count.
+    Only sentences that name the value of the field count. The result is called by the field, such as
+    "skin_tone_accuracy"; the protocol's chance is the share of the value that is asked most, which a model that always
+    draws it would reach.
 
     Args:
         model: has `real_and_fake`, which draws the sentences of a batch.
@@ -160,7 +162,7 @@ def caption_accuracy(
     words = [name.lower().replace("&", "and") for name in names]
     num = run.size(split, num_samples)
     metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
-    asked = torch.zeros((), device=run.device)
+    asked = torch.zeros(len(classes), device=run.device)
     with base.evaluating(model, seed), base.evaluating(judge, seed):
         for first, batch in run.batches(split, num):
             values = batch[field].tolist()
@@ -174,19 +176,18 @@ def caption_accuracy(
             if len(rows):
                 wanted = torch.tensor([classes.index(names[values[i]]) for i in rows.tolist()], device=run.device)
                 metric.update((judge.classify(image[rows]).argmax(1) == wanted).double())
-                asked += len(rows)
+                asked += wanted.bincount(minlength=len(classes))
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(asked)
-        if not asked:
+        if not asked.any():
             raise ValueError(f"caption_accuracy: no sentence of {datamodule.name} names a {field} that is a class")
         value = 100 * metric.compute()
     return run.result(
-        "caption_accuracy_real" if identity else "caption_accuracy",
+        f"{field}_accuracy_real" if identity else f"{field}_accuracy",
         value,
-        field=field,
-        classes=len(classes),
+        chance=f"{100 * float(asked.max() / asked.sum()):.1f}%",
         classifier=f"{label}@{digest(judge)}",
-        captions=f"{run.named(split, num)}-of-which-{int(asked)}-name-it",
+        captions=f"{run.named(split, num)}-of-which-{int(asked.sum())}-name-it",
     )
 
 

@@ -1,7 +1,8 @@
 """Measures of translators: against true pairs, by a classifier of real images, by features, and by the way back.
 
 Every image is translated to each domain but its own. With `identity=True` a measure takes the images as they are in the
-place of their translations: what is to be surpassed.
+place of their translations: what is to be surpassed. With `real=True` `domain_accuracy` takes their true pairs: what is
+to be reached.
 """
 
 from __future__ import annotations
@@ -175,6 +176,7 @@ def domain_accuracy(
     seed: int = 0,
     classifier: str | nn.Module = "",
     identity: bool = False,
+    real: bool = False,
 ) -> Result:
     """Share of translated images, in percent, that a classifier of real images assigns to their target domain.
 
@@ -187,17 +189,23 @@ def domain_accuracy(
         num_samples: how many images; None for all.
         seed: not used.
         classifier: name of a published classifier, path of one, or a module with `classify` and `class_names`; a
-            domain is of the class whose name is its own or a word of its own.
+            domain is of the class whose name is its own or a word of its own; `no_<field>` is the class `none` too.
         identity: measure the images as they are in the place of their translations.
+        real: measure the true pairs, real images of the target domain, in the place of the translations.
 
     Raises:
-        ValueError: no classifier is given, or one of other classes.
+        ValueError: no classifier is given, or one of other classes; `identity` and `real` at once, or `real` without a
+            pair.
     """
+    if identity and real:
+        raise ValueError("domain_accuracy: identity and real exclude each other: give one of them")
     run = _Run(model, datamodule, "domain_accuracy", seed, identity=identity)
     judge, label = judge_of(classifier, run.device, "domain_accuracy", "classifier")
     base.require(judge, base.Classifies, "domain_accuracy")
     classes = list(getattr(judge, "class_names", ()))
-    found = [[c for c in classes if c == name or c in name.split()] for name in run.names]
+    # Domains of several fields tell by their names which of them has no value; a classifier of one field need not.
+    words = [[name, *name.split(), *("none" for word in name.split() if word.startswith("no_"))] for name in run.names]
+    found = [[c for c in classes if c in own] for own in words]
     if any(len(one) != 1 for one in found):
         raise ValueError(
             f"domain_accuracy: the classifier tells {', '.join(classes) or 'classes without names'}; the domains are "
@@ -210,12 +218,17 @@ def domain_accuracy(
     with base.evaluating(model, seed), base.evaluating(judge, seed):
         for task in run.tasks(split, num):
             asked = kind[task.origin] != kind[task.domain]
-            if asked.any():
-                answer = judge.classify(run.translated(task._replace(image=task.image[asked]))).argmax(1)
-                metric.update((answer == kind[task.domain]).double())
+            if real:
+                judged = task.true[asked[task.paired]]
+            else:
+                judged = run.translated(task._replace(image=task.image[asked])) if asked.any() else task.image[:0]
+            if len(judged):
+                metric.update((judge.classify(judged).argmax(1) == kind[task.domain]).double())
         value = 100 * metric.compute()
+    if value.isnan():
+        raise ValueError(f"domain_accuracy: {run.named(split, num)} has no image to judge{' with a pair' * real}")
     return run.translation_result(
-        "domain_accuracy", value, classifier=f"{label}@{digest(judge)}", test=run.named(split, num)
+        f"domain_accuracy{'_real' * real}", value, classifier=f"{label}@{digest(judge)}", test=run.named(split, num)
     )
 
 

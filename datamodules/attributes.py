@@ -248,6 +248,7 @@ class Attributes(ImageDataModule):
 
     def _of_celeba(self, splits: dict[str, ImageSet]) -> dict[str, ImageSet]:
         assert self.chosen is not None
+        # NOTE(paper): the official split; the authors' code shuffles with seed 1234 and tests on the first 1,999.
         known = self.images.class_names["attributes"]
         for name in self.chosen:
             if name not in known:

@@ -1,8 +1,9 @@
 """Images with sentences that describe them: emoji, folders with captions, CUB-200-2011 and Oxford-102.
 
-A batch has for each image a `caption` of its own and a `mismatched_caption` that describes an image of another class.
-Which ones these are is a function of (seed, epoch, image), so they are the same on any number of ranks and after a
-resume; in evaluation they are drawn once. Embeddings of all captions are computed once and kept as safetensors.
+A batch has for each image a `caption` of its own and a `mismatched_caption`, which describes an image of another class
+and is none of its own. Which ones these are is a function of (seed, epoch, image), so they are the same on any number
+of ranks and after a resume; in evaluation they are drawn once. Embeddings of all captions are computed once and kept
+as safetensors.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Captions:
         classes: class of each image: a mismatched caption is of another one.
         groups: group of each image's class, within which classes differ little; None for none.
         embeddings: one row per sentence, or None.
-        average: sentences that are drawn for an image, whose embeddings are averaged.
+        average: sentences that are drawn for an image, perhaps one twice, whose embeddings are averaged.
         near: share of mismatched captions that are drawn from the image's own group, where it has another class.
     """
 
@@ -81,6 +82,17 @@ class Captions:
         first, count = self.starts[images], self.starts[images + 1] - self.starts[images]
         return self.numbers[first[:, None] + (chance.double() * count[:, None]).long()]
 
+    def listed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """All sentences of images: the place of the image among these, and the number of the sentence.
+
+        Shape:
+            images: (n,); output: (m,) and (m,), with a sentence that an image has twice twice.
+        """
+        first, count = self.starts[images], self.starts[images + 1] - self.starts[images]
+        place = torch.arange(len(images)).repeat_interleave(count)
+        within = torch.arange(len(place)) - (count.cumsum(0) - count)[place]
+        return place, self.numbers[first[place] + within]
+
 
 @dataclass
 class CaptionedImages(ImageSet):
@@ -91,6 +103,10 @@ class CaptionedImages(ImageSet):
         size: side of the images in a batch; larger ones are cut at their centre where nothing else has cut them.
     """
 
+    # NOTE(paper): the authors draw a class and then an image of it, and a mismatch likewise, from any other class as
+    # likely. Here each image comes once in an epoch, and each image of another class is as likely a mismatch, so that
+    # large classes are seen more often than small ones.
+
     captions: Captions | None = None
     size: int = 0
 
@@ -100,15 +116,39 @@ class CaptionedImages(ImageSet):
         # group and of its class begin there, and how long they are.
         captions = self.captions
         assert captions is not None
-        rows = torch.arange(len(self)) if self.rows is None else self.rows
-        classes = captions.classes[rows].unique(return_inverse=True)[1]
+        rows = self._rows
+        self._classes = classes = captions.classes[rows].unique(return_inverse=True)[1]
         groups = torch.zeros_like(classes)
         if captions.groups is not None:
             groups = captions.groups[rows].unique(return_inverse=True)[1]
         self._order = (groups * (len(rows) + 1) + classes).argsort(stable=True)
         self._class = self._blocks(classes)
         self._group = self._blocks(groups)
-        self.has_mismatches = len(rows) > 0 and int(classes.max()) > 0
+        self._shared, lack = self._compared(classes)
+        self.has_mismatches = len(rows) > 0 and bool(lack.all())
+
+    @property
+    def _rows(self) -> Tensor:
+        return torch.arange(len(self)) if self.rows is None else self.rows
+
+    def _compared(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Which sentences several classes have, and which images lack a sentence that another class has.
+
+        Shape:
+            classes: (n,); output: (number of sentences,) and (n,) bool.
+        """
+        captions = self.captions
+        assert captions is not None
+        image, sentence = captions.listed(self._rows)
+        count = len(captions.texts)
+        held = (classes[image] * count + sentence).unique()  # each sentence of each class, once
+        classes_of = (held % count).bincount(minlength=count)
+        shared = classes_of > 1
+        alone = (held[~shared[held % count]] // count).bincount(minlength=len(classes))  # of each class
+        elsewhere = (classes_of > 0).sum() - alone[classes]
+        # Of the sentences of other classes an image has its own shared ones.
+        own = (image * count + sentence)[shared[sentence]].unique() // count
+        return shared, elsewhere > own.bincount(minlength=len(classes))
 
     def _blocks(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Start and length of each image's block in the order."""
@@ -137,6 +177,39 @@ class CaptionedImages(ImageSet):
         other: Tensor = self._order[place + torch.where(place >= class_start, class_size, 0)]
         return other
 
+    def told_apart(self, index: Tensor, others: Tensor, drawn: Tensor, chance: Tensor) -> Tensor:
+        """Sentences of images of other classes, where those that the image has itself are drawn again.
+
+        Each of the other image's further sentences is as likely; where it has none, each image of another class that
+        has some.
+
+        Args:
+            index: numbers of images in the split.
+            others: numbers of the images of other classes.
+            drawn: numbers of these images' sentences.
+            chance: numbers in [0, 1): one for another image, one for each sentence.
+
+        Shape:
+            index: (n,); others: (n,); drawn: (n, k); chance: (n, 1 + k); output: (n, k).
+        """
+        captions, rows = self.captions, self._rows
+        assert captions is not None
+        drawn = drawn.clone()
+        for i in self._shared[drawn].any(1).nonzero().flatten().tolist():
+            own = captions.listed(rows[index[i, None]])[1]
+            again = torch.isin(drawn[i], own)
+            if not again.any():
+                continue
+            fitting = captions.listed(rows[others[i, None]])[1]
+            fitting = fitting[~torch.isin(fitting, own)]
+            if not len(fitting):  # now of any group: `near` is a share of the others
+                image, sentence = captions.listed(rows)
+                usable = ~torch.isin(sentence, own) & (self._classes[image] != self._classes[index[i]])
+                images = image[usable].unique()
+                fitting = sentence[usable & (image == images[int(chance[i, 0].double() * len(images))])]
+            drawn[i, again] = fitting[(chance[i, 1:][again].double() * len(fitting)).long()]
+        return drawn
+
     def batch(
         self,
         index: Tensor,
@@ -155,14 +228,15 @@ class CaptionedImages(ImageSet):
             batch["image"] = batch["image"][:, :, start : start + self.size, start : start + self.size]
         k = captions.average
         own = index if numbers is None else numbers
-        chance = uniform(own, 2 + 2 * k, key(seed, "captions", epoch))
+        # For the other image, k own and k mismatched sentences; and for those drawn again.
+        chance = uniform(own, 3 + 3 * k, key(seed, "captions", epoch))
         rows = index if self.rows is None else self.rows[index]
         batch["caption_class"] = captions.classes[rows]
         drawn = {"caption": captions.drawn(rows, chance[:, 2 : 2 + k])}
         if self.has_mismatches:
             other = self.mismatched(index, chance[:, :2])
-            other = other if self.rows is None else self.rows[other]
-            drawn["mismatched_caption"] = captions.drawn(other, chance[:, 2 + k :])
+            sentences = captions.drawn(self._rows[other], chance[:, 2 + k : 2 + 2 * k])
+            drawn["mismatched_caption"] = self.told_apart(index, other, sentences, chance[:, 2 + 2 * k :])
         for name, chosen in drawn.items():
             batch[name] = [captions.texts[i] for i in chosen[:, 0].tolist()]
             if captions.embeddings is not None:
@@ -175,16 +249,16 @@ class Captioned(ImageDataModule):
     """Images with sentences.
 
     Batches hold `image`, `caption` (a list of str), `mismatched_caption` (of an image of another class, each image as
-    likely), `caption_class` (int64; what counts as a class), and with a text encoder `caption_embedding` and
-    `mismatched_embedding` (N, D) float; also the labels of the source.
+    likely; a sentence that the image has too is drawn again), `caption_class` (int64; what counts as a class), and with
+    a text encoder `caption_embedding` and `mismatched_embedding` (N, D) float; also the labels of the source.
 
     source="emoji": several sentences for each emoji and vendor, made from templates; a class is an emoji.
     source="folder": any folder of pictures with `captions.csv` (a head; file names in the first column, captions in the
     further ones; a picture may have several rows) or with a text file of the same name beside each picture, a caption a
     line. A class is a first-level folder; without such, pictures that share no caption are of different classes.
     source="cub" and "flowers": pictures and `text_c10/<class>/<picture>.txt` as the authors of the captions ship them,
-    with `trainvalclasses.txt`, `testclasses.txt` and perhaps `valclasses.txt` beside `text_c10`: classes of one split
-    are not in another.
+    with `trainvalclasses.txt`, `testclasses.txt` and perhaps `valclasses.txt` beside `text_c10`: no class of the test
+    split is in another, and no class of the validation split in training unless `train_on_val` puts it there too.
 
     Args:
         data_dir: the folder; emoji ship with the package.
@@ -202,6 +276,8 @@ class Captioned(ImageDataModule):
         load_size: side of the images before a square is cut out, at random in training; None is 76/64 of `image_size`
             for "cub" and "flowers", and `image_size` for others.
         flip: mirror training images with probability 1/2; None does so for "cub" and "flowers".
+        squeeze: of folders the whole picture, its sides scaled to the square, rather than its middle square; None does
+            so for "cub" and "flowers".
         cache_dir: folder for images and embeddings.
         image_size: side of the images.
         batch_size: images per batch and device.
@@ -232,6 +308,7 @@ class Captioned(ImageDataModule):
         train_on_val: bool = False,
         load_size: int | None = None,
         flip: bool | None = None,
+        squeeze: bool | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
         batch_size: int = 64,
@@ -249,6 +326,8 @@ class Captioned(ImageDataModule):
         if source not in SOURCES:
             raise ValueError(f"unknown source {source!r}: {nearest(source, SOURCES)}")
         birds = source in PICTURES
+        if squeeze and source == "emoji":
+            raise ValueError("squeeze is for folders of pictures: emoji are square")
         emoji = {"near": near, "holdout": holdout, "templates": templates, "vendors": vendors}
         for name, value in emoji.items():
             if value and source != "emoji":
@@ -282,8 +361,12 @@ class Captioned(ImageDataModule):
             if data_dir is None:
                 raise ValueError(f"source={source!r} needs data_dir, the folder of pictures and captions")
             self.folder = Path(data_dir).expanduser()
-            self.images = ImageFolder(self._pictures() if birds else self.folder, **options)
+            # As in the authors' code, which looks at no picture's shape.
+            whole = birds if squeeze is None else squeeze
+            self.images = ImageFolder(self._pictures() if birds else self.folder, squeeze=whole, **options)
             self.name = f"{source}{image_size}" if birds else f"{self.images.folder.name}{image_size}"
+            if whole != birds:
+                self.name += "-squeezed" if whole else "-centre"
         self.licence = self.images.licence
 
     def prepare_data(self) -> None:
@@ -323,7 +406,10 @@ class Captioned(ImageDataModule):
         train = result["train"]
         assert isinstance(train, CaptionedImages)
         if not train.has_mismatches:
-            raise ValueError(f"all training images of {self.name} are of one class: none has a mismatched caption")
+            raise ValueError(
+                f"training images of {self.name} have no mismatched caption: they are all of one class, or one has "
+                "every sentence of the other classes itself"
+            )
         return result
 
     # Captions --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from datamodules.base import ImageDataModule, ImageSet
 from datamodules.files import check_md5, fetch, write_array
@@ -21,14 +22,15 @@ __all__ = ["CelebA"]
 
 FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"
 ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
+WIDTH = 178  # of the pictures, the shorter side
 
 
 class CelebA(ImageDataModule):
     """CelebA: 202,599 photographs of faces, 178 x 218, with 40 attributes.
 
     Splits are the published ones: 162,770 for training, 19,867 for validation, 19,962 for testing. The picture's middle
-    178 x 178 is resized. Batches hold `image` (N, 3, H, W) and `attributes` (N, 40) float, 0 or 1; their names are in
-    `class_names["attributes"]`.
+    178 x 178, or less, is resized. Batches hold `image` (N, 3, H, W) and `attributes` (N, 40) float, 0 or 1; their
+    names are in `class_names["attributes"]`.
 
     Args:
         data_dir: folder that holds (or gets) `celeba/` with `list_attr_celeba.txt`, `list_eval_partition.txt`, and the
@@ -38,8 +40,12 @@ class CelebA(ImageDataModule):
         batch_size: images per batch and device.
         num_workers: loader processes per device.
         seed: seed of the training order and of mirroring; None takes that of the run.
+        crop: side of the centre square that is cut out before resizing; 108 is the face alone.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
         verify: check the MD5 sums of the lists, and of the archive before it is decoded.
+
+    Raises:
+        ValueError: a square that is larger than the pictures, or empty.
 
     References:
         Liu, Luo, Wang and Tang 2015, Deep learning face attributes in the wild.
@@ -61,6 +67,7 @@ class CelebA(ImageDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int | None = None,
+        crop: int = WIDTH,
         flip: bool = False,
         verify: bool = True,
     ) -> None:
@@ -72,7 +79,12 @@ class CelebA(ImageDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if not 1 <= crop <= WIDTH:
+            raise ValueError(f"crop must lie in 1..{WIDTH}, not {crop}")
         self.folder = Path(data_dir).expanduser() / "celeba"
+        self.crop = crop
+        self._cut = "" if crop == WIDTH else f"-crop{crop}"
+        self.name = f"{self.name}{self._cut}"
         self.flip = flip
         self.verify = verify
 
@@ -127,7 +139,7 @@ class CelebA(ImageDataModule):
         """The file of all decoded pictures, made if need be: (n, 3, size, size) uint8."""
         # Of other lists (a part of the data set) there is another file.
         digest = blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
-        path = self.cache_dir / "celeba" / f"{self.image_size}-{digest}.npy"
+        path = self.cache_dir / "celeba" / f"{self.image_size}{self._cut}-{digest}.npy"
         shape = (len(names), 3, self.image_size, self.image_size)
         write_array(path, shape, lambda out: self._decode(names, out))
         return path
@@ -142,7 +154,7 @@ class CelebA(ImageDataModule):
         def decode_with(read: Callable[[str], Any]) -> None:
             decode_all(
                 names,
-                lambda name: square(read(name), self.image_size),
+                lambda name: self._square(read(name)),
                 out,
                 description=f"Decoding CelebA at {self.image_size} px",
                 failed=failed,
@@ -161,3 +173,12 @@ class CelebA(ImageDataModule):
             raise ValueError(f"{archive} is damaged ({error}): fetch it again") from error
         with opened:
             decode_with(lambda name: io.BytesIO(opened.read(f"{FOLDER}/{name}")))
+
+    def _square(self, file: Any) -> np.ndarray[Any, Any]:
+        """A picture's middle at the images' size: (3, size, size) uint8."""
+        if self.crop == WIDTH:
+            return square(file, self.image_size)
+        pixels, start = square(file, WIDTH), (WIDTH - self.crop) // 2
+        pixels = pixels[:, start : start + self.crop, start : start + self.crop].transpose(1, 2, 0)
+        size = (self.image_size, self.image_size)
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)

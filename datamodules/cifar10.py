@@ -42,8 +42,8 @@ class _Unpickler(pickle.Unpickler):
 class CIFAR10(ImageDataModule):
     """CIFAR-10: 32 x 32 colour photographs of ten kinds of things.
 
-    45,000 training, 5,000 validation (the last ones of the training files) and 10,000 test images. Batches hold `image`
-    (N, 3, H, W) and `label` (0 to 9).
+    45,000 training, 5,000 validation (the last ones of the training files) and 10,000 test images, or all 50,000 for
+    training with `val_share=0`. Batches hold `image` (N, 3, H, W) and `label` (0 to 9).
 
     Args:
         data_dir: folder that holds (or gets) `cifar-10-batches-py/` or `cifar-10-python.tar.gz`, read in place.
@@ -54,6 +54,10 @@ class CIFAR10(ImageDataModule):
         seed: seed of the training order and of mirroring; None takes that of the run.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
         verify: check the MD5 sums of the files.
+        val_share: share of the training files that is kept for validation.
+
+    Raises:
+        ValueError: the share leaves nothing to train on.
 
     References:
         Krizhevsky 2009, Learning multiple layers of features from tiny images.
@@ -83,6 +87,7 @@ class CIFAR10(ImageDataModule):
         seed: int | None = None,
         flip: bool = False,
         verify: bool = True,
+        val_share: float = 0.1,
     ) -> None:
         super().__init__(
             data_dir,
@@ -92,9 +97,12 @@ class CIFAR10(ImageDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if not 0 <= val_share < 1:
+            raise ValueError(f"val_share must leave something to train on, not {val_share}")
         self.folder = Path(data_dir).expanduser()
         self.flip = flip
         self.verify = verify
+        self.val_share = val_share
         self.class_names = {"label": self.labels}
 
     def prepare_data(self) -> None:
@@ -116,14 +124,14 @@ class CIFAR10(ImageDataModule):
             np.concatenate([part[i] for name, part in parts.items() if name != "test_batch"]) for i in (0, 1)
         )
         test = parts["test_batch"]
-        held = len(images) // 10  # 5,000 of 50,000
+        kept = len(images) - int(self.val_share * len(images))  # 45,000 of 50,000 by default
         rows = torch.arange(len(images))
         train = resize(images, self.image_size)
         return {
             "train": ImageSet(
-                [train], {"label": torch.from_numpy(labels)}, rows[:-held], mirrored if self.flip else None
+                [train], {"label": torch.from_numpy(labels)}, rows[:kept], mirrored if self.flip else None
             ),
-            "val": ImageSet([train], {"label": torch.from_numpy(labels)}, rows[-held:]),
+            "val": ImageSet([train], {"label": torch.from_numpy(labels)}, rows[kept:]),
             "test": ImageSet([resize(test[0], self.image_size)], {"label": torch.from_numpy(test[1])}),
         }
 

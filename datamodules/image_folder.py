@@ -43,6 +43,7 @@ class ImageFolder(ImageDataModule):
         seed: seed of the training order and of mirroring; None takes that of the run.
         image_channels: 3 for colour, 1 for grey.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
+        squeeze: the whole picture, its sides scaled to the square, rather than its middle square.
         on_error: a file that cannot be read is named, and "refuse" stops there, "skip" leaves it out and counts it.
         val_share: share of the validation split, where no folder gives it.
         test_share: share of the test split, where no folder gives it.
@@ -59,6 +60,7 @@ class ImageFolder(ImageDataModule):
         seed: int | None = None,
         image_channels: int = 3,
         flip: bool = False,
+        squeeze: bool = False,
         on_error: Literal["refuse", "skip"] = "refuse",
         val_share: float = 0.1,
         test_share: float = 0.1,
@@ -82,9 +84,12 @@ class ImageFolder(ImageDataModule):
         self.folder = Path(data_dir).expanduser().resolve()
         self.image_channels = image_channels
         self.flip = flip
+        self.squeeze = squeeze
         self.on_error = on_error
         self.shares = {"val": val_share, "test": test_share}
+        # The cache too tells images apart by this.
         self.name = f"{self.folder.name}{image_size}" + ("-grey" if image_channels == 1 else "")
+        self.name += "-squeezed" if squeeze else ""
 
     def prepare_data(self) -> None:
         """Decode all pictures into the cache."""
@@ -181,7 +186,7 @@ class ImageFolder(ImageDataModule):
 
     def _square(self, name: str) -> np.ndarray[Any, Any]:
         """The pixels of a picture."""
-        return square(self.folder / name, self.image_size, channels=self.image_channels)
+        return square(self.folder / name, self.image_size, channels=self.image_channels, squeeze=self.squeeze)
 
     def _decode(self, names: list[str], out: np.ndarray[Any, Any], note: Path) -> None:
         errors: dict[str, str] = {}

@@ -23,7 +23,12 @@ _WHITE = (255, 255, 255, 255)
 
 
 def square(
-    file: str | os.PathLike[str] | IO[bytes], size: int, *, channels: int = 3, half: int | None = None
+    file: str | os.PathLike[str] | IO[bytes],
+    size: int,
+    *,
+    channels: int = 3,
+    half: int | None = None,
+    squeeze: bool = False,
 ) -> np.ndarray[Any, Any]:
     """A picture of any mode and size: its centre square, resized with antialiasing, transparency on white.
 
@@ -32,6 +37,7 @@ def square(
         size: side of the result.
         channels: 3 for colour, 1 for grey.
         half: take the left half (0) or the right half (1) of the picture for the whole.
+        squeeze: the whole picture, its sides scaled to the square, rather than its middle square.
 
     Shape:
         Output: (channels, size, size) uint8.
@@ -51,10 +57,11 @@ def square(
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture.convert("RGBA"))
     picture = picture.convert("RGB" if channels == 3 else "L")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    # Not resize(box=...): its filter would reach over the edge of the square.
-    picture = picture.crop((left, top, left + side, top + side))
+    if not squeeze:
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        # Not resize(box=...): its filter would reach over the edge of the square.
+        picture = picture.crop((left, top, left + side, top + side))
     picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(picture).reshape(size, size, channels)
     return pixels.transpose(2, 0, 1)

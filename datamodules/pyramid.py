@@ -12,12 +12,13 @@ from datamodules.files import write_array
 __all__ = ["halved"]
 
 CHUNK = 2**26  # bytes that are read at once
+FOLDER = "levels-even"  # its name tells how means are rounded
 
 
 def halved(images: np.ndarray[Any, Any], cache_dir: Path) -> np.ndarray[Any, Any]:
-    """Images at half their size: the mean of 2 x 2 pixels, rounded half up.
+    """Images at half their size: the mean of 2 x 2 pixels, rounded half to even, so that levels keep their brightness.
 
-    Images in a file become a file, in the folder `levels` of the cache; those in memory stay there.
+    Images in a file become a file, in the folder `levels-even` of the cache; those in memory stay there.
 
     Args:
         images: in memory, or mapped from a file whose name says what is in it.
@@ -33,16 +34,18 @@ def halved(images: np.ndarray[Any, Any], cache_dir: Path) -> np.ndarray[Any, Any
         _fill(images, out)
         return out
     source = Path(str(images.filename))
-    folder = "" if source.parent.name == "levels" else f"{source.parent.name}-"
-    path = cache_dir / "levels" / f"{folder}{source.stem}-{height // 2}.npy"
+    folder = "" if source.parent.name == FOLDER else f"{source.parent.name}-"
+    path = cache_dir / FOLDER / f"{folder}{source.stem}-{height // 2}.npy"
     write_array(path, shape, lambda out: _fill(images, out))
     result: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
     return result
 
 
 def _fill(images: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    # NOTE(paper): the reference halves unrounded values and rounds each level once; here levels come from rounded ones.
     size = max(1, CHUNK // images[:1].nbytes)
     for start in range(0, len(images), size):
         x = np.asarray(images[start : start + size]).astype(np.uint16)
         x = x[..., ::2, :] + x[..., 1::2, :]
-        out[start : start + size] = (x[..., ::2] + x[..., 1::2] + 2) >> 2
+        total = x[..., ::2] + x[..., 1::2]
+        out[start : start + size] = (total + 1 + ((total >> 2) & 1)) >> 2  # a quarter of it, half to even

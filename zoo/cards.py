@@ -54,22 +54,21 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     """
     pictures = entry.get("pictures", "samples")
     compared = entry.get("compared", pictures)
-    little = LITTLE.get(compared, "2")
+    # Older files were judged by their worst pixel.
+    little = LITTLE.get(compared, "0.29 on average" if "on average" in entry["rounding"] else "2")
     training, data = entry["training"], entry["data"]
     recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
     if entry["changed"]:
         recipe += " with " + ", ".join(f"`{key}={value}`" for key, value in entry["changed"].items())
+    # Batches of a model that grows are of many sizes.
+    images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
     rows = [
         ("class", f"`{entry['class']}`"),
         ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in entry["hparams"].items())),
         ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
         ("recipe", recipe),
         ("data", f"{data['name']}, licence {data['licence']}"),
-        (
-            "training",
-            f"{training['steps']:,} steps of {training['batch_size']} images, {training['precision']}, "
-            f"seed {training['seed']}",
-        ),
+        ("training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"),
     ]
     if training["seconds"]:
         rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))

@@ -213,6 +213,11 @@ class ImagePool:
         return torch.stack(given)
 
 
+def _placeholders(names: Sequence[str]) -> bool:
+    """Whether names of domains say nothing: a and b, or the folders trainA and trainB."""
+    return [name.lower().removeprefix("train") for name in names] == ["a", "b"]
+
+
 class CycleGAN(AdversarialModel):
     """CycleGAN for images of two domains, a and b.
 
@@ -242,6 +247,11 @@ class CycleGAN(AdversarialModel):
         decay: epochs or steps in which it then falls linearly to 0; 0 for none.
         gradient_clip: largest gradient norm per optimizer; None does not clip.
 
+    Attributes:
+        optional_networks: networks that a file may lack.
+        available_networks: networks that came from a file; None where the model was not made of one.
+        multiple: of which the sides of images must be multiples.
+
     Raises:
         ValueError: images that are too small for the networks, or a number out of its range.
 
@@ -251,6 +261,8 @@ class CycleGAN(AdversarialModel):
 
     phases = ("generator", "discriminator")
     inference_networks = ("generator_ab", "generator_ba")
+    optional_networks = inference_networks  # files of one direction are published
+    available_networks: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -307,6 +319,7 @@ class CycleGAN(AdversarialModel):
 
         self.generator_ab = translator()
         self.generator_ba = translator()
+        self.multiple = cast(int, self.generator_ab.multiple)
         judged = (image_channels, discriminator_channels or base_channels, discriminator_layers)
         self.discriminator_a, self.discriminator_b = PatchDiscriminator(*judged), PatchDiscriminator(*judged)
         self.apply(initialise)
@@ -326,13 +339,17 @@ class CycleGAN(AdversarialModel):
             Input and output: (N, C, H, W) in [-1, 1], H and W divisible by 4 (with U-Nets by the size in training).
 
         Raises:
-            ValueError: there is no such domain, or the size does not fit.
+            ValueError: there is no such domain, the file that the model was made of does not lead to it, or the size
+                does not fit.
         """
         domains = dict.fromkeys("ab") | dict.fromkeys(self.target_names)
         if target not in domains:
             raise ValueError(f"there is no domain {target!r}: take one of {', '.join(domains)}")
-        network = self.generator_ab if target in ("b", self.target_names[1]) else self.generator_ba
-        multiple = cast(int, network.multiple)
+        name = "generator_ab" if target in ("b", self.target_names[1]) else "generator_ba"
+        network, multiple = self.get_submodule(name), self.multiple
+        if self.available_networks is not None and name not in self.available_networks:
+            held = ", ".join(self.available_networks)
+            raise ValueError(f"no network translates to {target!r}: the model's file holds {held or 'none'}, no {name}")
         if any(side % multiple or side < 8 for side in x.shape[2:]):
             height, width = x.shape[2:]
             raise ValueError(f"images of {height}x{width} do not fit: sides must be multiples of {multiple} from 8")
@@ -365,6 +382,19 @@ class CycleGAN(AdversarialModel):
         return columns
 
     # Training --------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuse data whose domains have other names: a network would be kept under the wrong one."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        given = list(getattr(getattr(self.trainer, "datamodule", None), "domain_names", None) or self.target_names)
+        if given != self.target_names and not any(map(_placeholders, (given, self.target_names))):
+            raise ValueError(
+                f"the data have the domains {', '.join(given)}; the model's domain_names are "
+                f"{', '.join(self.target_names)}"
+            )
+        self.available_networks = None  # all are trained now
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """The fakes of this batch, and what each generator makes of images of its own target domain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch.nn import functional as F
 __all__ = ["Exhibit", "exhibit"]
 
 IMAGES = 256
-# Below what change of its log p, of a grey level, of a probability, of a cosine rounded weights are as good.
-LIKELIHOOD, GREY_LEVELS, PROBABILITY, COSINE = 1e-4, 2.0, 0.01, 0.01
+# Below what change of its log p, of a probability, of a cosine rounded weights are as good, and of grey levels (root
+# mean square), of which pictures of 8 bits lose as much by their own rounding.
+LIKELIHOOD, PROBABILITY, COSINE, GREY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(12)
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,16 @@ class Exhibit:
         images = self.kind in ("probabilities", "similarities")
         count = IMAGES if images or self.kind == "samples" else 64
         columns = zip(self.shown(model, count).values(), self.shown(rounded, count).values(), strict=True)
-        change = max(float((ours - theirs).abs().max()) for ours, theirs in columns)
+        changes = [(ours - theirs).double() for ours, theirs in columns]
+        change = max(float(c.abs().max()) for c in changes)
         count = count if self.batch is None else min(count, len(next(iter(self.batch.values()))))
         over = f"at most over {count} {'images' if images else self.kind}"
         if self.kind == "probabilities":
             return self.kind, f"{100 * change:.3f} percentage points {over}", change < PROBABILITY
         if self.kind == "similarities":
             return self.kind, f"{change:.4f} {over}", change < COSINE
-        return self.kind, f"{127.5 * change:.3f} grey levels {over}", 127.5 * change < GREY_LEVELS
+        mean = 127.5 * max(float(c.square().mean().sqrt()) for c in changes)
+        return self.kind, f"{mean:.3f} grey levels on average, {127.5 * change:.3f} {over}", mean < GREY_LEVELS
 
     def grid(self, model: Any) -> tuple[Tensor, int] | None:
         """Images of a card and the number of columns; None where there is nothing to look at.

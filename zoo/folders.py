@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from zoo.pretrained import picture
 
 __all__ = ["translate_folder"]
 
-KINDS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MULTIPLE = 4  # of which the sides of a translator's images must be; of a U-Net's, its own size alone
+# As `datamodules.ImageFolder` has them.
+KINDS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+LEAST = 8  # pixels of a side that every translator takes
 
 
 def translate_folder(
@@ -35,12 +35,12 @@ def translate_folder(
 ) -> list[Path]:
     """Translate all pictures of a folder, with its folders, into PNGs of the same names in another folder.
 
-    A picture is scaled so that its shorter side is `size`; what is missing to a multiple of four is mirrored at the
-    edges for the network and cut off again. Transparent pictures are laid on white.
+    A picture is scaled so that its shorter side is `size`; what is missing to a multiple of the model's `multiple` is
+    mirrored at the edges for the network and cut off again. Transparent pictures are laid on white.
 
     Args:
-        model: has `translate`.
-        source: folder of pictures.
+        model: has `translate` and `multiple`.
+        source: folder of pictures; hidden files and folders in it are left out.
         out: folder to write to.
         target: name of the domain to translate to.
         size: shorter side of what is translated and written; None takes the size that the model was trained with, 0
@@ -62,7 +62,13 @@ def translate_folder(
     if not source.is_dir():
         raise FileNotFoundError(f"there is no folder {source}")
     size = model.hparams["image_size"] if size is None else size
-    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in KINDS and out not in p.parents)
+    paths = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in KINDS
+        and out not in path.parents
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    )
     if not paths:
         raise FileNotFoundError(f"there is no picture ({', '.join(KINDS)}) in {source}")
     files = {path: out / path.relative_to(source).with_suffix(".png") for path in paths}
@@ -77,16 +83,22 @@ def translate_folder(
     with tqdm(total=len(paths), desc="Translating", unit="picture", disable=not progress) as bar:
         for chunk, images in _batches(paths, size, channels, batch_size):
             height, width = images.shape[2:]
-            missing = (-width % MULTIPLE, -height % MULTIPLE)
-            # As far as there is something to mirror; tiny pictures repeat their edge.
-            mode = "reflect" if min(height, width) > MULTIPLE else "replicate"
-            padded = F.pad(images.to(device), (0, missing[0], 0, missing[1]), mode)
-            found = model.translate(padded, target)[..., :height, :width].cpu()
+            sides = [max(LEAST, side + -side % model.multiple) for side in (height, width)]
+            found = model.translate(_mirrored(images, *sides).to(device), target)[..., :height, :width].cpu()
             for path, image in zip(chunk, found, strict=True):
                 files[path].parent.mkdir(parents=True, exist_ok=True)
                 picture(image[None], 1, gap=0).save(files[path])
             bar.update(len(chunk))
     return [files[path] for path in paths]
+
+
+def _mirrored(images: Tensor, height: int, width: int) -> Tensor:
+    """Images (N, C, H, W) continued to the right and below by their mirror image, that by the image, and so on."""
+    for dim, side in ((2, height), (3, width)):
+        period = max(1, 2 * images.shape[dim] - 2)  # the edges come once
+        place = torch.arange(side) % period
+        images = images.index_select(dim, torch.minimum(place, period - place))
+    return images
 
 
 def _batches(paths: list[Path], size: int, channels: int, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
@@ -104,7 +116,13 @@ def _open(path: Path) -> Image.Image:
     """A picture, upright, on white."""
     try:
         with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits and more: convert() would cut, not scale
+                values = np.asarray(upright, np.float64)
+                if values.max() > 255 or upright.mode.startswith("I;16"):
+                    values = values / 257
+                upright = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+            upright = upright.convert("RGBA")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a picture") from error
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
@@ -123,6 +141,6 @@ def _read(path: Path, shape: tuple[int, int], channels: int) -> Tensor:
     """A picture (C, H, W) in [-1, 1]."""
     image = _open(path).convert("RGB" if channels == 3 else "L")
     if image.size != shape:
-        image = image.resize(shape, Image.Resampling.LANCZOS)
+        image = image.resize(shape, Image.Resampling.BICUBIC)
     levels = torch.from_numpy(np.array(image)).float() / 127.5 - 1
     return levels[None] if channels == 1 else levels.permute(2, 0, 1)

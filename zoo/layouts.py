@@ -11,7 +11,8 @@ LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},
     "pixelcnn": {"EugenHotaj": ("state_dict",)},
-    "progressive_gan": {"pytorch_GAN_zoo": ("avgG", "netD")},
+    "progressive_gan": {"pytorch_GAN_zoo": ("avgG", "netD")},  # or both in the one file that training wrote
+    "puzzlegan": {"hellbell": ("net_partenc", "net_maskgen", "net_imggen", "net_disc")},
     "stargan": {"yunjey": ("G", "D")},
     "text_encoder": {"martinduartemore": ("state_dict",)},
     "vae": {"pytorch-examples": ("state_dict",)},

@@ -25,6 +25,7 @@ from lightning.pytorch.loops.optimization.manual import _ManualOptimization
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.utilities import rank_zero_warn
 
 from zoo import random
 
@@ -224,6 +225,12 @@ class LoopCallback(Callback):
         model.seed = saved["seed"]
         self._seconds = saved["seconds"]
         states = saved["rank_states"]
+        if len(states) != trainer.world_size and any(states):
+            fate = "some are dropped" if len(states) > trainer.world_size else "the new ranks take copies"
+            rank_zero_warn(
+                f"the checkpoint is of {len(states)} ranks, now there are {trainer.world_size}: of what each keeps for "
+                f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
+            )
         model.load_rank_state_dict(states[trainer.global_rank % len(states)])
 
 

@@ -223,7 +223,8 @@ def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "
         device: where the model goes.
 
     Returns:
-        The model. Networks that the file does not hold (such as the discriminator) are untrained.
+        The model. Networks that the file does not hold (such as the discriminator) are untrained; what would need an
+        `optional_networks` of the model that is not there raises a ValueError.
 
     Raises:
         LookupError: there is no such checkpoint or file.
@@ -247,8 +248,11 @@ def _from_safetensors(path: Path) -> GenerativeModel:
     own = model.state_dict()
     expected = {key for key in own if key.startswith(prefixes)}
     complaint = f"{path} is not a checkpoint of this {header['class']}"
-    if absent := sorted(set(model.inference_networks) - set(header["networks"])):
+    optional = getattr(model, "optional_networks", ())
+    if absent := sorted(set(model.inference_networks) - set(optional) - set(header["networks"])):
         raise ValueError(f"{complaint}: it does not hold the network {absent[0]!r}")
+    if optional:
+        model.available_networks = tuple(header["networks"])
     if wrong := sorted(expected ^ tensors.keys()):
         what = "lacks" if wrong[0] in expected else "holds an unknown"
         raise ValueError(f"{complaint}: it {what} {wrong[0]}")
@@ -364,7 +368,8 @@ def save(
     Args:
         model: the model.
         path: where it goes.
-        networks: names of the submodules that are kept; by default all that have weights.
+        networks: names of the submodules that are kept; by default all that have weights, of a model made of a file
+            (see `available_networks` of models that may lack some) those that were in it.
         half: store parameters in float16; buffers, such as running statistics, stay as they are.
         information: further fields of the header.
 
@@ -376,7 +381,7 @@ def save(
     from safetensors.torch import save as serialise
 
     known = [name for name, child in model.named_children() if child.state_dict()]
-    kept = list(networks or known)
+    kept = list(networks or getattr(model, "available_networks", None) or known)
     if unknown := sorted(set(kept) - set(known)):
         raise ValueError(f"{type(model).__name__} has no network {unknown[0]!r}: take of {', '.join(known)}")
     prefixes = tuple(f"{name}." for name in kept)

@@ -211,11 +211,14 @@ class ProgressiveGAN(NoiseModel):
         learning_rates: others at some resolutions.
         betas: Adam's decay rates.
         loss: Wasserstein with gradient penalty, or least squares.
-        gradient_penalty_weight: weight w of the gradient penalty; 0 for none.
+        gradient_penalty_weight: weight w of the gradient penalty, 0 for none; by default the paper's 10 with
+            Wasserstein and 0 with least squares.
         gradient_target: norm t of the critic's gradient.
         penalty_every: steps from one gradient penalty to the next, with as many times its weight; the paper's is 1.
-        drift: weight e of the real images' squared values.
-        stddev_group: images over which the minibatch standard deviation is taken; 0 takes all of a device's batch.
+        drift: weight e of the real images' squared values; by default the paper's 0.001 with Wasserstein and 0 with
+            least squares.
+        stddev_group: images over which the minibatch standard deviation is taken, at most the global batch; 0 takes all
+            of a device's batch.
         n_critic: discriminator steps per generator step.
         simultaneous: step both networks at once, from the same weights.
         ema_decay: share of the averaged generator that is kept at each step.
@@ -251,10 +254,10 @@ class ProgressiveGAN(NoiseModel):
         learning_rates: dict[int, float] | None = None,
         betas: tuple[float, float] = (0.0, 0.99),
         loss: Literal["wasserstein", "least_squares"] = "wasserstein",
-        gradient_penalty_weight: float = 10.0,
+        gradient_penalty_weight: float | None = None,
         gradient_target: float = 1.0,
         penalty_every: int = 1,
-        drift: float = 0.001,
+        drift: float | None = None,
         stddev_group: int = 4,
         n_critic: int = 1,
         simultaneous: bool = False,
@@ -267,6 +270,13 @@ class ProgressiveGAN(NoiseModel):
         # Files of published weights have texts for keys.
         global_batch_sizes = {int(size): batch for size, batch in (global_batch_sizes or {}).items()}
         learning_rates = {int(size): rate for size, rate in (learning_rates or {}).items()}
+        # Resolved before they are saved, so that files have numbers.
+        # NOTE(paper): with least squares the authors' code also weights the fake images' term by 0.1 and multiplies the
+        # discriminator's activations by noise; neither is built.
+        if gradient_penalty_weight is None:
+            gradient_penalty_weight = 10.0 if loss == "wasserstein" else 0.0
+        if drift is None:
+            drift = 0.001 if loss == "wasserstein" else 0.0
         self.save_hyperparameters()
         if stddev_group < 0:
             raise ValueError(f"stddev_group must be at least 0 (all of a batch), not {stddev_group}")
@@ -353,6 +363,8 @@ class ProgressiveGAN(NoiseModel):
             "gradient_target": 750.0,
             "stddev_group": 0,
             "simultaneous": True,
+            # The Theano code, whose preset this is, looks at the schedule before each batch.
+            "repeats": 1,
         }
         return cls(32, **setting | options)
 
@@ -471,7 +483,8 @@ class ProgressiveGAN(NoiseModel):
         if stage == "fit":
             for resolution in self.growth.resolutions:
                 share, rest = divmod(batch := self.growth.batch(resolution), self.trainer.world_size)
-                if rest or share % min(self.hparams["stddev_group"] or share, share):
+                # Groups of one process, whatever the number of devices; 0 asks for each device's batch.
+                if rest or share % min(self.hparams["stddev_group"] or share, batch):
                     raise ValueError(
                         f"{batch} images per step at {resolution} pixels cannot be shared among "
                         f"{self.trainer.world_size} device(s) in groups of {self.hparams['stddev_group'] or 'any size'}"
@@ -565,7 +578,9 @@ class ProgressiveGAN(NoiseModel):
         if hparams["drift"]:
             terms["drift"] = hparams["drift"] * values[:n].square().mean()
         every = hparams["penalty_every"]
-        if (weight := every * hparams["gradient_penalty_weight"]) and self.batch_index % every == 0:
+        # Counted as `is_due` counts, so that loggers, who look at each n-th step, see it.
+        # NOTE(paper): Karras et al. 2020 do this with R1, in a step of its own; here the penalty joins the other terms.
+        if (weight := every * hparams["gradient_penalty_weight"]) and (self.batch_index + 1) % every == 0:
             mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
             target = hparams["gradient_target"]
             # Gradients of gradients lose too much in half precision.

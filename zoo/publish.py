@@ -31,10 +31,10 @@ MAX_FILE, MAX_TOTAL = 16 * 2**20, 64 * 2**20
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
-    Parameters are stored in float16 if no pixel of the samples then differs by two grey levels (of 255) from those of
-    the float32 weights, else in float32. Translations, reconstructions, images assembled of patches, probabilities or
-    cosines take the place of samples for a model that cannot sample, and the log-likelihood for one that has it: see
-    `zoo.exhibits`.
+    Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
+    to 8 bits changes them (0.29 grey levels, root mean square), else in float32. Translations, reconstructions, images
+    assembled of patches, probabilities or cosines take the place of samples for a model that cannot sample, and the
+    log-likelihood for one that has it: see `zoo.exhibits`.
 
     Args:
         run: folder of a finished run.
@@ -162,6 +162,8 @@ def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, 
             "steps": saved["global_step"],
             "seed": saved["zoo"]["seed"],
             "batch_size": arguments["batch_size"],
+            # The batch size of models that grow is not the data's.
+            **({"images": int(seen)} if (seen := saved["state_dict"].get("images_seen")) is not None else {}),
             "precision": config["trainer"]["precision"] or "32-true",
             "seconds": saved["zoo"].get("seconds"),
             "hardware": saved["zoo"].get("hardware"),
@@ -182,6 +184,9 @@ def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys of a recipe that a configuration sets to something else, with what it sets."""
+    if isinstance(recipe, dict) and isinstance(config, dict):
+        # Keys such as 4 of {4: 64} are texts in the configuration that a run writes.
+        recipe, config = ({str(key): value for key, value in settings.items()} for settings in (recipe, config))
     if isinstance(recipe, dict | list) and type(recipe) is type(config):
         for key, value in recipe.items() if isinstance(recipe, dict) else enumerate(recipe):
             held = key in config if isinstance(config, dict) else key < len(config)

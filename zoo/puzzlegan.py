@@ -12,7 +12,7 @@ the paper itself does not use the name Puzzle-GAN. The defaults are those of the
 from __future__ import annotations
 
 import math
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -39,14 +39,17 @@ def halvings(image_size: int) -> int:
     return count
 
 
-def down(image_size: int, image_channels: int, base_channels: int) -> nn.ModuleList:
-    """Levels that halve the side and double the channels: (N, C, S / 2, S / 2), (N, 2C, S / 4, S / 4) to side 4."""
-    levels = [nn.Sequential(nn.Conv2d(image_channels, base_channels, 5, 2, 2), nn.LeakyReLU(0.2))]
-    width = base_channels
-    for _ in range(halvings(image_size) - 1):
+def widths(image_size: int, base_channels: int) -> list[int]:
+    """Channels of each level, from half the image's side to side 4: C, 2C, 4C, 8C, and 8C ever after."""
+    return [base_channels * 2 ** min(3, i) for i in range(halvings(image_size))]
+
+
+def down(image_channels: int, channels: list[int]) -> nn.ModuleList:
+    """Levels that halve the side and have these channels: (N, C, S / 2, S / 2), (N, 2C, S / 4, S / 4) to side 4."""
+    levels = [nn.Sequential(nn.Conv2d(image_channels, channels[0], 5, 2, 2), nn.LeakyReLU(0.2))]
+    for before, width in pairwise(channels):
         # NOTE(paper): the authors' convolutions have a bias here, which the normalisation takes away again.
-        conv = nn.Conv2d(width, 2 * width, 5, 2, 2, bias=False)
-        width *= 2
+        conv = nn.Conv2d(before, width, 5, 2, 2, bias=False)
         levels.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.LeakyReLU(0.2, True)))
     return nn.ModuleList(levels)
 
@@ -67,17 +70,19 @@ class StartMap(nn.ConvTranspose2d):
         return (input @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])  # (N, C, S, S)
 
 
-def up(features: int, base_channels: int, count: int, beside: int, image_channels: int) -> nn.ModuleList:
-    """A start map of side 4 and levels that double it; before each come `beside` times as many further channels."""
-    width = base_channels * 2 ** (count - 1)
+def up(features: int, channels: list[int], beside: int, image_channels: int) -> nn.ModuleList:
+    """A start map of side 4 and levels that double it, with the channels of the way down in the other order.
+
+    Before each level but the start come `beside` times as many further channels.
+    """
+    channels = channels[::-1]
     # NOTE(paper): without the biases that the normalisation takes away again.
-    start = StartMap(features, width, 4, bias=False)
-    levels = [nn.Sequential(start, nn.BatchNorm2d(width), nn.ReLU(True))]
-    for _ in range(count - 1):
-        conv = nn.ConvTranspose2d((1 + beside) * width, width // 2, 5, 2, 2, 1, bias=False)
-        width //= 2
+    start = StartMap(features, channels[0], 4, bias=False)
+    levels = [nn.Sequential(start, nn.BatchNorm2d(channels[0]), nn.ReLU(True))]
+    for before, width in pairwise(channels):
+        conv = nn.ConvTranspose2d((1 + beside) * before, width, 5, 2, 2, 1, bias=False)
         levels.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(True)))
-    levels.append(nn.Sequential(nn.ConvTranspose2d((1 + beside) * width, image_channels, 5, 2, 2, 1)))
+    levels.append(nn.Sequential(nn.ConvTranspose2d((1 + beside) * channels[-1], image_channels, 5, 2, 2, 1)))
     return nn.ModuleList(levels)
 
 
@@ -86,18 +91,20 @@ class Encoder(nn.Module):
 
     Shape:
         patches: (N, P, image_channels, S, S); output: a list of (N, C, S / 2, S / 2), (N, 2C, S / 4, S / 4), ... to
-        side 4, and (N, embedding_dim).
+        side 4 with at most 8C channels, and (N, embedding_dim).
     """
 
     def __init__(self, image_size: int, image_channels: int, base_channels: int, embedding_dim: int) -> None:
         super().__init__()
-        self.levels = down(image_size, image_channels, base_channels)
-        width = base_channels * 2 ** (len(self.levels) - 1)
-        self.embed = nn.Sequential(nn.Conv2d(width, embedding_dim, 4), nn.LeakyReLU(0.2, True))
+        channels = widths(image_size, base_channels)
+        self.levels = down(image_channels, channels)
+        self.embed = nn.Sequential(nn.Conv2d(channels[-1], embedding_dim, 4), nn.LeakyReLU(0.2, True))
 
     def forward(self, patches: Tensor) -> tuple[list[Tensor], Tensor]:
         """All patches in one pass, normalised together: none has a place of its own."""
         n, features = len(patches), []
+        # NOTE(paper): the authors pass the patches one slot after the other, so that their batch normalisation has
+        # statistics of each slot. Here they are of all patches: that no order has any influence rests on it.
         x = patches.flatten(0, 1)  # (N P, C, S, S)
         for level in self.levels:
             x = level(x)
@@ -115,7 +122,7 @@ class MaskGenerator(nn.Module):
 
     def __init__(self, image_size: int, base_channels: int, embedding_dim: int) -> None:
         super().__init__()
-        self.levels = up(embedding_dim, base_channels, halvings(image_size), 1, 1)
+        self.levels = up(embedding_dim, widths(image_size, base_channels), 1, 1)
 
     def forward(self, features: list[Tensor], embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The mask, and what the image generator gets of the way to it."""
@@ -139,7 +146,7 @@ class ImageGenerator(nn.Module):
         self, image_size: int, image_channels: int, base_channels: int, embedding_dim: int, latent_dim: int
     ) -> None:
         super().__init__()
-        self.levels = up(embedding_dim + latent_dim, base_channels, halvings(image_size), 2, image_channels)
+        self.levels = up(embedding_dim + latent_dim, widths(image_size, base_channels), 2, image_channels)
 
     def forward(self, embedding: Tensor, z: Tensor, joined: list[Tensor]) -> Tensor:
         """The whole image."""
@@ -159,8 +166,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, image_size: int, image_channels: int, base_channels: int) -> None:
         super().__init__()
-        self.levels = down(image_size, image_channels, base_channels)
-        self.judge = nn.Conv2d(base_channels * 2 ** (len(self.levels) - 1), 1, 4)
+        channels = widths(image_size, base_channels)
+        self.levels = down(image_channels, channels)
+        self.judge = nn.Conv2d(channels[-1], 1, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
@@ -181,7 +189,7 @@ class PuzzleGAN(AdversarialModel):
         image_channels: channels of the images.
         latent_dim: length of the noise vector.
         embedding_dim: length of the embedding of the patches.
-        base_channels: channels of the largest hidden map in all networks.
+        base_channels: channels of the largest hidden map in all networks; smaller maps have up to 8 times as many.
         mask_weight: weight of the mask's term in the first and in the last of the `weight_epochs`.
         appearance_weight: weight of the appearance's term, likewise.
         weight_epochs: epochs over which both weights change, evenly in their logarithm; then they stay.

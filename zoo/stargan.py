@@ -163,7 +163,8 @@ class StarGAN(AdversarialModel):
 
     Batches hold `image` and `attributes` (N, number of labels) float, 0 or 1: the attributes first, then each set of
     categories one-hot. One set of categories alone may be given as `label` (N,) int64 instead. With `joint` they also
-    hold `label_set` (N,) int64, the number of the set whose labels the image has; the other labels are taken for 0.
+    hold `label_set` (N,) int64, the number of the set whose labels the image has; the other labels are taken for 0;
+    such batches are the user's own: no DataModule here gives them.
 
     A domain vector is a row of `attributes`, followed with `joint` by the mask vector, one-hot in the label set.
 
@@ -197,6 +198,11 @@ class StarGAN(AdversarialModel):
         accumulate: batches whose gradients make one step.
         gradient_clip: largest gradient norm per network; None does not clip.
 
+    Attributes:
+        optional_networks: networks that a file may lack.
+        available_networks: networks that came from a file; None where the model was not made of one.
+        multiple: of which the sides of images must be multiples.
+
     Raises:
         ValueError: an unsupported size, no labels, or a name given twice.
 
@@ -205,6 +211,9 @@ class StarGAN(AdversarialModel):
     """
 
     inference_networks = ("generator", "discriminator")
+    optional_networks = ("discriminator",)  # the authors' generator may be imported alone
+    available_networks: tuple[str, ...] | None = None
+    multiple = 4
 
     def __init__(
         self,
@@ -253,7 +262,7 @@ class StarGAN(AdversarialModel):
         ends = [sum(len(names) for names in self.sets[: i + 1]) for i in range(len(self.sets))]
         self.spans = [slice(end - len(names), end) for names, end in zip(self.sets, ends, strict=True)]
         self.joint = joint
-        self.num_labels = len(self.target_names)
+        self.num_labels, self.num_attributes = len(self.target_names), len(attributes)
         self.domain_features = self.num_labels + (len(self.sets) if joint else 0)
         self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features, attention)
         self.discriminator = Discriminator(
@@ -339,9 +348,23 @@ class StarGAN(AdversarialModel):
             return domain.to(x.device, x.dtype).expand(len(x), -1)
         if self.joint:
             raise ValueError("with joint training give domain=...: which label set holds is not seen from an image")
+        if not self._has_discriminator():
+            raise ValueError(
+                "give domain=..., the labels that the images have: the model's file holds no discriminator, which "
+                "would tell them"
+            )
         parts = self.classify(x).split([*map(len, self.sets)], 1)
         sure = [p == p.amax(1, keepdim=True) if c else p > 0.5 for p, c in zip(parts, self.categorical, strict=True)]
         return torch.cat(sure, 1).to(x.dtype)
+
+    def _has_discriminator(self) -> bool:
+        return self.available_networks is None or "discriminator" in self.available_networks
+
+    def _judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's answers; one that no file gave would answer at random."""
+        if not self._has_discriminator():
+            raise ValueError("the model's file holds no discriminator, which is needed here: import it with both files")
+        return cast(tuple[Tensor, Tensor], self.discriminator(x))
 
     # Translation -----------------------------------------------------------------------------------------------------
 
@@ -352,13 +375,14 @@ class StarGAN(AdversarialModel):
         Args:
             x: images.
             target: name or number of a label, see `targets`; or int64 numbers, one per image; or domain vectors.
-            domain: the images' own domain vectors, which a label is changed in; None asks the discriminator.
+            domain: the images' own domain vectors, which a label is changed in; None asks the discriminator. With
+                `joint` it is needed for attributes, not for categories, each of which stands for itself.
 
         Shape:
             x: (N, C, H, W) in [-1, 1], sides divisible by 4; target: (N,) or (N, domain_features); output as x.
 
         Raises:
-            ValueError: there is no such label.
+            ValueError: there is no such label, or `domain` is needed.
         """
         return cast(Tensor, self.generator(x, self._target(x, target, domain))).clamp(-1, 1)
 
@@ -376,6 +400,9 @@ class StarGAN(AdversarialModel):
             raise ValueError(f"labels must lie in 0..{self.num_labels - 1} ({', '.join(self.target_names)})")
         if self.categorical == [True]:
             return F.one_hot(number, self.num_labels).to(x.dtype)
+        if self.joint and domain is None and bool((number >= self.num_attributes).all()):
+            # A category replaces its whole set, and the mask hides the others: nothing of the source is left.
+            domain = x.new_zeros(1, self.domain_features)
         choices = torch.stack([*self.targets(self._known(x, domain)).values()], 1)  # (N, num_labels, domain_features)
         return choices[torch.arange(len(x), device=x.device), number]
 
@@ -426,10 +453,19 @@ class StarGAN(AdversarialModel):
     def classify(self, x: Tensor) -> Tensor:
         """Probabilities of all labels by the discriminator: of each attribute, and within each set of categories.
 
+        Images of another size are scaled until their shorter side is that of training.
+
         Shape:
-            x: (N, C, S, S) in [-1, 1]; output: (N, number of labels).
+            x: (N, C, H, W) in [-1, 1]; output: (N, number of labels).
+
+        Raises:
+            ValueError: the file that the model was made of holds no discriminator.
         """
-        parts = self.discriminator(x)[1].split([*map(len, self.sets)], 1)
+        size, sides = self.hparams["image_size"], x.shape[2:]
+        if min(sides) != size:
+            scaled = [max(size, round(side * size / min(sides))) for side in sides]
+            x = F.interpolate(x, scaled, mode="bilinear", antialias=True)
+        parts = self._judged(x)[1].split([*map(len, self.sets)], 1)
         return torch.cat([p.softmax(1) if c else p.sigmoid() for p, c in zip(parts, self.categorical, strict=True)], 1)
 
     @inference
@@ -438,8 +474,11 @@ class StarGAN(AdversarialModel):
 
         Shape:
             x: (N, C, S, S) in [-1, 1]; output: (N,).
+
+        Raises:
+            ValueError: the file that the model was made of holds no discriminator.
         """
-        return -cast(Tensor, self.discriminator(x)[0]).flatten(1).mean(1)
+        return -self._judged(x)[0].flatten(1).mean(1)
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -452,6 +491,8 @@ class StarGAN(AdversarialModel):
             raise ValueError(
                 f"the data have the labels {', '.join(names)}; the model has {', '.join(self.target_names)}"
             )
+        if stage == "fit":
+            self.available_networks = None  # both are trained now
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """Domain vectors c, those of the targets c', and the translations; the discriminator leaves G as it is."""
@@ -465,6 +506,7 @@ class StarGAN(AdversarialModel):
         everything = gather_rows(domain)
         order = random.permutation(len(everything), self.draw_key("target")).to(domain.device)
         if self.joint:
+            # NOTE(paper): a batch may mix label sets; the authors' code alternates batches of the one and of the other.
             number = everything[:, self.num_labels :].argmax(1)
             place = number.argsort(stable=True)  # images, set after set
             drawn = order[number[order].argsort(stable=True)]  # as many of each set, in the drawn order

@@ -112,13 +112,20 @@ class Discriminator(nn.Module):
         text_features: length of an embedding.
         projection: length of a compressed embedding.
         base_channels: channels of the first hidden map.
+        projection_norm: batch norm of compressed embeddings.
 
     Shape:
         x: (N, image_channels, image_size, image_size); text: (N, text_features); output: (N,) logits.
     """
 
     def __init__(
-        self, image_size: int, image_channels: int, text_features: int, projection: int, base_channels: int
+        self,
+        image_size: int,
+        image_channels: int,
+        text_features: int,
+        projection: int,
+        base_channels: int,
+        projection_norm: bool = True,
     ) -> None:
         super().__init__()
         # NOTE(paper): the authors' code for CUB and Oxford-102 has no activation behind the third convolution, that for
@@ -132,9 +139,8 @@ class Discriminator(nn.Module):
             if i < doublings - 1:
                 layers += [nn.LeakyReLU(0.2, True)]
         self.features = nn.Sequential(*layers, Residual(width, 0.2))  # (N, 8C, 4, 4)
-        self.project = nn.Sequential(
-            nn.Linear(text_features, projection), nn.BatchNorm1d(projection), nn.LeakyReLU(0.2, True)
-        )
+        norm = [nn.BatchNorm1d(projection)] if projection_norm else []
+        self.project = nn.Sequential(nn.Linear(text_features, projection), *norm, nn.LeakyReLU(0.2, True))
         self.meet = nn.Sequential(
             nn.Conv2d(width + projection, width, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, True)
         )
@@ -191,6 +197,7 @@ class Text2Image(AdversarialModel):
         prompts: sentences that `sample` draws from when it is given none.
         latent_dim: length of the noise.
         projection: length of an embedding that each network has compressed for itself.
+        projection_norm: batch norm of the discriminator's compressed embeddings.
         normalize_text: bring every embedding of length D to the norm sqrt(D) first; the paper does not. The generator
             hardly hears short ones beside its noise.
         base_channels: channels of the generator's last hidden map.
@@ -217,6 +224,8 @@ class Text2Image(AdversarialModel):
     # another class's image with the sentence, the same pairs in another order.
     # NOTE(paper): in the code the generator's step draws new noise; here both steps use the same images, which are
     # made once, and those of sentences between two are among the batch that is normalised.
+    # NOTE(paper): a sentence between two lies in their middle, as in the authors' runs; their code's `interp_type` 2,
+    # which goes a random way along the line through them, and so beyond them too, is not built.
 
     def __init__(
         self,
@@ -228,6 +237,7 @@ class Text2Image(AdversarialModel):
         *,
         latent_dim: int = 100,
         projection: int = 128,
+        projection_norm: bool = True,
         normalize_text: bool = False,
         base_channels: int = 128,
         discriminator_channels: int = 64,
@@ -258,7 +268,7 @@ class Text2Image(AdversarialModel):
             image_size, image_channels, latent_dim, text_features, projection, base_channels
         ).apply(initialise)
         self.discriminator = Discriminator(
-            image_size, image_channels, text_features, projection, discriminator_channels
+            image_size, image_channels, text_features, projection, discriminator_channels, projection_norm
         ).apply(initialise)
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -272,7 +282,7 @@ class Text2Image(AdversarialModel):
 
     @classmethod
     def gan_cls(cls, image_size: int = 64, **options: Any) -> Text2Image:
-        """GAN-CLS, the paper's setting for COCO; use a batch size of 64.
+        """GAN-CLS, the paper's setting for COCO; use a batch size of 64, and the average of 3 captions.
 
         Args:
             image_size: side of the images.
@@ -282,7 +292,8 @@ class Text2Image(AdversarialModel):
             "interpolation_weight": 0.0,
             "base_channels": 196,
             "discriminator_channels": 196,
-            "halve_every": 51_200,
+            "projection_norm": False,
+            "halve_every": 51_720,  # 40 epochs of 82,783 // 64 batches
         }
         return cls(image_size, **setting | options)
 
@@ -419,7 +430,7 @@ class Text2Image(AdversarialModel):
         world = len(everything) // len(text)
         rank = dist.get_rank() if world > 1 else 0
         start, stop = rank * half // world, (rank + 1) * half // world
-        return (everything[start:stop] + everything[half + start : half + stop]) / 2, start
+        return self._scaled((everything[start:stop] + everything[half + start : half + stop]) / 2), start
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E log D(x, t), -(1 - w) E log(1 - D(G(z, t), t)) and -w E log(1 - D(x, t')).

@@ -131,10 +131,7 @@ class CharEncoder(nn.Module):
 
     def digest(self) -> str:
         """Eight digits that tell these weights from others."""
-        content = hashlib.sha256(str(self.settings).encode())
-        for tensor in self.state_dict().values():
-            content.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return content.hexdigest()[:8]
+        return _digest(str(self.settings), self)
 
 
 class SentenceEncoder(nn.Module):
@@ -181,8 +178,15 @@ class SentenceEncoder(nn.Module):
         return embedding.clone()
 
     def digest(self) -> str:
-        """Eight digits that tell it from others, by its name."""
-        return hashlib.sha256(str(self.settings).encode()).hexdigest()[:8]
+        """Eight digits that tell its weights from others."""
+        return _digest("sentence", self._model[0])
+
+
+def _digest(settings: str, network: nn.Module) -> str:
+    content = hashlib.sha256(settings.encode())
+    for tensor in network.state_dict().values():
+        content.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:8]
 
 
 def _place(name: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.equalised import Conv, Linear, UpConv, doubled
+from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled
 from zoo.progressive_gan import ProgressiveGAN, Start
 
 
@@ -41,12 +41,29 @@ class TextbookUpConv(TextbookConv):
         return super().forward(doubled(input))
 
 
+class TextbookDownConv(DownConv):
+    """The convolution, then the mean of 2x2 pixels; blocks know by its class that the mean has been taken."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution."""
+        return F.avg_pool2d(F.conv2d(input, self.weight * self.scale, self.bias, padding=1), 2)
+
+
 class TextbookLinear(Linear):
     """Scaled weights."""
 
     def forward(self, input: Tensor) -> Tensor:
         """The map."""
         return F.linear(input, self.weight * self.scale, self.bias)
+
+
+class TextbookStart(Start):
+    """Scaled weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The map, (N, C, 4, 4)."""
+        x = F.linear(input, self.weight * self.scale).view(len(input), -1, 4, 4)
+        return x + (self.bias.view(-1, 1, 1) if len(self.bias) == x.size(1) else self.bias.view(x.shape[1:]))
 
 
 class Textbook:
@@ -68,9 +85,15 @@ class Textbook:
             "discriminator": self.discriminator,
         }
         if self.fused is None:
-            others = {Conv: TextbookConv, UpConv: TextbookUpConv, Linear: TextbookLinear}
+            others: dict[type[nn.Module], type[nn.Module]] = {
+                Conv: TextbookConv,
+                UpConv: TextbookUpConv,
+                DownConv: TextbookDownConv,
+                Linear: TextbookLinear,
+                Start: TextbookStart,
+            }
             for module in [*self.generator.modules(), *self.discriminator.modules()]:
-                if type(module) in others and not isinstance(module, Start):
+                if type(module) in others:
                     module.__class__ = others[type(module)]
             for network in self.networks.values():
                 network.to(memory_format=torch.contiguous_format)

@@ -58,6 +58,10 @@ FORMS["pixelrnn-row"] = (
     "pixelrnn",
     replace(TINY["pixelrnn"], options=(*TINY["pixelrnn"].options, ("layer", "row"), ("optimizer", "adam"))),
 )
+FORMS["progressive_gan-fused"] = (
+    "progressive_gan",
+    replace(TINY["progressive_gan"], options=(*TINY["progressive_gan"].options, ("fused_downscale", True))),
+)
 FORMS["wae-mlp"] = (
     "wae",
     Settings(8, 4, options=(*WIDTHS, ("networks", "mlp"), ("latent_dim", 3), ("weight_std", None))),

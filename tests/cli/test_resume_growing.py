@@ -32,7 +32,7 @@ ARGS = [
 
 
 class Growing(ProgressiveGAN):
-    """4 pixels for 3 steps of 8 images, 3 steps of 4 fade, then 8 pixels."""
+    """4 pixels for 3 steps of 8 images, 3 steps of 4 fade, then 8 pixels; the penalty in every other step."""
 
     def __init__(self, image_size: int = 8) -> None:
         super().__init__(
@@ -47,6 +47,8 @@ class Growing(ProgressiveGAN):
             global_batch_size=4,
             global_batch_sizes={4: 8},
             repeats=1,
+            penalty_every=2,
+            channels_last=True,
         )
 
 

@@ -14,6 +14,7 @@ from tests.cli.parts import command
 from zoo import pretrained
 from zoo.cyclegan import CycleGAN
 from zoo.folders import translate_folder
+from zoo.stargan import StarGAN
 
 
 class Inverter(CycleGAN):
@@ -91,3 +92,58 @@ def test_what_cannot_be_translated(pictures: Path, fails: Callable[..., str]) ->
     (pictures / "0.jpg").rename(pictures / "broken.jpg")
     assert "broken.jpg cannot be read as a picture" in fails(*args)
     assert not Path("out").exists()
+
+
+def test_a_unet_gets_multiples_of_its_own_size(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (20, 37)).save(tmp_path / "in" / "a.png")
+    model = CycleGAN(16, base_channels=4, discriminator_layers=1, generator="unet")
+    for size, expected in ((None, (16, 30)), (0, (20, 37))):
+        (file,) = translate_folder(model, tmp_path / "in", tmp_path / "out", "b", size=size, progress=False, force=True)
+        assert Image.open(file).size == expected
+
+
+def test_tiny_pictures_are_mirrored_over_and_over(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for side in (1, 2, 3):
+        Image.fromarray(np.arange(side, dtype=np.uint8)[None].repeat(side, 0)).save(tmp_path / "in" / f"{side}.png")
+    model = Inverter(16, **TINY)
+    given: list[torch.Tensor] = []
+    model.translate = lambda x, target: given.append(x) or -x  # type: ignore[func-returns-value,method-assign]
+    files = translate_folder(model, tmp_path / "in", tmp_path / "out", "b", size=0, progress=False)
+    assert [Image.open(file).size for file in files] == [(1, 1), (2, 2), (3, 3)]
+    rows = [((x[0, 0, 5] + 1) * 127.5).round().tolist() for x in given]
+    assert rows == [[0] * 8, [0, 1] * 4, [0, 1, 2, 1, 0, 1, 2, 1]]
+    model = CycleGAN(16, **TINY)
+    translate_folder(model, tmp_path / "in", tmp_path / "real", "b", size=0, progress=False)
+
+
+def test_pictures_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    levels = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "in" / "grey.png")
+    assert Image.open(tmp_path / "in" / "grey.png").mode.startswith("I")
+    (file,) = translate_folder(Inverter(16, **TINY), tmp_path / "in", tmp_path / "out", "b", progress=False)
+    assert np.abs(255 - np.array(Image.open(file))[..., 0] - levels / 257.0).max() <= 0.51
+
+
+def test_every_suffix_and_no_hidden_files(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / ".thumbnails").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(folder / "a.ppm")
+    Image.new("L", (16, 16)).save(folder / "b.pgm")
+    Image.new("RGB", (16, 16)).save(folder / "c.jfif", "JPEG")
+    Image.new("RGB", (16, 16)).save(folder / ".thumbnails" / "a.png")
+    (folder / "._c.jpg").write_bytes(b"not a picture")
+    files = translate_folder(Inverter(16, **TINY), folder, tmp_path / "out", "b", progress=False)
+    assert [file.name for file in files] == ["a.png", "b.png", "c.png"]
+
+
+def test_attributes_of_pictures_of_any_size(tmp_path: Path) -> None:
+    """StarGAN asks its discriminator, which was trained with one size, what else a picture is."""
+    (tmp_path / "in").mkdir()
+    for width, height in ((3, 5), (9, 12), (40, 20)):
+        Image.new("RGB", (width, height)).save(tmp_path / "in" / f"{width}.png")
+    model = StarGAN(16, attributes=["old", "glad"], base_channels=4, num_blocks=1, num_layers=3)
+    files = translate_folder(model, tmp_path / "in", tmp_path / "out", "glad", size=0, progress=False)
+    assert sorted(Image.open(file).size for file in files) == [(3, 5), (9, 12), (40, 20)]

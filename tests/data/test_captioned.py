@@ -6,15 +6,22 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
 import zoo.text_encoders
 from datamodules import Captioned
-from datamodules.captioned import CaptionedImages
+from datamodules.captioned import CaptionedImages, Captions
+from datamodules.pictures import uniform
+from datamodules.stream import Batch, key
+from tests.contract import trainer
+from tests.ranks import on_ranks
+from zoo.text2image import Text2Image
 
 ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
 
@@ -121,6 +128,22 @@ def test_all_other_images_are_drawn_as_mismatches(cache: Path) -> None:
         assert sorted(found.tolist()) == [i for i in range(n) if classes[i] != classes[own]]
 
 
+@pytest.mark.parametrize("near", [0.0, 0.5])
+def test_where_no_sentence_is_shared_none_is_drawn_again(cache: Path, near: float) -> None:
+    """The published weights were trained with these draws."""
+    images = emoji(cache, near=near).split("train")
+    assert isinstance(images, CaptionedImages)
+    assert images.captions is not None
+    assert images.rows is not None
+    index = torch.arange(0, len(images), 5)
+    chance = uniform(index, 4, key(3, "captions", 1))
+    other = images.rows[images.mismatched(index, chance[:, :2])]
+    batch = images.batch(index, seed=3, epoch=1)
+    for name, rows, number in (("caption", images.rows[index], 2), ("mismatched_caption", other, 3)):
+        drawn = images.captions.drawn(rows, chance[:, number : number + 1])
+        assert batch[name] == [images.captions.texts[i] for i in drawn.flatten().tolist()]
+
+
 def test_held_out_combinations_are_the_test_split_and_their_words_are_known(cache: Path) -> None:
     module = emoji(cache, holdout="combinations")
     assert set(module.splits or (module.split("train") and module.splits)) == {"train", "val", "test", "unseen"}
@@ -160,6 +183,80 @@ def test_ranks_draw_what_one_process_draws(cache: Path) -> None:
         assert [text for part in parts for text in part[name]] == batch[name]
 
 
+# Sentences of several classes -----------------------------------------------------------------------------------------
+
+
+def described(
+    captions: list[list[str]], classes: list[int], rows: list[int] | None = None, **options: Any
+) -> CaptionedImages:
+    array = np.zeros((len(captions), 1, 1, 1), np.uint8)
+    part = None if rows is None else torch.tensor(rows, dtype=torch.long)
+    return CaptionedImages([array], {}, part, captions=Captions.of(captions, torch.tensor(classes), **options))
+
+
+def mismatches(images: CaptionedImages, epochs: int = 200) -> list[list[str]]:
+    """Of each image, over epochs."""
+    batches = (images.batch(torch.arange(len(images)), epoch=epoch) for epoch in range(epochs))
+    return [list(texts) for texts in zip(*(batch["mismatched_caption"] for batch in batches), strict=True)]
+
+
+def shares(texts: list[str]) -> dict[str, float]:
+    return {text: texts.count(text) / len(texts) for text in sorted({*texts})}
+
+
+def test_a_mismatched_caption_is_none_of_the_images_own() -> None:
+    images = described(
+        [["an animal", "a bird"], ["an animal", "a jay"], ["an animal"], ["a fish", "an animal", "a cod"]], [0, 0, 1, 1]
+    )
+    bird, jay, animal, fish = mismatches(images, 600)
+    # The image of "an animal" alone cannot serve the birds; of the other image's sentences each one left is as likely.
+    for texts in (bird, jay):
+        assert shares(texts) == pytest.approx({"a cod": 0.5, "a fish": 0.5}, abs=0.07)
+    for texts in (animal, fish):
+        assert shares(texts) == pytest.approx({"a bird": 0.5, "a jay": 0.5}, abs=0.07)
+    assert images.has_mismatches
+
+
+def test_a_sentence_that_another_image_of_the_class_has_is_a_mismatch() -> None:
+    images = described([["an animal", "a bird"], ["a jay"], ["an animal", "a fish"]], [0, 0, 1])
+    assert set(mismatches(images)[0]) == {"a fish"}
+    assert shares(mismatches(images, 600)[1]) == pytest.approx({"a fish": 0.5, "an animal": 0.5}, abs=0.07)
+
+
+def test_only_what_is_shared_is_drawn_again() -> None:
+    """Each draw depends on the image alone, of several sentences also on its place."""
+    known = [["an animal", f"bird {i}", f"a bird of {i}"] for i in range(20)]
+    known += [["an animal", f"fish {i}", f"a fish of {i}"] for i in range(20)]
+    table = torch.arange(90.0)[:, None]
+    images = described(known, [0] * 20 + [1] * 20, average=3, embeddings=table)
+    assert images.captions is not None
+    index = torch.arange(40)
+    chance = uniform(index, 12, key(0, "captions", 2))
+    other = images.mismatched(index, chance[:, :2])
+    before = images.captions.drawn(other, chance[:, 5:8])
+    after = images.told_apart(index, other, before, chance[:, 8:])
+    again = before == images.captions.texts.index("an animal")
+    assert 20 < int(again.sum()) < 60
+    assert torch.equal(after == before, ~again)
+    for i in range(40):
+        assert {*after[i].tolist()} <= {*images.captions.listed(other[i, None])[1].tolist()}, "of the same image"
+    batch = images.batch(index, epoch=2)
+    assert torch.equal(batch["mismatched_embedding"], table[after].mean(1))
+    assert batch["mismatched_caption"] == [images.captions.texts[i] for i in after[:, 0].tolist()]
+    part = images.batch(index[7:30], epoch=2)
+    assert torch.equal(part["mismatched_embedding"], batch["mismatched_embedding"][7:30])
+
+
+def test_without_a_sentence_of_its_own_another_class_gives_no_mismatch() -> None:
+    assert not described([["an animal", "a bird"], ["an animal"]], [0, 1]).has_mismatches
+    assert described([["an animal", "a bird"], ["an animal", "a fish"]], [0, 1]).has_mismatches
+    three = [["an animal"], ["an animal"], ["a bird"]]
+    assert not described(three, [0, 1, 1], [0, 1]).has_mismatches, "in the split"
+    assert described(three, [0, 1, 0], [1, 2]).has_mismatches
+    assert not described(three, [0, 1, 0], []).has_mismatches
+    assert "mismatched_caption" not in described(three, [0, 0, 0]).batch(torch.arange(3))
+
+
 # Embeddings ----------------------------------------------------------------------------------------------------------
 
 
@@ -186,9 +283,13 @@ def test_embeddings_are_computed_once_and_averaged(cache: Path, monkeypatch: pyt
 # Folders -------------------------------------------------------------------------------------------------------------
 
 
-def picture(path: Path, value: int, size: tuple[int, int] = (12, 12)) -> None:
+def picture(path: Path, value: int, size: tuple[int, int] = (12, 12), ends: int = 0) -> None:
+    """Of one colour, its left and right fifth of another."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value, 0, 0)).save(path)
+    image = Image.new("RGB", size, (value, ends, ends))
+    if ends:
+        image.paste((value, 0, 0), (size[0] // 5, 0, size[0] - size[0] // 5, size[1]))
+    image.save(path)
 
 
 def test_a_folder_with_a_table_or_text_files(tmp_path: Path) -> None:
@@ -221,6 +322,29 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     batch = images.batch(torch.arange(len(images)), seed=1)
     assert module.class_names["label"] == ["birds", "fish"]
     assert torch.equal(batch["label"], batch["caption_class"])
+    for label, text in zip(batch["label"].tolist(), batch["mismatched_caption"], strict=True):
+        assert text.startswith("number ")
+        assert int(text.removeprefix("number ")) % 2 == label, "of the other class, and not that both are an animal"
+
+
+def test_sentences_that_do_not_tell_classes_apart_are_refused(tmp_path: Path) -> None:
+    for i in range(8):
+        path = tmp_path / "own" / ("birds" if i % 2 else "fish") / f"{i}.png"
+        picture(path, i)
+        path.with_suffix(".txt").write_text("an animal")
+    options: dict[str, Any] = {"source": "folder", "cache_dir": tmp_path / "cache", "image_size": 8}
+    with pytest.raises(ValueError, match="training images of own8 have no mismatched caption"):
+        Captioned(tmp_path / "own", **options).split("train")
+
+
+@pytest.mark.parametrize(("given", "name"), [(None, "own8"), (True, "own8-squeezed")])
+def test_the_pictures_of_a_folder_may_be_squeezed(tmp_path: Path, given: bool | None, name: str) -> None:
+    for i in range(4):
+        picture(tmp_path / "own" / f"{i}.png", 0, (40, 20), ends=255)
+        (tmp_path / "own" / f"{i}.txt").write_text(f"number {i}")
+    module = Captioned(tmp_path / "own", source="folder", squeeze=given, cache_dir=tmp_path / "cache", image_size=8)
+    assert module.name == name
+    assert int(module.split("train").images(torch.arange(1))[0, 1, 4, 0]) == (255 if given else 0)
 
 
 def birds(folder: Path, source: str) -> None:
@@ -229,7 +353,7 @@ def birds(folder: Path, source: str) -> None:
         for i in range(count):
             stem = f"{name[4:]}_{i}"
             place = f"CUB_200_2011/images/{name}" if source == "cub" else "jpg"
-            picture(folder / place / f"{stem}.jpg", 50 * c, (20, 12))
+            picture(folder / place / f"{stem}.jpg", 50 * c + 10 * i, (60, 30), ends=255)
             (text / name).mkdir(parents=True, exist_ok=True)
             (text / name / f"{stem}.txt").write_text("\n".join(f"{name} {i} {k}" for k in range(10)))
     for split, names in (("trainval", "001.Auk 002.Jay 003.Tit"), ("val", "003.Tit"), ("test", "004.Owl")):
@@ -253,6 +377,14 @@ def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
         if "mismatched_caption" in batch:
             assert not any(text.startswith(name) for text, name in zip(batch["mismatched_caption"], names, strict=True))
     assert "mismatched_caption" not in module.split("test").batch(torch.arange(2))  # one class
+    # Whole pictures, whatever their shape: both ends are there.
+    whole = module.split("test").images(torch.arange(2))
+    assert whole.shape == (2, 3, 19, 19)
+    assert (whole[:, 1, :, [0, -1]] > 200).all()
+    assert (whole[:, 1, :, 5:14] < 50).all()
+    centre = Captioned(tmp_path / "data", squeeze=False, **options)
+    assert centre.name == f"{source}16-centre"
+    assert (centre.split("test").images(torch.arange(2))[:, 1, :, [0, -1]] < 50).all()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +394,7 @@ def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
         ({"source": "folder"}, "needs data_dir"),
         ({"source": "cub", "near": 0.5}, "near is for source='emoji'"),
         ({"train_on_val": True}, "for source='cub' and 'flowers'"),
+        ({"squeeze": True}, "squeeze is for folders of pictures"),
         ({"average": 4}, "above 1 it needs a text_encoder"),
         ({"near": 2}, "between 0 and 1"),
         ({"load_size": 32}, "load_size must be at least image_size 64"),
@@ -279,3 +412,80 @@ def test_missing_parts_of_the_layouts_are_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "cub_icml" / "testclasses.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"testclasses.txt is missing"):
         Captioned(tmp_path / "data", source="cub", cache_dir=tmp_path / "cache", image_size=8).split("train")
+
+
+# With a Trainer -------------------------------------------------------------------------------------------------------
+
+
+class Recorder(L.LightningModule):
+    """Notes what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[list[Any], ...]] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images = ((batch["image"] + 1) * 127.5).round().long().sum((1, 2))  # columns tell crops and mirroring
+        rows = (batch["label"], images, batch["caption_embedding"], batch["mismatched_embedding"])
+        self.seen.append((batch["caption"], batch["mismatched_caption"], *(x.tolist() for x in rows)))
+        loss: Tensor = self.weight * batch["image"].mean()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def of_birds(folder: Path, **options: Any) -> Captioned:
+    """Ten training images of three classes, cropped and mirrored at random, two captions averaged."""
+    more = {"train_on_val": True, "text_encoder": ENCODER, "average": 2, "image_size": 16, "cache_dir": folder}
+    return Captioned(folder / "data", source="cub", **{**more, **options})
+
+
+def fitted(folder: Path, steps: int, path: Path | None = None, batch_size: int = 2, **more: Any) -> list[Any]:
+    run = trainer(**{"max_epochs": -1, "max_steps": steps, "strategy": "auto", "default_root_dir": folder, **more})
+    model = Recorder()
+    run.fit(model, of_birds(folder, batch_size=batch_size), ckpt_path=path)
+    run.save_checkpoint(folder / f"{steps}.ckpt")
+    return model.seen
+
+
+def test_a_resumed_run_goes_on_at_the_next_images_and_captions(tmp_path: Path) -> None:
+    birds(tmp_path / "data", "cub")
+    straight = fitted(tmp_path, 13)
+    assert len({str(step) for step in straight}) == 13, "other captions in another epoch"
+    assert fitted(tmp_path, 7) == straight[:7]
+    assert fitted(tmp_path, 13, tmp_path / "7.ckpt") == straight[7:]
+
+
+def on_rank(folder: str) -> list[Any]:
+    return fitted(Path(folder), 6, strategy="ddp", devices=2)
+
+
+@pytest.mark.slow
+def test_real_ranks_share_what_one_process_sees(tmp_path: Path) -> None:
+    birds(tmp_path / "data", "cub")
+    one = fitted(tmp_path, 6, batch_size=4)
+    ranks = on_ranks(2, on_rank, str(tmp_path))
+    assert [tuple(x + y for x, y in zip(*steps, strict=True)) for steps in zip(*ranks, strict=True)] == one
+
+
+def test_the_model_takes_batches_of_its_own_text_encoder(tmp_path: Path) -> None:
+    birds(tmp_path / "data", "cub")
+    small: dict[str, Any] = {"latent_dim": 4, "projection": 4, "base_channels": 4, "discriminator_channels": 4}
+    model = Text2Image(16, text_encoder=ENCODER, prompts=["001.Auk 0 1"], **small)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    data = of_birds(tmp_path, batch_size=4)
+    trainer(max_epochs=-1, max_steps=4).fit(model, data)
+    assert model.text_encoder is not None
+    assert data.encoder_digest == model.text_encoder.digest()
+    for name, x in model.state_dict().items():
+        assert x.isfinite().all()
+        if name.endswith("weight"):
+            assert torch.equal(x, before[name]) == name.startswith("text_encoder."), name
+    assert model.sample(2, seed=0, text="002.Jay 1 2").shape == (2, 3, 16, 16)
+    assert model.real_and_fake(next(iter(data.evaluation_loader("test"))), seed=0, first=0)[1].shape == (2, 3, 16, 16)
+
+    other = Text2Image(16, text_encoder={**ENCODER, "hidden_features": 5}, **small)
+    with pytest.raises(ValueError, match="is not the model's"):
+        trainer(max_epochs=-1, max_steps=4).fit(other, of_birds(tmp_path, batch_size=4))

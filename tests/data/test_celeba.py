@@ -64,6 +64,31 @@ def test_splits_and_batches(packed: bool, data: Path, tmp_path: Path) -> None:
     assert [p.suffix for p in sorted((tmp_path / "cache" / "celeba").iterdir())] == [".npy", ".lock"]
 
 
+@pytest.mark.parametrize("crop", [108, 177, 1])
+def test_a_smaller_square_is_cut_out_of_the_middle(crop: int, data: Path, tmp_path: Path) -> None:
+    rows, columns = np.indices((218, 178))
+    pixels = np.stack([rows, columns, (rows + columns) // 2], 2).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(data / "celeba" / "img_align_celeba" / "000001.jpg", quality=100, subsampling=0)
+    found = {}
+    for side in (178, crop):
+        module = CelebA(data, cache_dir=tmp_path / "cache", image_size=16, crop=side)
+        assert module.name == ("celeba16" if side == 178 else f"celeba16-crop{crop}")
+        found[side] = module.split("train").images(torch.tensor([0]))[0].numpy().astype(int)
+    top, left = 20 + (178 - crop) // 2, (178 - crop) // 2
+    for side, (y, x) in {178: (20, 0), crop: (top, left)}.items():
+        box = (x, y, x + side, y + side)
+        expected = np.asarray(picture.crop(box).resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        assert abs(found[side] - expected).max() <= 3, "but for the losses of JPEG"
+    assert len(list((tmp_path / "cache" / "celeba").glob("*.npy"))) == 2, "a file for each"
+
+
+@pytest.mark.parametrize("crop", [0, 179])
+def test_a_square_that_is_not_in_the_picture(crop: int) -> None:
+    with pytest.raises(ValueError, match=rf"^crop must lie in 1\.\.178, not {crop}$"):
+        CelebA(crop=crop)
+
+
 def test_pictures_are_decoded_once(data: Path, tmp_path: Path) -> None:
     options = {"cache_dir": tmp_path / "cache", "image_size": 16}
     first = CelebA(data, **options).split("train").batch(torch.arange(8))["image"]

@@ -52,6 +52,18 @@ def test_splits_and_batches(data: Path) -> None:
     assert next(iter(CIFAR10(data, image_size=64, batch_size=7).train_dataloader()))["image"].shape == (7, 3, 64, 64)
 
 
+@pytest.mark.parametrize(("share", "held"), [(0, 0), (0.1, 5), (0.29, 14), (0.5, 25)])
+def test_the_share_of_validation(data: Path, share: float, held: int) -> None:
+    module = CIFAR10(data, batch_size=10, val_share=share)
+    assert (module.num_train, len(module.split("val")), len(module.split("test"))) == (50 - held, held, 10)
+    assert sum(len(batch["image"]) for batch in module.val_dataloader()) == held
+    labels = module.split("train").batch(torch.arange(50 - held))["label"]
+    assert labels.tolist() == [i // 10 for i in range(50 - held)]
+    for wrong in (-0.1, 1):
+        with pytest.raises(ValueError, match=rf"^val_share must leave something to train on, not {wrong}$"):
+            CIFAR10(data, val_share=wrong)
+
+
 def test_the_archive_is_read_in_place(data: Path) -> None:
     folder = data / "cifar-10-batches-py"
     whole = CIFAR10(data).split("train").batch(torch.arange(45))

@@ -172,6 +172,38 @@ def test_the_centre_square_is_taken(tmp_path: Path) -> None:
     assert square(save(tmp_path / "tiny.png", size=(1, 3)), 16).shape == (3, 16, 16)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_whole_picture_may_be_squeezed_into_the_square(tmp_path: Path, suffix: str) -> None:
+    for shape in ((150, 50), (50, 150)):
+        pixels = np.full((*shape, 3), 50, np.uint8)
+        pixels[-30:, -30:] = 250  # at the far end: a fifth of the longer side
+        Image.fromarray(pixels).save(tmp_path / f"x{suffix}", quality=95)
+        found = square(tmp_path / f"x{suffix}", 10, squeeze=True)
+        assert found.shape == (3, 10, 10)
+        tall, wide = (2, 6) if shape[0] == 150 else (6, 2)
+        assert (found[:, -tall + 1 :, -wide + 1 :] > 220).all()
+        assert (found[:, : 9 - tall] < 70).all()
+        assert (found[:, :, : 9 - wide] < 70).all()
+        assert (square(tmp_path / f"x{suffix}", 10) < 70).all(), "not in the middle square"
+    assert square(save(tmp_path / "tiny.png", size=(1, 3)), 16, squeeze=True).shape == (3, 16, 16)
+
+
+def test_squeezed_pictures_have_a_cache_of_their_own(tmp_path: Path, options: dict[str, Any]) -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :10] = 255  # outside the middle square
+    (tmp_path / "wide").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "wide" / "x.png")
+    names = []
+    for _ in range(2):  # from the picture, and from the cache
+        for squeeze, left in ((False, 0), (True, 255)):
+            module = ImageFolder(tmp_path / "wide", **options, squeeze=squeeze)
+            image = module.split("train").images(torch.arange(1))
+            assert int(image[0, 0, 4, 0]) == left
+            names.append(module.name)
+    assert names == ["wide8", "wide8-squeezed"] * 2
+    assert len(list((options["cache_dir"] / "folders").glob("*.npy"))) == 2
+
+
 def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:16] = 255

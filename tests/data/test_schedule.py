@@ -103,7 +103,11 @@ def test_images_of_another_size_than_the_models_are_refused() -> None:
 def test_halves_are_rounded_means() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), np.uint8)
     expected = torch.nn.functional.avg_pool2d(torch.from_numpy(images).double(), 2)
-    assert np.array_equal(halved(images, Path()), (expected + 0.5).floor().byte().numpy())
+    assert np.array_equal(halved(images, Path()), np.rint(expected.numpy()).astype(np.uint8))
+    # Every sum of four pixels; half up would make the mean brighter by 1/8 at each level.
+    totals = np.arange(4 * 255 + 1)
+    squares = np.stack([(totals + k) // 4 for k in range(4)], 1).astype(np.uint8).reshape(-1, 1, 2, 2)
+    assert np.array_equal(halved(squares, Path()).flatten(), np.rint(totals / 4))
 
 
 def test_levels_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +130,7 @@ def test_levels_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: p
     # A mirrored image is mirrored at all sizes.
     large, little = (images.batch(index, seed=1, epoch=2, augment=True)["image"] for images in (data.level(16), small))
     assert (torch.nn.functional.avg_pool2d(large, 4) - little).abs().max() < 0.02
-    assert len(list((tmp_path / "cache" / "levels").glob("*.npy"))) == 2
+    assert len(list((tmp_path / "cache" / "levels-even").glob("*.npy"))) == 2
     monkeypatch.setattr("datamodules.pyramid._fill", None)  # the second time nothing is computed
     assert torch.equal(open_().level(4).images(index), small.images(index))
 

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
+from tests.ranks import on_ranks
 from zoo import random
 from zoo.base import Batch, GenerativeModel
 from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
+from zoo.loop import LoopCallback
 
 TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "blocks": 1, "discriminator_layers": 1}
 
@@ -333,3 +339,69 @@ def test_bad_translations() -> None:
         model.translate(torch.zeros(1, 3, 8, 10), "b")
     with pytest.raises(ValueError, match="multiples of 8 from 8"):
         CycleGAN(**TINY, generator="unet").translate(torch.zeros(1, 3, 12, 8), "b")
+
+
+def test_data_with_other_domains_are_refused() -> None:
+    def fit(own: tuple[str, str], given: list[str]) -> None:
+        data = Data([TestCycleGAN().batch(2)])
+        data.domain_names = given  # type: ignore[attr-defined]
+        trainer().fit(CycleGAN(**TINY, domain_names=own), datamodule=data)
+
+    for given in (["openmoji", "twemoji"], ["noto", "openmoji"]):
+        with pytest.raises(ValueError, match=r"the data have the domains .*; the model's domain_names are open"):
+            fit(("openmoji", "noto"), given)
+    fit(("openmoji", "noto"), ["openmoji", "noto"])
+    fit(("a", "b"), ["openmoji", "twemoji"])
+    for placeholders in (["A", "B"], ["trainA", "trainB"], []):
+        fit(("horse", "zebra"), placeholders)
+
+
+# A change of ranks ----------------------------------------------------------------------------------------------------
+
+
+def resumed_on_ranks(folder: str, world: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of a straight run, and of one that was saved after 4 of 8 steps and resumed."""
+    case = TestCycleGAN()
+    batches = [case.batch(4, seed=i) for i in range(8)]
+
+    def fit(path: str | None = None, **options: Any) -> CycleGAN:
+        torch.manual_seed(0)
+        model = case.tiny()
+        trainer(world, **options).fit(model, datamodule=Data(batches), ckpt_path=path)
+        return model
+
+    straight = fit()
+    keep = ModelCheckpoint(dirpath=folder, save_last=True, every_n_train_steps=1)  # in mid-epoch, as runs do
+    fit(max_steps=4, enable_checkpointing=True, callbacks=[keep])
+    resumed = fit(f"{folder}/last.ckpt")
+    first, second = (
+        state_of(model) | {f"pool {d}": torch.stack(pool.images) for d, (pool,) in model.pools.items()}
+        for model in (straight, resumed)
+    )
+    return first, second
+
+
+@pytest.mark.slow
+def test_the_pools_of_two_ranks_are_resumed(tmp_path: Path) -> None:
+    ranks = on_ranks(2, resumed_on_ranks, str(tmp_path), 2)
+    for straight, resumed in ranks:
+        assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+    (first, _), (second, _) = ranks
+    assert not torch.equal(first["pool a"], second["pool a"]), "each rank has its own"
+
+
+@pytest.mark.parametrize(
+    ("saved", "world", "fate"), [(2, 1, "some are dropped"), (1, 2, "the new ranks take copies"), (2, 2, None)]
+)
+def test_what_a_change_of_ranks_does_to_pools_is_said(saved: int, world: int, fate: str | None) -> None:
+    model = TestCycleGAN().tiny()
+    model.pools["a"][0].exchange(images(1, "x"), torch.zeros(1, 2))
+    checkpoint = {"zoo": {"seed": 0, "seconds": 0.0, "rank_states": [model.rank_state_dict()] * saved}}
+    run: Any = SimpleNamespace(world_size=world, global_rank=world - 1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        LoopCallback().on_load_checkpoint(run, TestCycleGAN().tiny(), checkpoint)
+    expected = f"the checkpoint is of {saved} ranks, now there are {world}: of what each keeps for itself"
+    assert [str(warning.message).startswith(expected) for warning in told] == [True] * (fate is not None)
+    assert all(fate in str(warning.message) for warning in told if fate)
+    assert not any("\n" in str(warning.message) for warning in told)

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, state_of, trainer
-from zoo import random
+from zoo import random, recipes
 from zoo.base import Batch
 from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled, pixel_norm, stddev_map
 from zoo.growth import Growth
@@ -62,7 +65,7 @@ class TestProgressiveGANFading(TestProgressiveGAN):
 
 
 class TestProgressiveGANLeastSquares(TestProgressiveGAN):
-    options = {"loss": "least_squares", "n_critic": 2, "stddev_group": 0, "first_resolution": 8, "drift": 0.0}  # noqa: RUF012
+    options = {"loss": "least_squares", "n_critic": 2, "stddev_group": 0, "first_resolution": 8}  # noqa: RUF012
 
 
 class TestProgressiveGANLazy(TestProgressiveGAN):
@@ -164,6 +167,32 @@ def test_a_batch_that_has_no_whole_groups_is_refused() -> None:
     model.judge(torch.zeros(3, 3, 4, 4), 3)  # fewer than a group are one
     with pytest.raises(ValueError, match="a batch of 6 per device cannot be cut into groups of 4"):
         model.judge(torch.zeros(6, 3, 4, 4), 6)
+
+
+@pytest.mark.parametrize(
+    ("world", "group", "message"),
+    [
+        (1, 4, None),
+        (1, 8, None),
+        (2, 2, None),
+        (2, 0, None),
+        (2, 4, "groups of 4"),
+        (2, 8, "groups of 8"),
+        (3, 0, "any"),
+    ],
+)
+def test_groups_are_those_of_one_process(
+    world: int, group: int, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4 images in all; more than the batch are all of it."""
+    model = tiny(stddev_group=group)
+    model.trainer = fit = trainer()
+    monkeypatch.setattr(type(fit), "world_size", property(lambda _: world))
+    if message is None:
+        model.setup("fit")
+        return
+    with pytest.raises(ValueError, match=rf"4 images per step at 4 pixels cannot be shared among {world} .* {message}"):
+        model.setup("fit")
 
 
 def test_real_and_fake_images_share_no_group() -> None:
@@ -303,15 +332,46 @@ def test_a_lazy_penalty_has_as_many_times_its_weight() -> None:
         if found[-1]:
             assert lazy["gradient_penalty"].item() == pytest.approx(3 * eager["gradient_penalty"].item(), rel=1e-6)
         assert torch.equal(lazy["real"], eager["real"])
-    assert found == [True, False, False, True]
+    assert found == [False, False, True, False]
+
+
+def test_a_lazy_penalty_is_logged(tmp_path: Path) -> None:
+    model = tiny(8, penalty_every=2)
+    logger = CSVLogger(tmp_path)
+    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(4)]
+    trainer(logger=logger, log_every_n_steps=2).fit(model, datamodule=Data(batches))
+    columns = Path(logger.log_dir, "metrics.csv").read_text().splitlines()[0].split(",")
+    assert "discriminator/gradient_penalty" in columns
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (10.0, 0.001)),
+        ({"loss": "least_squares"}, (0.0, 0.0)),
+        ({"gradient_penalty_weight": 5.0, "drift": 0.0}, (5.0, 0.0)),
+        ({"loss": "least_squares", "gradient_penalty_weight": 10.0, "drift": 0.001}, (10.0, 0.001)),
+    ],
+)
+def test_penalties_follow_the_loss_unless_they_are_given(
+    options: dict[str, Any], expected: tuple[float, float]
+) -> None:
+    model = tiny(8, **options)
+    assert (model.hparams["gradient_penalty_weight"], model.hparams["drift"]) == expected
+    batch = {"image": torch.randn(4, 3, 8, 8)}
+    terms = model.discriminator_loss(batch, model.forward_shared(batch))
+    assert ("gradient_penalty" in terms, "drift" in terms) == (expected[0] > 0, expected[1] > 0)
 
 
 def test_memory_layout_changes_nothing() -> None:
     batch = {"image": torch.randn(4, 3, 8, 8).double()}
+    # Weights are drawn in the order of memory: those of one are copied.
+    weights = state_of(tiny(8, fused_downscale=True))
     terms = []
     for channels_last in (False, True):
-        model = tiny(8, channels_last=channels_last, fused_downscale=True).double()
-        model.grow(20)
+        model = tiny(8, channels_last=channels_last, fused_downscale=True)
+        model.load_state_dict(weights)
+        model.double().grow(20)
         assert model.generator.blocks[1].conv1.weight.is_contiguous(memory_format=torch.channels_last) == channels_last
         terms.append(model.discriminator_loss(batch, model.forward_shared(batch)))
     first, second = ({name: value.item() for name, value in t.items()} for t in terms)
@@ -321,8 +381,11 @@ def test_memory_layout_changes_nothing() -> None:
 # The schedule ---------------------------------------------------------------------------------------------------------
 
 
-def reference(model: ProgressiveGAN, total: int) -> Iterator[tuple[int, int, float, int, float]]:
-    """The loop of the official code: (images, resolution, lod, minibatch, learning rate) of each of its updates."""
+def reference(model: ProgressiveGAN, total: int, repeats: int) -> Iterator[tuple[int, int, float, int, float]]:
+    """The loop of the official code: (images, resolution, lod, minibatch, learning rate) of each of its updates.
+
+    It looks at the schedule once in so many minibatches.
+    """
     h, images = model.hparams, 0
     top = int(math.log2(h["image_size"]))
     while images < total:
@@ -335,26 +398,26 @@ def reference(model: ProgressiveGAN, total: int) -> Iterator[tuple[int, int, flo
         resolution = 2 ** (top - math.floor(lod))
         minibatch = (h["global_batch_sizes"] or {}).get(resolution, h["global_batch_size"])
         yield images, resolution, lod, minibatch, (h["learning_rates"] or {}).get(resolution, h["learning_rate"])
-        images += 4 * minibatch
+        images += repeats * minibatch
 
 
 @pytest.mark.parametrize(
-    ("make", "total"),
+    ("make", "total", "repeats"),
     [
-        (lambda: ProgressiveGAN.official(devices=1), 12_000_000),
-        (lambda: ProgressiveGAN.official(devices=8), 12_000_000),
-        (lambda: ProgressiveGAN.paper(), 15_000_000),
-        (lambda: ProgressiveGAN.paper(128, transition_images=0), 8_000_000),
-        (ProgressiveGAN.cifar10, 3_000_000),
+        (lambda: ProgressiveGAN.official(devices=1), 12_000_000, 4),
+        (lambda: ProgressiveGAN.official(devices=8), 12_000_000, 4),
+        (lambda: ProgressiveGAN.paper(), 15_000_000, 4),
+        (lambda: ProgressiveGAN.paper(128, transition_images=0), 8_000_000, 4),
+        (ProgressiveGAN.cifar10, 3_000_000, 1),
     ],
 )
-def test_the_whole_schedule_is_the_references(make: Any, total: int) -> None:
+def test_the_whole_schedule_is_the_references(make: Any, total: int, repeats: int) -> None:
     with torch.device("meta"):
         model = make()
     seen = set()
-    for images, resolution, lod, minibatch, rate in reference(model, total):
-        last = images + 4 * minibatch - 1  # still the same update
-        for n in (images, last) if images % 7 else (images, images + minibatch, last):
+    for images, resolution, lod, minibatch, rate in reference(model, total, repeats):
+        last = images + repeats * minibatch - 1  # still the same update
+        for n in (images, last) if images % 7 else (images, images + (repeats - 1) * minibatch, last):
             found = model.schedule(n)
             assert found[0] == resolution
             assert found[1] == pytest.approx(1 - (lod - math.floor(lod)), abs=1e-9)
@@ -363,6 +426,19 @@ def test_the_whole_schedule_is_the_references(make: Any, total: int) -> None:
         seen.add(resolution)
     assert seen == {4 << s for s in range(len(seen))}
     assert max(seen) == model.hparams["image_size"]
+
+
+def test_the_smoke_recipe_reaches_its_last_stage() -> None:
+    settings = yaml.safe_load(recipes.find("progressive_gan-emoji32-smoke").read_text())
+    model = ProgressiveGAN(**settings["model"]["init_args"])
+    images, places = 0, []
+    for _ in range(settings["trainer"]["max_steps"]):
+        resolution, alpha, batch = model.schedule(images)
+        places.append((resolution, alpha))
+        images += batch
+    assert {resolution for resolution, _ in places} == {4, 8, 16, 32}
+    assert any(0 < alpha < 1 for _, alpha in places)
+    assert places[-2:] == [(32, 1.0)] * 2
 
 
 def test_stages_shorter_than_a_group_are_passed_over() -> None:

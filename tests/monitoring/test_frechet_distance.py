@@ -103,6 +103,154 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
         assert measure(tmp_path / "file").value == measure(tmp_path / "other").value
 
 
+# Models that grow -----------------------------------------------------------------------------------------------------
+
+
+class Growing(GAN):
+    """Its images of 2, 4 and 8 pixels are the means of those of 8; smaller stages are enlarged, as in the zoo."""
+
+    def __init__(self, reached: int = 8) -> None:
+        super().__init__()
+        self.reached = reached
+
+    @property
+    def progress(self) -> dict[str, float]:
+        return {"resolution": self.reached, "alpha": 1.0, "images_seen": 0}
+
+    def sample(
+        self, n: int, *, seed: int | None = None, first: int = 0, resolution: int | None = None, **conditions: Any
+    ) -> Tensor:
+        if resolution not in (None, 2, 4, 8):
+            raise ValueError(f"resolution {resolution} is none of this model's: take one of 2, 4, 8")
+        side = resolution or self.reached
+        x = nn.functional.avg_pool2d(super().sample(n, seed=seed, first=first, **conditions), 8 // side)
+        return nn.functional.interpolate(x, resolution or 8)
+
+
+class Wide(Features):
+    """Features of four by four pixels of images of any size; notes the sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sides: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sides.append(x.shape[-1])
+        return super().forward(nn.functional.interpolate(x, 4))
+
+
+def stages(folder: str, resolution: int | None, *reached: int) -> list[Result]:
+    options: dict[str, Any] = {"num_samples": 60, "chunk_size": 16, "progress": False, "resolution": resolution}
+    return [
+        frechet_distance(Growing(side), Images(), extractor=Wide(), cache_dir=folder, **options) for side in reached
+    ]
+
+
+def test_the_stage_of_a_model_that_grows_is_said_until_it_is_grown(tmp_path: Path) -> None:
+    start = "fd[features=random-6, resize=none, real=noise8-train-60, fake=60, weights=raw"
+    assert [found.protocol for found in stages(str(tmp_path), None, 4, 8)] == [f"{start}, stage=4]", f"{start}]"]
+
+
+def test_a_resolution_compares_images_of_that_size(tmp_path: Path) -> None:
+    extractor, data = Wide(), Images()
+    found = frechet_distance(
+        Growing(), data, num_samples=60, extractor=extractor, cache_dir=tmp_path, progress=False, resolution=4
+    )
+    assert set(extractor.sides) == {4}
+    fake = Growing().eval().sample(60, seed=0, resolution=4)
+    real = nn.functional.avg_pool2d(data.image[:60], 2)
+    from callbacks.metrics import gaussian_distance
+
+    real, fake = (Wide()(x).double() for x in (real, fake))
+    expected = gaussian_distance(real.mean(0), torch.cov(real.T), fake.mean(0), torch.cov(fake.T))
+    assert found.value == pytest.approx(expected.item(), rel=1e-5)
+    assert found.protocol.endswith("real=noise8-train-60, fake=60, weights=raw, resolution=4]")
+
+
+def test_statistics_of_each_resolution_are_kept_apart(tmp_path: Path) -> None:
+    sides = (None, 8, 4, 2)
+    apart = [stages(str(tmp_path / str(side)), side, 8)[0].value for side in sides]
+    together = [stages(str(tmp_path / "all"), side, 8)[0].value for side in sides for _ in range(2)]
+    assert together[::2] == together[1::2] == apart
+    assert apart[0] == apart[1]  # grown, and asked for its full size
+    assert len(set(apart)) == 3
+    assert len(list((tmp_path / "all").iterdir())) == 4
+
+
+def test_labels_are_those_of_the_real_images(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Conditional(Growing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hparams["num_classes"] = 3
+
+        def sample(self, n: int, **conditions: Any) -> Tensor:
+            if "label" in conditions:
+                seen.append(conditions.pop("label").tolist())
+            return super().sample(n, **conditions)
+
+    class Data(Images):
+        def reference_batches(self, *args: Any, **options: Any) -> Any:
+            for first, batch in super().reference_batches(*args, **options):
+                yield first, batch | {"label": torch.arange(first, first + len(batch["image"])) % 3}
+
+    options: dict[str, Any] = {"num_samples": 20, "chunk_size": 10, "progress": False, "resolution": 2}
+    frechet_distance(Conditional(), Data(), extractor=Wide(), cache_dir=tmp_path, **options)
+    assert seen == [[i % 3 for i in range(10)], [i % 3 for i in range(10, 20)]]
+
+
+def test_resolutions_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"^frechet_distance: resolution=4 is for models that grow, which GAN does not$"
+    ):
+        measure(tmp_path, resolution=4)
+    with pytest.raises(ValueError, match="resolution 3 is none of this model's"):
+        stages(str(tmp_path), 3, 8)
+    watch = callback(tmp_path, resolution=4)
+    with pytest.raises(TypeError, match=r"^FrechetDistance: resolution=4 is for models that grow"):
+        trainer(tmp_path, callbacks=[watch]).fit(GAN(), datamodule=Images())
+    small = Images()
+    small.image = small.image[..., :6, :6]
+    with pytest.raises(ValueError, match=r"^real images of 6 x 6 pixels have no means of 4 x 4$"):
+        frechet_distance(Growing(), small, extractor=Wide(), cache_dir=tmp_path, progress=False, resolution=4)
+
+
+def test_the_callback_takes_a_resolution(tmp_path: Path) -> None:
+    watches = [callback(tmp_path, extractor=Wide(), resolution=side) for side in (None, 4)]
+    assert len({watch.state_key for watch in watches}) == 2
+    trainer(tmp_path, callbacks=watches).fit(Growing(4), datamodule=Images())
+    assert [str(watch.protocol).split("weights=raw, ")[1] for watch in watches] == ["stage=4]", "resolution=4]"]
+
+
+def growing_distances(folder: str) -> list[tuple[float, str]]:
+    import os
+
+    import torch.distributed as dist
+
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+    found = [result for side in (None, 4, 2) for result in stages(folder, side, 4, 4)]
+    if "WORLD_SIZE" in os.environ:
+        dist.destroy_process_group()
+    return [(result.value, result.protocol) for result in found]
+
+
+@pytest.mark.slow
+def test_ranks_give_one_value_of_each_resolution(tmp_path: Path) -> None:
+    expected = growing_distances(str(tmp_path / "1"))
+    for ranks in [
+        on_ranks(3, growing_distances, str(tmp_path / "3")),
+        on_ranks(5, growing_distances, str(tmp_path / "5")),
+    ]:
+        for found in ranks:  # of five ranks the last has no chunk
+            assert [protocol for _, protocol in found] == [protocol for _, protocol in expected]
+            assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], rel=1e-10)
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
 class Nameless(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x

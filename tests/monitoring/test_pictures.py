@@ -125,6 +125,44 @@ def test_classes_cycle_in_columns(tmp_path: Path) -> None:
         assert picture.size == (3 * 10 + 2, 3 * 10 + 2)
 
 
+def test_a_growing_model_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    inner = base.captioned
+
+    def captioned(picture: Image.Image, text: str) -> Image.Image:
+        texts.append(text)
+        return inner(picture, text)
+
+    monkeypatch.setattr(base, "captioned", captioned)
+
+    class Growing(GAN):
+        """4 pixels for 8 steps, then a fade."""
+
+        @property
+        def progress(self) -> dict[str, float]:
+            step = self.global_step
+            return {
+                "resolution": 8 if step > 8 else 4,
+                "alpha": step / 16 if step > 8 else 1.0,
+                "images_seen": 1250.0 * step,
+            }
+
+    trainer(tmp_path, callbacks=[SampleGrid(6, 4)]).fit(Growing(), datamodule=Images())
+    assert texts == [
+        "4 px, alpha 1.00, 0.0k images",
+        "4 px, alpha 1.00, 7.5k images",
+        "8 px, alpha 0.75, 15.0k images",
+        "8 px, alpha 1.00, 20.0k images",
+    ]
+    # The text is in the files: below the grid, which is as it would be without.
+    with Image.open(tmp_path / "samples" / START_TO_END[0]) as picture:
+        pixels = np.asarray(picture)
+    assert (pixels[22:] < 128).any()
+    trainer(tmp_path / "plain", callbacks=[SampleGrid(6, 4)]).fit(GAN(), datamodule=Images())
+    with Image.open(tmp_path / "plain" / "samples" / START_TO_END[0]) as picture:
+        assert (pixels[:22, :22] == np.asarray(picture)).all()
+
+
 # Interpolation --------------------------------------------------------------------------------------------------------
 
 

@@ -107,7 +107,11 @@ def test_only_sentences_that_name_the_value_are_asked() -> None:
     asked = sum(i % 3 > 0 and i % 5 < 4 for i in range(25))
     assert result.value == 100
     assert f"captions=sentences8-test-25-of-which-{asked}-name-it" in result.protocol
-    assert "field=colour, classes=4" in result.protocol
+    named = [i % 5 for i in range(25) if i % 3 > 0 and i % 5 < 4]
+    chance = 100 * max(map(named.count, named)) / asked
+    assert result.protocol.startswith(f"colour_accuracy[chance={chance:.1f}%, classifier=")
+    real = MEASURES["caption_accuracy"](Painter(), Sentences(), identity=True, **options)
+    assert real.metric == "colour_accuracy_real"
     right = sum(i % 3 > 0 and i % 5 < 2 for i in range(25))
     found = MEASURES["caption_accuracy"](Painter(right=2), Sentences(), **options).value
     assert found == pytest.approx(100 * right / asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from callbacks.measures import MEASURES
 from callbacks.metrics import PairedSimilarity
+from datamodules.attributes import Attributes
+from datamodules.emoji import Emoji
 from tests.ranks import on_ranks
+from zoo import load
 
 COLOURS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 
@@ -120,6 +124,52 @@ def test_identity_is_what_must_be_surpassed() -> None:
     same = MEASURES["paired_ssim"](Painter(), Colours(), identity=True)
     assert same.value < 0.9
     assert same.metric == "paired_ssim_identity"
+
+
+def test_real_images_are_the_ceiling() -> None:
+    """The pairs are judged: 13 in red, 13 in green, 12 in blue, where thing 6 is not there."""
+
+    class Colourblind(Judge):
+        def classify(self, x: Tensor) -> Tensor:
+            return super().classify(x) - torch.tensor([0, 0, 9.0])
+
+    data = Colours()
+    perfect = MEASURES["domain_accuracy"](Painter(right=0), data, classifier=Judge(), real=True)
+    assert perfect.value == 100, "whatever the translations are"
+    assert perfect.protocol.startswith("domain_accuracy_real[classifier=Judge@")
+    assert perfect.metric == "domain_accuracy_real"
+    assert MEASURES["domain_accuracy"](Painter(), data, classifier=Colourblind(), real=True).value == pytest.approx(
+        100 * 25 / 38
+    )
+    with pytest.raises(ValueError, match="identity and real exclude each other"):
+        MEASURES["domain_accuracy"](Painter(), data, classifier=Judge(), identity=True, real=True)
+
+
+def test_a_ceiling_needs_pairs() -> None:
+    class Alone(Colours):
+        def translation_batches(self, *args: Any, **options: Any) -> Any:
+            for task in super().translation_batches(*args, **options):
+                yield task._replace(paired=torch.zeros_like(task.paired), true=task.true[:0])
+
+    warnings.simplefilter("ignore")  # of an empty mean; pytest takes this back
+    with pytest.raises(ValueError, match="colours16-test-20 has no image to judge with a pair"):
+        MEASURES["domain_accuracy"](Painter(), Alone(), classifier=Judge(), real=True)
+
+
+def test_no_skin_tone_is_the_class_none() -> None:
+    """Names as the DataModule and the published classifier have them."""
+    names = Attributes(attributes=["skin_tone"]).domain_names
+    data, judge = Colours(), Judge()
+    assert names[0] == "no_skin_tone"
+    judge.class_names = ("light", "none", "dark")
+    data.domain_names = ["no_skin_tone", "dark", "light"]
+    assert MEASURES["domain_accuracy"](Painter(), data, classifier=judge).value == 100
+    data.domain_names = ["noto no_skin_tone", "noto dark", "noto light"]
+    assert MEASURES["domain_accuracy"](Painter(), data, classifier=judge).value == 100
+    known = Emoji().class_names["skin_tone"]
+    assert names == ["no_skin_tone", *known[1:]]
+    assert known[0] == "none"
+    assert list(load("classifier-emoji64-skin_tone").class_names) == known  # type: ignore[arg-type]
 
 
 def test_what_is_missing_is_named() -> None:

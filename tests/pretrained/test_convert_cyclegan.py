@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from zoo import convert
+from tests.cli.parts import command, the_line
+from zoo import convert, pretrained
+from zoo.cyclegan import CycleGAN
 
 
 class Block(nn.Module):
@@ -92,3 +95,44 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         convert.cyclegan([paths[2]])
     with pytest.raises(ValueError, match="unknown layout 'lua' of cyclegan: take junyanz"):
         convert.cyclegan(paths[:1], layout="lua")
+
+
+def test_one_direction_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing stands in for the direction that was not published."""
+    network, out = reference_generator(4, 6, False), tmp_path / "one.safetensors"
+    (path,) = write(tmp_path, [network])
+    assert command("import", "cyclegan", "--from", "junyanz", path, "--out", out) == 0
+    header, tensors = pretrained.read(out)
+    assert header["networks"] == ["generator_ab"]
+    assert {key.partition(".")[0] for key in tensors} == {"generator_ab"}
+
+    model, x = pretrained.load(out), torch.rand(1, 3, 16, 16)
+    assert isinstance(model, CycleGAN)
+    with torch.no_grad():
+        assert torch.allclose(model.translate(x, "b"), network["model"](x), atol=1e-5)
+    for refused in (lambda: model.translate(x, "a"), lambda: model.reconstruct(x)):
+        with pytest.raises(ValueError, match="no network translates to 'a': the model's file holds generator_ab, no g"):
+            refused()
+    pretrained.save(model, tmp_path / "again.safetensors")
+    assert pretrained.read(tmp_path / "again.safetensors")[0]["networks"] == ["generator_ab"]
+
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "in" / "x.png")
+    translate = ["translate", out, tmp_path / "in", tmp_path / "out", "--size", 16, "--to"]
+    capsys.readouterr()
+    assert command(*translate, "a") == 2
+    assert "no network translates to 'a'" in the_line(capsys.readouterr().err)
+    assert command(*translate, "b") == 0
+
+
+def test_both_directions_and_all_four_networks(tmp_path: Path) -> None:
+    networks = [reference_generator(4, 6, False) for _ in range(2)]
+    networks += [reference_discriminator(4, 3) for _ in range(2)]
+    paths, out = write(tmp_path, networks), tmp_path / "model.safetensors"
+    assert convert.cyclegan(paths).available_networks is not None
+    for count, held in ((2, 2), (3, 3), (4, 4)):
+        pretrained.save(convert.cyclegan(paths[:count]), out)
+        assert len(pretrained.read(out)[0]["networks"]) == held
+        model = pretrained.load(out)
+        assert isinstance(model, CycleGAN)
+        assert model.reconstruct(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 16, 16)

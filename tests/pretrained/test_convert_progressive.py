@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -112,6 +115,68 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         convert.progressive_gan(paths[::-1])
     with pytest.raises(ValueError, match="its maps have 8, 8, 2 channels, not halves"):
         convert.progressive_gan(write(tmp_path, [8, 8, 2])[0])
+
+
+def config(monkeypatch: pytest.MonkeyPatch, name: str = "BaseConfig") -> Any:
+    """An object of a class of that name in the reference's module, which is gone when the file is read."""
+    module = ModuleType("models.utils.config")
+    kind = type(name, (), {"__module__": module.__name__})
+    setattr(module, name, kind)
+    for parent in ("models", "models.utils"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = kind()
+    vars(found).update(noiseVectorDim=6, depthScales=[8, 8], lossCriterion="WGANGP", attribKeysOrder=None, alpha=0.0)
+    return found
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_published_files_are_one(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, *_ = write(tmp_path, [8, 4])
+    average, judge = (torch.load(path, weights_only=True) for path in paths)
+    latest = {key: value + 1 for key, value in average.items()}
+    whole = tmp_path / "celeba.pth"
+    with monkeypatch.context() as patch:
+        content = {"config": config(patch), "netG": latest, "netD": judge, "avgG": average}
+        content["tmp"] = content["config"]
+        torch.save(content, whole, _use_new_zipfile_serialization=zipped)
+    assert "models.utils.config" not in sys.modules
+    expected, found = (convert.progressive_gan(files).state_dict() for files in (paths, [whole]))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert "models.utils.config" not in sys.modules
+    torch.save({"netG": latest, "netD": judge}, whole)
+    with pytest.raises(
+        ValueError, match=r"celeba\.pth has no state dict avgG: give the checkpoint as training wrote it$"
+    ):
+        convert.progressive_gan([whole])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_other_pickled_objects_are_refused(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, *_ = write(tmp_path, [8, 4])
+    content = {name: torch.load(path, weights_only=True) for name, path in zip(("avgG", "netD"), paths, strict=True)}
+    with monkeypatch.context() as patch:
+        torch.save(content | {"config": config(patch, "Other")}, paths[0], _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"avgG\.pth is damaged, .* or holds more than tensors: it was not read$"):
+        convert.progressive_gan(paths[:1])
+
+
+class Called:
+    """Pickled as a call with an argument, which the stub does not take."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return self.kind, (1,)
+
+
+def test_a_settings_object_that_is_made_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        torch.save({"config": Called(type(config(patch)))}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=r"odd\.pth is damaged, .* or holds more than tensors: it was not read$"):
+        convert.progressive_gan([tmp_path / "odd.pth"])
 
 
 def test_the_command(tmp_path: Path) -> None:

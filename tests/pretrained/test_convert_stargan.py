@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.cli.parts import command
 from zoo import convert, pretrained
+from zoo.stargan import StarGAN
 
 
 def norm(channels: int) -> nn.Module:
@@ -116,3 +117,32 @@ def test_the_command(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 32, 32)
     expected = convert.stargan(paths).translate(x, "Male")
     assert torch.allclose(pretrained.load(out).translate(x, "Male"), expected, atol=1e-5)  # type: ignore[operator]
+
+
+def test_the_generator_alone_by_the_command(tmp_path: Path) -> None:
+    """Nothing stands in for the discriminator."""
+    pair, out = nets(), tmp_path / "g.safetensors"
+    assert command("import", "stargan", "--from", "yunjey", write(pair, tmp_path)[0], "--out", out) == 0
+    assert pretrained.read(out)[0]["networks"] == ["generator"]
+    model, x = pretrained.load(out), torch.rand(1, 3, 128, 128)
+    assert isinstance(model, StarGAN)
+    blond = torch.tensor([[0.0, 1, 0, 0, 1]])
+    with torch.no_grad():
+        assert torch.allclose(model.translate(x, blond), pair[0](x, blond), atol=1e-5)
+    male = torch.tensor([[0.0, 1, 0, 1, 1]])
+    assert torch.equal(model.translate(x, "Male", blond), model.translate(x, male))
+    with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds no discriminator"):
+        model.translate(x, "Male")
+    for method in (model.classify, model.score):
+        with pytest.raises(ValueError, match="the model's file holds no discriminator"):
+            method(x)
+    with pytest.raises(ValueError, match=r"give domain="):
+        model.reconstruct(x)
+
+
+def test_expressions_need_no_discriminator(tmp_path: Path) -> None:
+    out = tmp_path / "g.safetensors"
+    pretrained.save(convert.stargan(write(nets(8), tmp_path)[:1]), out)
+    model = pretrained.load(out)
+    assert isinstance(model, StarGAN)
+    assert model.translate(torch.rand(1, 3, 32, 32), "happy").shape == (1, 3, 32, 32)

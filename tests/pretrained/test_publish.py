@@ -25,6 +25,7 @@ from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
+from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
 from zoo.text_encoders import TextEncoder
 
@@ -423,6 +424,36 @@ def test_the_card_says_where_a_run_departs_from_its_recipe(
     publish.publish(run)
     assert pretrained.index(out)["dcgan-tiny8"]["changed"] == {"trainer.max_steps": 7}
     assert "`zoo fit --config dcgan-tiny8-smoke` with `trainer.max_steps=7`" in pretrained.card("dcgan-tiny8")
+
+
+def test_a_growing_model(run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its card says how many images it has seen, and knows its recipe's numbers by resolution again."""
+    options: dict[str, Any] = {
+        "channel_base": 16,
+        "max_channels": 4,
+        "training_images": 8,
+        "transition_images": 8,
+        "global_batch_size": 4,
+        "global_batch_sizes": {4: 8, 8: 4},
+        "repeats": 1,
+    }
+    recipe = {"model": {"class_path": "zoo.ProgressiveGAN", "init_args": options}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(recipes, "list_recipes", lambda: [run.name])
+    monkeypatch.setattr(recipes, "find", lambda name: tmp_path / "recipe.yaml")
+    config = config_of(run)
+    # As the command writes it.
+    config["model"] = {
+        "class_path": "zoo.ProgressiveGAN",
+        "init_args": {**options, "global_batch_sizes": {"4": 8, "8": 2}},
+    }
+    configure(run, config)
+    entry, card = published(run, out, ProgressiveGAN(8, 3, 5, **options), "progressive_gan-tiny8")
+    assert entry["changed"] == {"model.init_args.global_batch_sizes.8": 2}
+    assert (entry["training"]["steps"], entry["training"]["images"]) == (1, 4)
+    assert "| training | 1 steps, 4 images, 32-true, seed " in card
+    assert "global_batch_sizes.8=2`" in card
+    assert "global_batch_sizes.4" not in card
 
 
 def test_publishing_again_replaces_and_keeps_the_others(run: Path, out: Path) -> None:

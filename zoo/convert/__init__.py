@@ -8,6 +8,7 @@ from zoo.convert.gans import dcgan, infogan
 from zoo.convert.latent import beta_vae, vae
 from zoo.convert.likelihood import nade, pixelcnn
 from zoo.convert.progressive import progressive_gan
+from zoo.convert.puzzle import puzzlegan
 from zoo.convert.text import text_encoder
 from zoo.convert.translation import cyclegan, stargan
 
@@ -19,6 +20,7 @@ __all__ = [
     "nade",
     "pixelcnn",
     "progressive_gan",
+    "puzzlegan",
     "stargan",
     "text_encoder",
     "vae",

@@ -14,7 +14,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["COUNT", "LINEAR", "NORM", "State", "axes_of", "build", "expect", "fill", "read_pth", "square"]
+__all__ = [
+    "COUNT",
+    "LINEAR",
+    "NORM",
+    "State",
+    "axes_of",
+    "build",
+    "expect",
+    "fill",
+    "load_pth",
+    "read_pth",
+    "square",
+    "state_of",
+]
 
 State = dict[str, Tensor]
 Model = TypeVar("Model", bound=nn.Module)
@@ -34,10 +47,43 @@ def read_pth(path: Path, *parts: str) -> State:
     Raises:
         ValueError: the file is damaged, holds more than tensors and plain values, or no state dict there.
     """
+    return state_of(load_pth(path), path, *parts)
+
+
+class _Stub:
+    """Stands for an object of a class that is not here, and that nothing is asked of."""
+
+
+def load_pth(path: Path, *, stubs: Sequence[str] = ()) -> Any:
+    """What a `.pth` file holds.
+
+    Args:
+        path: the file.
+        stubs: full names of classes that objects in the file may have; they become objects without behaviour.
+
+    Raises:
+        ValueError: the file is damaged, or holds more than tensors, plain values and such objects.
+    """
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # torch looks classes up under the name that the file gives them, and here finds the stub: nothing is imported.
+        with torch.serialization.safe_globals([(_Stub, name) for name in stubs]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    # Arguments or a state that the stub does not take raise the latter ones.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, no .pth file, or holds more than tensors: it was not read") from error
+
+
+def state_of(found: Any, path: Path, *parts: str) -> State:
+    """A state dict in what a `.pth` file held; the prefix that DataParallel leaves is taken off.
+
+    Args:
+        found: the content.
+        path: the file, for messages.
+        parts: names under which the state dict lies, outermost first; by default the content is one.
+
+    Raises:
+        ValueError: there is none.
+    """
     for part in parts:
         found = found.get(part) if isinstance(found, dict) else None
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from zoo import layouts
-from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, read_pth
+from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
 from zoo.progressive_gan import ProgressiveGAN
 
 __all__ = ["progressive_gan"]
 
 GROUP = 4
+CONFIG = "models.utils.config.BaseConfig"  # an empty class whose objects hold settings
 
 
 def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -> ProgressiveGAN:
@@ -24,7 +25,8 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
     weight * x + bias with gains of the paper. Weights and biases are rescaled, so that outputs are the same.
 
     Args:
-        paths: state dicts of avgG (or netG) and netD, in this order; the latter may be left out, and is untrained then.
+        paths: one checkpoint as training wrote it, of which avgG and netD are taken; or state dicts of avgG (or netG)
+            and netD, in this order; the latter may be left out, and is untrained then.
         layout: whose files they are.
 
     Returns:
@@ -34,9 +36,12 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
         ValueError: an unknown layout, or files that do not have it.
     """
     layouts.check("progressive_gan", layout, len(paths))
-    paths = [Path(path) for path in paths]
     # Files of older versions lack the name of the wrapped layer.
-    states = [{key.replace(".module.", "."): value for key, value in read_pth(path).items()} for path in paths]
+    states = [
+        {key.replace(".module.", "."): value for key, value in state.items()}
+        for state in _states([Path(path) for path in paths])
+    ]
+    paths = [Path(paths[0]), Path(paths[-1])]  # of generator and discriminator
 
     state = states[0]
     stages = len({key.split(".")[1] for key in state if key.startswith("toRGBLayers.")})
@@ -79,6 +84,16 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
         discriminator["conv.weight"][:, -1] *= math.sqrt(GROUP / (GROUP - 1))
         fill(model.discriminator, discriminator, paths[1])
     return model.eval()
+
+
+def _states(paths: list[Path]) -> list[State]:
+    """State dicts of the generator and, if it was given, of the discriminator."""
+    if len(paths) == 2:
+        return [read_pth(path) for path in paths]
+    found = load_pth(paths[0], stubs=[CONFIG])
+    # A whole checkpoint is told by the name of a network.
+    whole = isinstance(found, dict) and not found.keys().isdisjoint(("netG", "netD", "avgG"))
+    return [state_of(found, paths[0], *parts) for parts in ([("avgG",), ("netD",)] if whole else [()])]
 
 
 def _rescaled(state: State, names: dict[str, str], gains: dict[str, float]) -> State:

@@ -18,7 +18,7 @@ def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
     """StarGAN from the files of the authors' code, which are published for five attributes of CelebA.
 
     Args:
-        paths: <step>-G.ckpt and <step>-D.ckpt, in this order; the latter may be left out, and is untrained then.
+        paths: <step>-G.ckpt and <step>-D.ckpt, in this order; the latter may be left out: what needs D is refused then.
         layout: whose files they are.
 
     Returns:
@@ -70,8 +70,9 @@ def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
         ),
         Path(paths[0]),
     )
-    for network, state, path in zip((model.generator, model.discriminator), states, paths, strict=False):
-        fill(network, state, Path(path))
+    for name, state, path in zip(("generator", "discriminator"), states, paths, strict=False):
+        fill(model.get_submodule(name), state, Path(path))
+    model.available_networks = ("generator", "discriminator")[: len(states)]
     return model.eval()
 
 
@@ -80,8 +81,8 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
 
     Args:
         paths: net_G_A (from a to b), net_G_B (from b to a), net_D_A (which judges b), net_D_B (which judges a), in this
-            order; the last ones may be left out, and are untrained then. A published net_G of one direction stands for
-            net_G_A.
+            order; the last ones may be left out, and what needs them is refused then. A published net_G of one
+            direction stands for net_G_A: the model translates to b alone.
         layout: whose files they are.
 
     Returns:
@@ -116,9 +117,10 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
         ),
         paths[0],
     )
-    networks = (model.generator_ab, model.generator_ba, model.discriminator_b, model.discriminator_a)
-    for network, state, path in zip(networks, renamed, paths, strict=False):
-        fill(network, state, path)
+    names = ("generator_ab", "generator_ba", "discriminator_b", "discriminator_a")[: len(renamed)]
+    for name, state, path in zip(names, renamed, paths, strict=True):
+        fill(model.get_submodule(name), state, path)
+    model.available_networks = names
     return model.eval()
 
 
