@@ -35,7 +35,7 @@ class CelebA(ImageDataModule):
     Args:
         data_dir: folder that holds (or gets) `celeba/` with `list_attr_celeba.txt`, `list_eval_partition.txt`, and the
             pictures either in the folder `img_align_celeba/` or in `img_align_celeba.zip`, which is read in place.
-        cache_dir: folder for the decoded images, one file per size, made on first use.
+        cache_dir: folder for the decoded images, one file per size and crop, made on first use.
         image_size: side of the images.
         batch_size: images per batch and device.
         num_workers: loader processes per device.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.cli.parts import command
@@ -169,6 +170,12 @@ def test_the_command(tmp_path: Path) -> None:
     expected = convert.puzzlegan(paths).assemble(patches, seed=0)
     for found, value in zip(pretrained.load(out).assemble(patches, seed=0), expected, strict=True):
         assert torch.equal(found, value)
+    assert any(name.startswith("discriminator.") for name in load_file(out))
+    # What no file was given for is untrained and stays out.
+    alone = tmp_path / "alone.safetensors"
+    assert command("import", "puzzlegan", "--from", "hellbell", *paths[:3], "--out", alone) == 0
+    assert not any(name.startswith("discriminator.") for name in load_file(alone))
+    assert torch.equal(pretrained.load(alone).assemble(patches, seed=0)[0], expected[0])
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
