@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import zoo
 from benchmarks.environment import RESULTS, environment
+from callbacks.base import Grows
 from callbacks.frechet_distance import frechet_distance
 from zoo import verification
 from zoo.pretrained import index
@@ -78,10 +79,15 @@ def data_of(settings: dict[str, Any], **options: Any) -> Any:
 
 
 def untrained(model: Any, seed: int) -> Any:
-    """The same model before any training."""
+    """The same model before any training; one that grows is as large as the given one."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return type(model)(**model.hparams)
+        fresh = type(model)(**model.hparams)
+    grows = isinstance(model, Grows)
+    if grows:
+        for name in ("stage", "alpha"):
+            getattr(fresh.generator_ema, name).copy_(getattr(model.generator_ema, name))
+    return fresh
 
 
 def measure(

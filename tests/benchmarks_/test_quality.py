@@ -13,6 +13,7 @@ from benchmarks import quality
 from callbacks.base import Result
 from callbacks.measures import MEASURES
 from zoo.dcgan import DCGAN
+from zoo.progressive_gan import ProgressiveGAN
 
 
 class Pixels(nn.Module):
@@ -72,6 +73,14 @@ def test_an_untrained_model_depends_on_its_seed_alone() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first, model.sample(2, seed=0))
+
+
+def test_an_untrained_model_is_grown_as_far() -> None:
+    small = {"channel_base": 16, "max_channels": 4, "training_images": 8, "transition_images": 8, "stddev_group": 2}
+    model = ProgressiveGAN(16, 3, 5, **small, global_batch_size=4, repeats=1)
+    model.grow(12)
+    assert quality.untrained(model, 0).progress["alpha"] == model.progress["alpha"] == 0.5
+    assert quality.untrained(model, 0).progress["resolution"] == 8
 
 
 def test_no_floor_where_the_split_is_too_small(options: dict[str, Any]) -> None:
