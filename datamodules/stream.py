@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 if TYPE_CHECKING:
     from datamodules.base import ImageDataModule
@@ -241,8 +242,10 @@ class Loader:
         yield from self._loader
 
     def close(self) -> None:
-        """End the loader processes."""
-        self._loader._iterator = None
+        """End the loader processes, now: left to the garbage collector, each may take seconds."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
 
 
 class _Plan(Sampler[Any]):
