@@ -60,11 +60,16 @@ class GenerativeModel(LightningModule):
 
     Attributes:
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
+        optional_networks: those of them that a file may lack.
+        available_networks: names of the submodules that a file held of which the model was made, the others being
+            untrained; None for a model made of no file, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
         batch_index: index of the training batch in the run, counted over epochs and resumes.
     """
 
     inference_networks: tuple[str, ...] = ()
+    optional_networks: tuple[str, ...] = ()
+    available_networks: tuple[str, ...] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,6 +119,11 @@ class GenerativeModel(LightningModule):
         """
         real: Tensor = batch["image"]
         return real, self.sample(len(real), seed=seed, first=first)
+
+    def setup(self, stage: str) -> None:
+        """From the start of a fit on, all networks train."""
+        if stage == "fit":
+            self.available_networks = None
 
     # Keyed randomness ------------------------------------------------------------------------------------------------
 
@@ -333,6 +343,7 @@ class AdversarialModel(GenerativeModel):
 
     def setup(self, stage: str) -> None:
         """Refuse strategies that give wrong gradients for models with several optimizers."""
+        super().setup(stage)
         strategy = self.trainer.strategy
         if stage == "fit" and not isinstance(strategy, SingleDeviceStrategy | MultiNetStrategy):
             raise ValueError(

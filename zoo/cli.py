@@ -280,11 +280,7 @@ def _import(name: str, arguments: list[str]) -> None:
     from zoo import convert, pretrained
 
     model = getattr(convert, options.architecture)(options.files, layout=options.layout)
-    # The networks that came from files; what no file was given for is untrained and stays out. The translators say so
-    # themselves (`available_networks`), which `save` goes by.
-    without_judge = {("dcgan", 1): ["generator"], ("puzzlegan", 3): ["encoder", "mask_generator", "generator"]}
-    networks = without_judge.get((options.architecture, len(options.files)))
-    pretrained.save(model, options.out, networks=networks)
+    pretrained.save(model, options.out)  # the networks that files were given for; others are untrained
     print(options.out)
 
 

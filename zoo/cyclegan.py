@@ -248,8 +248,6 @@ class CycleGAN(AdversarialModel):
         gradient_clip: largest gradient norm per optimizer; None does not clip.
 
     Attributes:
-        optional_networks: networks that a file may lack.
-        available_networks: networks that came from a file; None where the model was not made of one.
         multiple: of which the sides of images must be multiples.
 
     Raises:
@@ -262,7 +260,6 @@ class CycleGAN(AdversarialModel):
     phases = ("generator", "discriminator")
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
-    available_networks: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -394,7 +391,6 @@ class CycleGAN(AdversarialModel):
                 f"the data have the domains {', '.join(given)}; the model's domain_names are "
                 f"{', '.join(self.target_names)}"
             )
-        self.available_networks = None  # all are trained now
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """The fakes of this batch, and what each generator makes of images of its own target domain."""

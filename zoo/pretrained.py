@@ -248,11 +248,9 @@ def _from_safetensors(path: Path) -> GenerativeModel:
     own = model.state_dict()
     expected = {key for key in own if key.startswith(prefixes)}
     complaint = f"{path} is not a checkpoint of this {header['class']}"
-    optional = getattr(model, "optional_networks", ())
-    if absent := sorted(set(model.inference_networks) - set(optional) - set(header["networks"])):
+    if absent := sorted({*model.inference_networks} - {*model.optional_networks, *header["networks"]}):
         raise ValueError(f"{complaint}: it does not hold the network {absent[0]!r}")
-    if optional:
-        model.available_networks = tuple(header["networks"])
+    model.available_networks = tuple(header["networks"])
     if wrong := sorted(expected ^ tensors.keys()):
         what = "lacks" if wrong[0] in expected else "holds an unknown"
         raise ValueError(f"{complaint}: it {what} {wrong[0]}")
@@ -368,8 +366,8 @@ def save(
     Args:
         model: the model.
         path: where it goes.
-        networks: names of the submodules that are kept; by default all that have weights, of a model made of a file
-            (see `available_networks` of models that may lack some) those that were in it.
+        networks: names of the submodules that are kept; by default the model's `available_networks`, or all that have
+            weights.
         half: store parameters in float16; buffers, such as running statistics, stay as they are.
         information: further fields of the header.
 
@@ -381,7 +379,7 @@ def save(
     from safetensors.torch import save as serialise
 
     known = [name for name, child in model.named_children() if child.state_dict()]
-    kept = list(networks or getattr(model, "available_networks", None) or known)
+    kept = list(networks or model.available_networks or known)
     if unknown := sorted(set(kept) - set(known)):
         raise ValueError(f"{type(model).__name__} has no network {unknown[0]!r}: take of {', '.join(known)}")
     prefixes = tuple(f"{name}." for name in kept)

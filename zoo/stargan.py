@@ -199,8 +199,6 @@ class StarGAN(AdversarialModel):
         gradient_clip: largest gradient norm per network; None does not clip.
 
     Attributes:
-        optional_networks: networks that a file may lack.
-        available_networks: networks that came from a file; None where the model was not made of one.
         multiple: of which the sides of images must be multiples.
 
     Raises:
@@ -212,7 +210,6 @@ class StarGAN(AdversarialModel):
 
     inference_networks = ("generator", "discriminator")
     optional_networks = ("discriminator",)  # the authors' generator may be imported alone
-    available_networks: tuple[str, ...] | None = None
     multiple = 4
 
     def __init__(
@@ -491,8 +488,6 @@ class StarGAN(AdversarialModel):
             raise ValueError(
                 f"the data have the labels {', '.join(names)}; the model has {', '.join(self.target_names)}"
             )
-        if stage == "fit":
-            self.available_networks = None  # both are trained now
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """Domain vectors c, those of the targets c', and the translations; the discriminator leaves G as it is."""

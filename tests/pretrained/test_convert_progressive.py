@@ -185,3 +185,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert command("import", "progressive_gan", "--from", "pytorch_GAN_zoo", *paths, "--out", out) == 0
     expected = convert.progressive_gan(paths).sample(2, seed=0)
     assert torch.allclose(pretrained.load(out).sample(2, seed=0), expected, atol=1e-5)
+    assert pretrained.load(out).available_networks == ("generator", "generator_ema", "discriminator")
+    # What no file was given for is untrained and stays out.
+    alone = tmp_path / "alone.safetensors"
+    assert command("import", "progressive_gan", "--from", "pytorch_GAN_zoo", paths[0], "--out", alone) == 0
+    assert pretrained.load(alone).available_networks == ("generator", "generator_ema")

@@ -58,6 +58,7 @@ def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
     for network, layers, path in networks:
         renamed = {f"layers.{i}.{key}": value for i, layer in enumerate(layers) for key, value in layer.items()}
         fill(network, renamed, path)
+    model.available_networks = ("generator", "discriminator")[: len(paths)]
     return model.eval()
 
 

@@ -83,6 +83,7 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
         # Its deviation over a group divides by one less than the group's size.
         discriminator["conv.weight"][:, -1] *= math.sqrt(GROUP / (GROUP - 1))
         fill(model.discriminator, discriminator, paths[1])
+    model.available_networks = ("generator", "generator_ema", "discriminator")[: 1 + len(states)]
     return model.eval()
 
 

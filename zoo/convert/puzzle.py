@@ -49,9 +49,10 @@ def puzzlegan(paths: Sequence[Path], *, layout: str = "hellbell") -> PuzzleGAN:
     model = build(
         lambda: PuzzleGAN(4 << depths[0], image_channels, max(0, latent_dim), embedding_dim, base_channels), paths[0]
     )
-    networks = (model.encoder, model.mask_generator, model.generator, model.discriminator)
-    for network, weights, path in zip(networks, renamed, paths, strict=False):
-        fill(network, weights, path)
+    networks = ("encoder", "mask_generator", "generator", "discriminator")[: len(paths)]
+    for network, weights, path in zip(networks, renamed, paths, strict=True):
+        fill(model.get_submodule(network), weights, path)
+    model.available_networks = networks
     return model.eval()
 
 
