@@ -12,7 +12,6 @@ import csv
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from importlib import import_module
@@ -27,222 +26,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.base import ImageDataModule, nearest
+from datamodules.captions import CaptionedImages, Captions
 from datamodules.emoji import Emoji
 from datamodules.image_folder import ImageFolder
-from datamodules.pictures import uniform
-from datamodules.stream import Batch, ImageSet, key
+from datamodules.stream import ImageSet
 from datamodules.unpaired import augmented
 
-__all__ = ["Captioned", "CaptionedImages", "Captions"]
+__all__ = ["Captioned"]
 
 SOURCES = ("emoji", "folder", "cub", "flowers")
 PICTURES = {"cub": ("CUB_200_2011/images", "images"), "flowers": ("jpg", "102flowers/jpg", "102flowers", "images")}
 WORDS = ("name", "thing", "tone", "gender", "category", "vendor")
 CHUNK = 256
-
-
-@dataclass
-class Captions:
-    """The sentences of all images, and which of them an image may be told apart by.
-
-    Attributes:
-        texts: all different sentences.
-        numbers: numbers of the sentences of image 0, then of image 1, ...
-        starts: image i has `numbers[starts[i]:starts[i + 1]]`.
-        classes: class of each image: a mismatched caption is of another one.
-        groups: group of each image's class, within which classes differ little; None for none.
-        embeddings: one row per sentence, or None.
-        average: sentences that are drawn for an image, perhaps one twice, whose embeddings are averaged.
-        near: share of mismatched captions that are drawn from the image's own group, where it has another class.
-    """
-
-    texts: list[str]
-    numbers: Tensor
-    starts: Tensor
-    classes: Tensor
-    groups: Tensor | None = None
-    embeddings: Tensor | None = None
-    average: int = 1
-    near: float = 0.0
-
-    @classmethod
-    def of(cls, captions: Sequence[Sequence[str]], classes: Tensor, **options: Any) -> Captions:
-        """From the sentences of each image."""
-        known: dict[str, int] = {}
-        numbers = [known.setdefault(text, len(known)) for own in captions for text in own]
-        starts = torch.tensor([0, *(len(own) for own in captions)]).cumsum(0)
-        return cls(list(known), torch.tensor(numbers, dtype=torch.long), starts, classes, **options)
-
-    def drawn(self, images: Tensor, chance: Tensor) -> Tensor:
-        """Numbers of sentences of images, for numbers in [0, 1).
-
-        Shape:
-            images: (n,); chance: (n, k); output: (n, k).
-        """
-        first, count = self.starts[images], self.starts[images + 1] - self.starts[images]
-        return self.numbers[first[:, None] + (chance.double() * count[:, None]).long()]
-
-    def listed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """All sentences of images: the place of the image among these, and the number of the sentence.
-
-        Shape:
-            images: (n,); output: (m,) and (m,), with a sentence that an image has twice twice.
-        """
-        first, count = self.starts[images], self.starts[images + 1] - self.starts[images]
-        place = torch.arange(len(images)).repeat_interleave(count)
-        within = torch.arange(len(place)) - (count.cumsum(0) - count)[place]
-        return place, self.numbers[first[place] + within]
-
-
-@dataclass
-class CaptionedImages(ImageSet):
-    """A split with captions.
-
-    Attributes:
-        captions: those of all images that the arrays hold.
-        size: side of the images in a batch; larger ones are cut at their centre where nothing else has cut them.
-    """
-
-    # NOTE(paper): the authors draw a class and then an image of it, and a mismatch likewise, from any other class as
-    # likely. Here each image comes once in an epoch, and each image of another class is as likely a mismatch, so that
-    # large classes are seen more often than small ones.
-
-    captions: Captions | None = None
-    size: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # Image after image of a class, class after class of a group, in `order`; for each image where the blocks of its
-        # group and of its class begin there, and how long they are.
-        captions = self.captions
-        assert captions is not None
-        rows = self._rows
-        self._classes = classes = captions.classes[rows].unique(return_inverse=True)[1]
-        groups = torch.zeros_like(classes)
-        if captions.groups is not None:
-            groups = captions.groups[rows].unique(return_inverse=True)[1]
-        self._order = (groups * (len(rows) + 1) + classes).argsort(stable=True)
-        self._class = self._blocks(classes)
-        self._group = self._blocks(groups)
-        self._shared, lack = self._compared(classes)
-        self.has_mismatches = len(rows) > 0 and bool(lack.all())
-
-    @property
-    def _rows(self) -> Tensor:
-        return torch.arange(len(self)) if self.rows is None else self.rows
-
-    def _compared(self, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Which sentences several classes have, and which images lack a sentence that another class has.
-
-        Shape:
-            classes: (n,); output: (number of sentences,) and (n,) bool.
-        """
-        captions = self.captions
-        assert captions is not None
-        image, sentence = captions.listed(self._rows)
-        count = len(captions.texts)
-        held = (classes[image] * count + sentence).unique()  # each sentence of each class, once
-        classes_of = (held % count).bincount(minlength=count)
-        shared = classes_of > 1
-        alone = (held[~shared[held % count]] // count).bincount(minlength=len(classes))  # of each class
-        elsewhere = (classes_of > 0).sum() - alone[classes]
-        # Of the sentences of other classes an image has its own shared ones.
-        own = (image * count + sentence)[shared[sentence]].unique() // count
-        return shared, elsewhere > own.bincount(minlength=len(classes))
-
-    def _blocks(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Start and length of each image's block in the order."""
-        if not len(numbers):
-            return numbers, numbers
-        counts = numbers.bincount()
-        starts = torch.zeros_like(counts)
-        place = torch.arange(len(numbers))
-        starts.scatter_reduce_(0, numbers[self._order], place, "amin", include_self=False)
-        return starts[numbers], counts[numbers]
-
-    def mismatched(self, index: Tensor, chance: Tensor) -> Tensor:
-        """Images of other classes, each of them as likely, for numbers in [0, 1).
-
-        Shape:
-            index: (n,) numbers in the split; chance: (n, 2); output: (n,).
-        """
-        assert self.captions is not None
-        (class_start, class_size), (group_start, group_size) = (
-            (start[index], size[index]) for start, size in (self._class, self._group)
-        )
-        near = (chance[:, 0] < self.captions.near) & (group_size > class_size)
-        first = torch.where(near, group_start, 0)
-        span = torch.where(near, group_size, len(self)) - class_size
-        place = first + (chance[:, 1].double() * span).long()
-        other: Tensor = self._order[place + torch.where(place >= class_start, class_size, 0)]
-        return other
-
-    def told_apart(self, index: Tensor, others: Tensor, drawn: Tensor, chance: Tensor) -> Tensor:
-        """Sentences of images of other classes, where those that the image has itself are drawn again.
-
-        Each of the other image's further sentences is as likely; where it has none, each image of another class that
-        has some.
-
-        Args:
-            index: numbers of images in the split.
-            others: numbers of the images of other classes.
-            drawn: numbers of these images' sentences.
-            chance: numbers in [0, 1): one for another image, one for each sentence.
-
-        Shape:
-            index: (n,); others: (n,); drawn: (n, k); chance: (n, 1 + k); output: (n, k).
-        """
-        captions, rows = self.captions, self._rows
-        assert captions is not None
-        drawn = drawn.clone()
-        for i in self._shared[drawn].any(1).nonzero().flatten().tolist():
-            own = captions.listed(rows[index[i, None]])[1]
-            again = torch.isin(drawn[i], own)
-            if not again.any():
-                continue
-            fitting = captions.listed(rows[others[i, None]])[1]
-            fitting = fitting[~torch.isin(fitting, own)]
-            if not len(fitting):  # now of any group: `near` is a share of the others
-                image, sentence = captions.listed(rows)
-                usable = ~torch.isin(sentence, own) & (self._classes[image] != self._classes[index[i]])
-                images = image[usable].unique()
-                fitting = sentence[usable & (image == images[int(chance[i, 0].double() * len(images))])]
-            drawn[i, again] = fitting[(chance[i, 1:][again].double() * len(fitting)).long()]
-        return drawn
-
-    def batch(
-        self,
-        index: Tensor,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        augment: bool = False,
-        numbers: Tensor | None = None,
-    ) -> Batch:
-        """A batch of this split, as of any `ImageSet`, with its captions."""
-        captions = self.captions
-        assert captions is not None
-        batch = super().batch(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
-        if self.size and (margin := batch["image"].size(3) - self.size) > 0:
-            start = margin // 2
-            batch["image"] = batch["image"][:, :, start : start + self.size, start : start + self.size]
-        k = captions.average
-        own = index if numbers is None else numbers
-        # For the other image, k own and k mismatched sentences; and for those drawn again.
-        chance = uniform(own, 3 + 3 * k, key(seed, "captions", epoch))
-        rows = index if self.rows is None else self.rows[index]
-        batch["caption_class"] = captions.classes[rows]
-        drawn = {"caption": captions.drawn(rows, chance[:, 2 : 2 + k])}
-        if self.has_mismatches:
-            other = self.mismatched(index, chance[:, :2])
-            sentences = captions.drawn(self._rows[other], chance[:, 2 + k : 2 + 2 * k])
-            drawn["mismatched_caption"] = self.told_apart(index, other, sentences, chance[:, 2 + 2 * k :])
-        for name, chosen in drawn.items():
-            batch[name] = [captions.texts[i] for i in chosen[:, 0].tolist()]
-            if captions.embeddings is not None:
-                short = name.removesuffix("caption")
-                batch[f"{short or 'caption_'}embedding"] = captions.embeddings[chosen].mean(1)
-        return batch
 
 
 class Captioned(ImageDataModule):

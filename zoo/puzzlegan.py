@@ -46,7 +46,8 @@ def widths(image_size: int, base_channels: int) -> list[int]:
 
 def down(image_channels: int, channels: list[int]) -> nn.ModuleList:
     """Levels that halve the side and have these channels: (N, C, S / 2, S / 2), (N, 2C, S / 4, S / 4) to side 4."""
-    levels = [nn.Sequential(nn.Conv2d(image_channels, channels[0], 5, 2, 2), nn.LeakyReLU(0.2))]
+    # In place, unless this level is the last: its maps are then parts of a tensor that several kinds of images share.
+    levels = [nn.Sequential(nn.Conv2d(image_channels, channels[0], 5, 2, 2), nn.LeakyReLU(0.2, len(channels) > 1))]
     for before, width in pairwise(channels):
         # NOTE(paper): the authors' convolutions have a bias here, which the normalisation takes away again.
         conv = nn.Conv2d(before, width, 5, 2, 2, bias=False)
@@ -172,9 +173,23 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
-        for level in self.levels:
-            x = level(x)
-        return cast(Tensor, self.judge(x)).flatten()
+        return self.each(x)[0]
+
+    def each(self, *kinds: Tensor) -> list[Tensor]:
+        """The logits of several kinds of images, each normalised by its own statistics.
+
+        Shape:
+            kinds: each (N, image_channels, S, S); output: for each (N,).
+        """
+        *early, (conv, *rest) = cast(list[nn.Sequential], self.levels)
+        maps = list(kinds)
+        for level in early:
+            maps = [level(x) for x in maps]
+        # Maps this small a CPU convolves far faster all at once.
+        maps = list(conv(torch.cat(maps)).chunk(len(maps)))
+        for layer in rest:
+            maps = [layer(x) for x in maps]
+        return list(self.judge(torch.cat(maps)).flatten().chunk(len(maps)))
 
 
 class PuzzleGAN(AdversarialModel):
@@ -243,6 +258,11 @@ class PuzzleGAN(AdversarialModel):
         self.discriminator = Discriminator(image_size, image_channels, base_channels)
         if channels_last:
             self.to(memory_format=torch.channels_last)
+            for module in self.modules():
+                # These weights would be copied from one layout into the other, and their gradients back, in each pass:
+                # for their size and the few small maps that they meet, that takes longer than the convolution.
+                if type(module) is nn.ConvTranspose2d:
+                    module.to(memory_format=torch.contiguous_format)
 
     # Assembling ------------------------------------------------------------------------------------------------------
 
@@ -317,12 +337,11 @@ class PuzzleGAN(AdversarialModel):
             Output: scalars.
         """
         x, m, other = batch["image"], self._given(batch, "mask"), self._given(batch, "other")
-        # Separately: the statistics of different kinds of images must not mix in the batch normalisation.
-        real, fake = (self.discriminator(self._laid_out(images)) for images in (x, shared[0].detach()))
+        images = (x, shared[0].detach(), other * m + x * (1 - m), x * m + other * (1 - m))
+        real, fake, *composites = self.discriminator.each(*map(self._laid_out, images))
         terms = discriminator_loss("non_saturating", real, fake)
-        for name, parts, background in (("other_parts", other, x), ("own_parts", x, other)):
-            composite = parts * m + background * (1 - m)
-            terms[name] = F.softplus(self.discriminator(self._laid_out(composite))).mean()  # -E log(1 - D)
+        for name, logits in zip(("other_parts", "own_parts"), composites, strict=True):
+            terms[name] = F.softplus(logits).mean()  # -E log(1 - D)
         return terms
 
     def generator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:

@@ -117,9 +117,9 @@ class Plain(Textbook):
         self.settings = settings
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
 
-    def judged(self, x: Tensor) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.discriminator(x.contiguous(memory_format=self.layout))
+    def judged(self, *kinds: Tensor) -> list[Tensor]:
+        """Logits of each kind of images."""
+        logits: list[Tensor] = self.discriminator.each(*(x.contiguous(memory_format=self.layout) for x in kinds))  # type: ignore[operator]
         return logits
 
     def made(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,9 +136,8 @@ class Plain(Textbook):
         with self.settings.autocast():
             with torch.set_grad_enabled(is_due):
                 fake, mask = self.made(batch["patches"])
-            loss_d = F.softplus(-self.judged(x)).mean()
-            for images in (fake.detach(), other * m + x * (1 - m), x * m + other * (1 - m)):
-                loss_d = loss_d + F.softplus(self.judged(images)).mean()
+            real, *fakes = self.judged(x, fake.detach(), other * m + x * (1 - m), x * m + other * (1 - m))
+            loss_d = F.softplus(-real).mean() + torch.stack([F.softplus(logits).mean() for logits in fakes]).sum()
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
         self.optimizer_d.zero_grad()
@@ -148,7 +147,7 @@ class Plain(Textbook):
             return losses
         self.discriminator.requires_grad_(False)
         with self.settings.autocast():
-            loss_g = F.softplus(-self.judged(fake)).mean() + self.differences(batch, fake, mask)
+            loss_g = F.softplus(-self.judged(fake)[0]).mean() + self.differences(batch, fake, mask)
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
         self.optimizer_g.zero_grad()
@@ -171,12 +170,12 @@ class Networks(Plain):
         with self.settings.autocast():
             with torch.set_grad_enabled(is_due):
                 fake, mask = self.made(batch["patches"])
-            outputs = [self.judged(images) for images in (x, fake.detach(), other, other)]
+            outputs = self.judged(x, fake.detach(), other, other)
         torch.autograd.grad(outputs, [*self.discriminator.parameters()], [torch.ones_like(y) for y in outputs])
         if is_due:
             self.discriminator.requires_grad_(False)
             with self.settings.autocast():
-                outputs = [self.judged(fake), mask]
+                outputs = [*self.judged(fake), mask]
             torch.autograd.grad(outputs, self.parameters, [torch.ones_like(y) for y in outputs])
             self.discriminator.requires_grad_(True)
         return {}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import zoo.text_encoders
 from datamodules import Captioned
-from datamodules.captioned import CaptionedImages, Captions
+from datamodules.captions import CaptionedImages, Captions
 from datamodules.pictures import uniform
 from datamodules.stream import Batch, key
 from tests.contract import trainer

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from typing import Any
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from tests.contract import Data, ModelContract, share, trainer
 from zoo import random
 from zoo.base import Batch
-from zoo.puzzlegan import PuzzleGAN, in_one_order
+from zoo.puzzlegan import Discriminator, PuzzleGAN, in_one_order
 
 
 class TestPuzzleGAN(ModelContract):
@@ -184,8 +185,8 @@ def test_terms_of_the_discriminator_by_hand(model: PuzzleGAN, batch: Batch) -> N
     """A discriminator that takes the mean of the image for its logit."""
 
     class Mean(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.mean((1, 2, 3))
+        def each(self, *kinds: Tensor) -> list[Tensor]:
+            return [x.mean((1, 2, 3)) for x in kinds]
 
     model.discriminator = Mean()  # type: ignore[assignment]
     x, other, fake = (torch.full((2, 3, 16, 16), value) for value in (0.5, -0.25, 0.125))
@@ -209,10 +210,29 @@ def test_terms_of_the_discriminator_by_hand(model: PuzzleGAN, batch: Batch) -> N
     assert not any(term.requires_grad for term in terms.values())
 
 
+@pytest.mark.parametrize("image_size", [8, 16, 64])
+def test_kinds_of_images_are_normalised_apart(image_size: int) -> None:
+    together = Discriminator(image_size, 3, 4).double()
+    apart = copy.deepcopy(together)
+    kinds = [torch.randn(5, 3, image_size, image_size, dtype=torch.float64) * (i + 1) + i for i in range(4)]
+    logits = together.each(*kinds)
+    for found, x in zip(logits, kinds, strict=True):
+        torch.testing.assert_close(found, apart(x))
+    torch.autograd.backward(torch.stack(logits).square().sum())
+    torch.autograd.backward(torch.stack([apart(x) for x in kinds]).square().sum())
+    for found, expected in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)
+    together.each(*kinds)  # as often as `apart` has seen them
+    for found, expected in zip(together.buffers(), apart.buffers(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_composites_are_cut_at_the_mask(model: PuzzleGAN, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    forward = type(model.discriminator).forward
-    monkeypatch.setattr(type(model.discriminator), "forward", lambda self, x: seen.append(x) or forward(self, x))
+    each = type(model.discriminator).each
+    monkeypatch.setattr(
+        type(model.discriminator), "each", lambda self, *kinds: seen.extend(kinds) or each(self, *kinds)
+    )
     shared = model.forward_shared(batch)
     model.discriminator_loss(batch, shared)
     x, other, m = batch["image"], batch["other"], batch["mask"].bool().expand(-1, 3, -1, -1)
