@@ -412,7 +412,7 @@ def in_one_order(patches: Tensor) -> Tensor:
         Input and output: (N, P, C, S, S).
     """
     rows = patches.flatten(2).double()
-    # Random weights: only patches that are equal have equal sums.
+    # Random weights: only patches that are equal have sums that are equal but for roundings.
     weights = random.uniform((rows.size(2),), random.key(0, "order of patches"), device=rows.device, dtype=rows.dtype)
-    order = (rows * weights).sum(2).argsort(1)
+    order = (rows @ weights).argsort(1)
     return patches[torch.arange(len(patches), device=patches.device)[:, None], order]
