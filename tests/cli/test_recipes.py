@@ -179,13 +179,13 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
             pairs = torch.arange(classes) + label[:, None] * 0
             fields = {"label": label, "attributes": torch.eye(classes)[label], "pairs": pairs}
         if type(self).__name__ == "Captioned":
-            texts = [f"number {i}: dark skin tone" for i in range(20)]
-            tone = torch.full((20,), self.class_names.get("skin_tone", ["dark"]).index("dark"))
+            texts = [f"noto's number {i} of flags: dark skin tone" for i in range(20)]
             fields |= {"caption": texts, "mismatched_caption": texts[::-1], "caption_class": torch.arange(20)}
-            fields["skin_tone"] = tone
+            for field, value in (("skin_tone", "dark"), ("vendor", "noto"), ("category", "Flags")):
+                fields[field] = torch.full((20,), self.class_names.get(field, [value]).index(value))
         one = ImageSet([images], fields)
         paired = "Unpaired" in type(self).__name__
-        return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test")}
+        return {split: Pairs(one, one) if paired else one for split in ("train", "val", "test", "unseen")}
 
     source = found["data"]["init_args"].get("source", "Emoji")
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
