@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo import random
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "blend", "diff_augment", "gather_rows", "shift", "update_ema"]
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "blend", "diff_augment", "gather_rows", "update_ema"]
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -154,50 +154,24 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
     mean = x.mean((1, 2, 3), keepdim=True)
     x = torch.lerp(mean, x, contrast + 0.5)
 
+    rows = torch.arange(height, device=x.device).view(1, 1, height, 1)
+    columns = torch.arange(width, device=x.device).view(1, 1, 1, width)
+
     # Translation by up to an eighth of the image, zeros moved in.
-    moved, inside = _moved(x, _steps(shift_y, height // 8), _steps(shift_x, width // 8))
+    reach_y, reach_x = height // 8, width // 8
+    from_row = rows + ((shift_y * (2 * reach_y + 1)).floor().long() - reach_y)
+    from_column = columns + ((shift_x * (2 * reach_x + 1)).floor().long() - reach_x)
+    inside = (from_row >= 0) & (from_row < height) & (from_column >= 0) & (from_column < width)
+    sample = torch.arange(n, device=x.device).view(n, 1, 1)
+    moved = x.permute(0, 2, 3, 1)[
+        sample,
+        from_row.clamp(0, height - 1).view(n, height, 1),
+        from_column.clamp(0, width - 1).view(n, 1, width),
+    ].permute(0, 3, 1, 2)
     x = moved * inside
 
     # Cutout of a square of half the side, anywhere.
     centre_y, centre_x = (cut_y * (height + 1)).floor().long(), (cut_x * (width + 1)).floor().long()
     top, left = centre_y - height // 4, centre_x - width // 4
-    rows = torch.arange(height, device=x.device).view(1, 1, height, 1)
-    columns = torch.arange(width, device=x.device).view(1, 1, 1, width)
     hidden = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
     return x * ~hidden
-
-
-def shift(x: Tensor, reach: int, key: int, first: int = 0) -> Tensor:
-    """Each image moved by up to `reach` pixels in both directions, its border repeated.
-
-    Args:
-        x: images.
-        reach: pixels.
-        key: key of the draws (see `zoo.random`).
-        first: global index of the first image.
-
-    Shape:
-        Input and output: (N, C, H, W).
-    """
-    draws = random.uniform((len(x), 2), key, first, device=x.device).view(-1, 2, 1, 1, 1)
-    return _moved(x, *(_steps(draw, reach) for draw in draws.unbind(1)))[0]
-
-
-def _steps(draw: Tensor, reach: int) -> Tensor:
-    """A whole number from -reach to reach for each number in [0, 1)."""
-    return (draw * (2 * reach + 1)).floor().long() - reach
-
-
-def _moved(x: Tensor, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Images moved up and left, their border repeated, and where they are not border.
-
-    Shape:
-        x: (N, C, H, W); down, right: (N, 1, 1, 1) whole numbers; output: (N, C, H, W) and (N, 1, H, W) bool.
-    """
-    n, _, height, width = x.shape
-    row = torch.arange(height, device=x.device).view(1, 1, height, 1) + down
-    column = torch.arange(width, device=x.device).view(1, 1, 1, width) + right
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    sample = torch.arange(n, device=x.device).view(n, 1, 1)
-    row, column = row.clamp(0, height - 1).view(n, height, 1), column.clamp(0, width - 1).view(n, 1, width)
-    return x.permute(0, 2, 3, 1)[sample, row, column].permute(0, 3, 1, 2), inside

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import blend, gather_rows, shift
+from zoo.layers import blend, gather_rows
 from zoo.losses import AdversarialLoss, discriminator_loss, generator_loss, gradient_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
@@ -183,8 +183,6 @@ class StarGAN(AdversarialModel):
             once, as in the paper, one mark at the right place may pass for a domain's style.
         source_labels: the discriminator learns from translated images too, that they have the labels they had before.
             Without it, as in the paper, its labels may be had by marks that no real image shows.
-        jitter: the discriminator sees all images moved by up to so many pixels, drawn for each; none in the paper. In
-            short runs its labels may be had by a pattern that sits on the grid of its strides, unless that moves.
         classification_weight: weight of the labels' cross entropy.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
@@ -228,7 +226,6 @@ class StarGAN(AdversarialModel):
         attention: bool = False,
         patch_labels: bool = False,
         source_labels: bool = False,
-        jitter: int = 0,
         classification_weight: float = 1.0,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
@@ -249,8 +246,6 @@ class StarGAN(AdversarialModel):
         self.save_hyperparameters()
         if image_size % 2**num_layers or image_size % 4:
             raise ValueError(f"image_size {image_size} must be a multiple of {max(4, 2**num_layers)} (2^num_layers)")
-        if jitter < 0:
-            raise ValueError(f"jitter is a number of pixels from 0, not {jitter}")
         if decay not in ("paper", "reference_code"):
             raise ValueError(f"decay must be 'paper' or 'reference_code', not {decay!r}")
         self.categorical = [bool(i) or not attributes for i in range(len(self.sets))]
@@ -520,7 +515,7 @@ class StarGAN(AdversarialModel):
         Shape:
             Output: scalars.
         """
-        x, fake = self._seen(batch["image"], "real"), self._seen(shared["fake"].detach(), "fake")
+        x, fake = batch["image"], shared["fake"].detach()
         n = len(x)
         # In one pass: nothing is normalised here.
         values, logits = self.discriminator(torch.cat([x, fake.to(x.dtype)]))
@@ -541,7 +536,7 @@ class StarGAN(AdversarialModel):
             Output: scalars.
         """
         x, fake, domain = batch["image"], shared["fake"], shared["domain"]
-        values, logits = self.discriminator(self._seen(fake, "generator"))
+        values, logits = self.discriminator(fake)
         weight = self.hparams["identity_weight"]
         # In one pass: instance normalisation treats each image alone.
         twice = self.generator(torch.cat([fake, x]), domain.repeat(2, 1)) if weight else self.generator(fake, domain)
@@ -551,12 +546,6 @@ class StarGAN(AdversarialModel):
             "reconstruction": self.hparams["cycle_weight"] * (x - twice[: len(x)]).abs().mean(),
         }
         return terms | ({"identity": weight * (x - twice[len(x) :]).abs().mean()} if weight else {})
-
-    def _seen(self, x: Tensor, purpose: str) -> Tensor:
-        """Images as the discriminator sees them in training."""
-        if not (reach := self.hparams["jitter"]):
-            return x
-        return shift(x, reach, self.draw_key(f"jitter/{purpose}"), self.first_index(len(x)))
 
     def _classification(self, logits: Tensor, domain: Tensor) -> Tensor:
         """Cross entropy of the labels in nats: attributes summed, categories by softmax, mean over all images.

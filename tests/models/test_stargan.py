@@ -59,7 +59,6 @@ class TestStarGANPatches(TestStarGAN):
         "attention": True,
         "patch_labels": True,
         "source_labels": True,
-        "jitter": 2,
         "loss": "least_squares",
         "gradient_penalty_weight": 0.0,
     }
@@ -262,26 +261,6 @@ def test_the_discriminator_may_learn_what_translations_were_before(model: StarGA
     assert source == pytest.approx(expected, rel=1e-5)
 
 
-def test_jitter_moves_what_the_discriminator_sees(
-    model: StarGAN, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Tensor] = []
-    forward = type(model.discriminator).forward
-    monkeypatch.setattr(type(model.discriminator), "forward", lambda self, x: seen.append(x) or forward(self, x))
-    model.hparams.update(jitter=2, gradient_penalty_weight=0.0)
-    shared = model.forward_shared(batch)
-    model.discriminator_loss(batch, shared)
-    model.generator_loss(batch, shared)
-    x, fake = batch["image"], shared["fake"]
-    both, of_generator = seen
-    assert not torch.equal(both[: len(x)], x)
-    assert not torch.equal(both[len(x) :], of_generator)  # each time by other steps
-    for found, image in zip(torch.cat([both, of_generator]), torch.cat([x, fake, fake]), strict=True):
-        padded = F.pad(image[None], (2, 2, 2, 2), mode="replicate")[0]
-        size = image.shape[-1]
-        assert any(torch.equal(found, padded[:, i : i + size, j : j + size]) for i in range(5) for j in range(5))
-
-
 def test_an_identity_generator_reconstructs_exactly(model: StarGAN, batch: Batch) -> None:
     class Identity(nn.Module):
         def forward(self, x: Tensor, domain: Tensor) -> Tensor:
@@ -445,7 +424,6 @@ def test_probabilities_and_score(model: StarGAN, batch: Batch) -> None:
         ({"image_size": 48}, r"image_size 48 must be a multiple of 64"),
         ({"attributes": []}, "needs labels"),
         ({"attributes": ["a", "a"]}, "'a' is given twice"),
-        ({"jitter": -1}, "number of pixels"),
         ({"joint": True}, "two label sets"),
         ({"decay": "cosine"}, "'paper' or 'reference_code'"),
     ],

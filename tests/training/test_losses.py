@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from zoo import losses
-from zoo.layers import diff_augment, shift
+from zoo.layers import diff_augment
 
 
 def test_gradient_penalty_of_a_linear_critic() -> None:
@@ -83,14 +83,3 @@ def test_diff_augment_translates_and_cuts() -> None:
         assert rest.max() - rest.min() < 1e-5
         assert abs(rest.mean() - 0.5) <= 0.5 + 1e-6
     assert F.mse_loss(y, x) > 0
-
-
-def test_shift_moves_whole_pixels_and_repeats_the_border() -> None:
-    x = torch.arange(8 * 8.0).view(1, 1, 8, 8).expand(64, 2, 8, 8)
-    padded = F.pad(x[:1], (2, 2, 2, 2), mode="replicate")[0]
-    moves = {(i, j): padded[:, i : i + 8, j : j + 8] for i in range(5) for j in range(5)}
-    y = shift(x, 2, 5)
-    found = [next(move for move, expected in moves.items() if torch.equal(image, expected)) for image in y]
-    assert {i for i, _ in found} == {j for _, j in found} == {0, 1, 2, 3, 4}
-    assert torch.equal(y[40:], shift(x[40:], 2, 5, first=40))
-    assert not torch.equal(y, shift(x, 2, 6))
