@@ -8,14 +8,11 @@ as safetensors.
 
 from __future__ import annotations
 
-import csv
 import os
-import re
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +23,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.base import ImageDataModule, nearest
-from datamodules.captions import CaptionedImages, Captions
+from datamodules.captions import (
+    CaptionedImages,
+    Captions,
+    caption_table,
+    checked_templates,
+    classes_by_sharing,
+    sentences,
+    text_lines,
+    usual_templates,
+)
 from datamodules.emoji import Emoji
 from datamodules.image_folder import ImageFolder
 from datamodules.stream import ImageSet
@@ -36,7 +42,6 @@ __all__ = ["Captioned"]
 
 SOURCES = ("emoji", "folder", "cub", "flowers")
 PICTURES = {"cub": ("CUB_200_2011/images", "images"), "flowers": ("jpg", "102flowers/jpg", "102flowers", "images")}
-WORDS = ("name", "thing", "tone", "gender", "category", "vendor")
 CHUNK = 256
 
 
@@ -147,7 +152,7 @@ class Captioned(ImageDataModule):
         options: dict[str, Any] = {"cache_dir": cache_dir, "image_size": self.load_size}
         self.images: ImageDataModule
         if source == "emoji":
-            self.templates = _templates() if templates is None else _checked(templates)
+            self.templates = usual_templates() if templates is None else checked_templates(templates)
             chosen: dict[str, Any] = {} if vendors is None else {"vendors": vendors}
             self.images = Emoji(data_dir, holdout=holdout, **chosen, **options)
             self.class_names = dict(self.images.class_names)
@@ -218,7 +223,7 @@ class Captioned(ImageDataModule):
         captions = []
         for number, v in zip(emoji.tolist(), vendor.tolist(), strict=True):
             row = self.images.table[number]
-            captions.append(_sentences(self.templates, row | {"vendor": names["vendor"][v]}))
+            captions.append(sentences(self.templates, row | {"vendor": names["vendor"][v]}))
         bases = {base: i for i, base in enumerate(sorted({row["base"] for row in self.images.table}))}
         groups = torch.tensor([bases[row["base"]] for row in self.images.table])
         return captions, emoji, groups[emoji]
@@ -238,16 +243,16 @@ class Captioned(ImageDataModule):
                 images.fields = {"label": label}
             return [given[Path(name).stem][1] for name in names], label
         table = self.folder / "captions.csv"
-        rows = _read_table(table) if table.is_file() else {}
+        rows = caption_table(table) if table.is_file() else {}
         captions = []
         for name in names:
             text = (self.folder / name).with_suffix(".txt")
-            beside = _lines(text) if text.is_file() else []
+            beside = text_lines(text) if text.is_file() else []
             captions.append(rows.get(name, []) or rows.get(Path(name).name, []) or beside)
         self._refuse([name for name, own in zip(names, captions, strict=True) if not own], self.folder)
         self.class_names = self.images.class_names
         label_field = splits["train"].fields.get("label")
-        return captions, label_field if isinstance(label_field, Tensor) else _sharing(captions)
+        return captions, label_field if isinstance(label_field, Tensor) else classes_by_sharing(captions)
 
     def _refuse(self, missing: list[str], folder: Path) -> None:
         if missing:
@@ -289,7 +294,7 @@ class Captioned(ImageDataModule):
 
     def _texts(self) -> dict[str, tuple[str, list[str]]]:
         """Class and captions by the name of a picture."""
-        return {path.stem: (path.parent.name, _lines(path)) for path in sorted(self._text_folder().glob("*/*.txt"))}
+        return {path.stem: (path.parent.name, text_lines(path)) for path in sorted(self._text_folder().glob("*/*.txt"))}
 
     def _class_splits(self, images: ImageSet) -> dict[str, ImageSet]:
         """All pictures dealt out by their classes."""
@@ -300,7 +305,7 @@ class Captioned(ImageDataModule):
             path = folder / f"{split}classes.txt"
             if not path.is_file() and split != "val":
                 raise FileNotFoundError(f"{path} is missing: it lists the classes of the split, one a line")
-            lists[split] = set(_lines(path)) if path.is_file() else set()
+            lists[split] = set(text_lines(path)) if path.is_file() else set()
         lists["train"] = lists["trainval"] - (set() if self.train_on_val else lists["val"])
         names = self.class_names["label"]
         result = {}
@@ -309,72 +314,3 @@ class Captioned(ImageDataModule):
             rows = wanted[label].nonzero().flatten()
             result[split] = ImageSet(images.arrays, images.fields, rows)
         return result
-
-
-def _templates() -> list[str]:
-    """The templates that come with the package."""
-    text = (files("datamodules") / "data" / "captions" / "emoji.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
-def _checked(templates: Sequence[str]) -> list[str]:
-    for template in templates:
-        words = re.findall(r"{(.*?)}", template)
-        for word in words:
-            if word not in WORDS:
-                raise ValueError(f"template {template!r} has an unknown word {word!r}: {nearest(word, WORDS)}")
-        if "name" not in words and not {"thing", "tone"} <= set(words):
-            raise ValueError(
-                f"template {template!r} does not say which emoji: it needs {{name}}, or {{thing}}, {{tone}}"
-            )
-    if not any(set(re.findall(r"{(.*?)}", template)) <= {"name", "vendor", "category"} for template in templates):
-        raise ValueError("emoji without skin tone or gender need a template of their own, such as '{name}'")
-    return list(templates)
-
-
-def _sentences(templates: Sequence[str], row: dict[str, str]) -> list[str]:
-    """The sentences of an emoji: those whose words it has."""
-    tone, gender = row["skin_tone"], row["gender"]
-    words = {
-        "name": row["caption"],
-        "thing": row["caption"].removesuffix(f": {tone} skin tone"),
-        "tone": "" if tone == "none" else tone,
-        "gender": "" if gender == "none" else gender,
-        "category": row["category"].lower().replace("&", "and"),
-        "vendor": row["vendor"],
-    }
-    return [t.format(**words) for t in templates if all(words[word] for word in re.findall(r"{(.*?)}", t))]
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a text file that are not empty."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _read_table(path: Path) -> dict[str, list[str]]:
-    """Captions by picture."""
-    rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
-    if len(rows) < 2 or len(rows[0]) < 2:
-        raise ValueError(f"{path} must have a head, a first column of file names and a column of captions")
-    found: dict[str, list[str]] = {}
-    for name, *captions in rows[1:]:
-        found.setdefault(name.strip(), []).extend(caption.strip() for caption in captions if caption.strip())
-    return found
-
-
-def _sharing(captions: Sequence[Sequence[str]]) -> Tensor:
-    """Classes of pictures: those that share a caption, directly or through others, are of one class."""
-    parents = list(range(len(captions)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    owner: dict[str, int] = {}
-    for i, own in enumerate(captions):
-        for caption in own:
-            parents[root(i)] = root(owner.setdefault(caption, i))
-    return torch.tensor([root(i) for i in range(len(captions))])

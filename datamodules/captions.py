@@ -1,21 +1,37 @@
-"""The sentences of images: which an image has, and which of other images are drawn as wrong ones.
+"""The sentences of images: where they come from, which an image has, and which of others are drawn as wrong ones.
 
 What is drawn is a function of (seed, epoch, image): the same on any number of ranks and after a resume.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from datamodules.base import nearest
 from datamodules.pictures import uniform
 from datamodules.stream import Batch, ImageSet, key
 
-__all__ = ["CaptionedImages", "Captions"]
+__all__ = [
+    "CaptionedImages",
+    "Captions",
+    "caption_table",
+    "checked_templates",
+    "classes_by_sharing",
+    "sentences",
+    "text_lines",
+    "usual_templates",
+]
+
+WORDS = ("name", "thing", "tone", "gender", "category", "vendor")
 
 
 @dataclass
@@ -220,3 +236,77 @@ class CaptionedImages(ImageSet):
                 short = name.removesuffix("caption")
                 batch[f"{short or 'caption_'}embedding"] = captions.embeddings[chosen].mean(1)
         return batch
+
+
+def usual_templates() -> list[str]:
+    """The templates that come with the package."""
+    text = (files("datamodules") / "data" / "captions" / "emoji.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def checked_templates(templates: Sequence[str]) -> list[str]:
+    """Templates of one's own.
+
+    Raises:
+        ValueError: an unknown word, or one without which an emoji would have no sentence.
+    """
+    for template in templates:
+        words = re.findall(r"{(.*?)}", template)
+        for word in words:
+            if word not in WORDS:
+                raise ValueError(f"template {template!r} has an unknown word {word!r}: {nearest(word, WORDS)}")
+        if "name" not in words and not {"thing", "tone"} <= set(words):
+            raise ValueError(
+                f"template {template!r} does not say which emoji: it needs {{name}}, or {{thing}}, {{tone}}"
+            )
+    if not any(set(re.findall(r"{(.*?)}", template)) <= {"name", "vendor", "category"} for template in templates):
+        raise ValueError("emoji without skin tone or gender need a template of their own, such as '{name}'")
+    return list(templates)
+
+
+def sentences(templates: Sequence[str], row: dict[str, str]) -> list[str]:
+    """The sentences of an emoji: those whose words it has."""
+    tone, gender = row["skin_tone"], row["gender"]
+    words = {
+        "name": row["caption"],
+        "thing": row["caption"].removesuffix(f": {tone} skin tone"),
+        "tone": "" if tone == "none" else tone,
+        "gender": "" if gender == "none" else gender,
+        "category": row["category"].lower().replace("&", "and"),
+        "vendor": row["vendor"],
+    }
+    return [t.format(**words) for t in templates if all(words[word] for word in re.findall(r"{(.*?)}", t))]
+
+
+def text_lines(path: Path) -> list[str]:
+    """Lines of a text file that are not empty."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def caption_table(path: Path) -> dict[str, list[str]]:
+    """Captions by picture."""
+    rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise ValueError(f"{path} must have a head, a first column of file names and a column of captions")
+    found: dict[str, list[str]] = {}
+    for name, *captions in rows[1:]:
+        found.setdefault(name.strip(), []).extend(caption.strip() for caption in captions if caption.strip())
+    return found
+
+
+def classes_by_sharing(captions: Sequence[Sequence[str]]) -> Tensor:
+    """Classes of pictures: those that share a caption, directly or through others, are of one class."""
+    parents = list(range(len(captions)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    owner: dict[str, int] = {}
+    for i, own in enumerate(captions):
+        for caption in own:
+            parents[root(i)] = root(owner.setdefault(caption, i))
+    return torch.tensor([root(i) for i in range(len(captions))])
