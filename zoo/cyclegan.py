@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import blend
+from zoo.layers import blend, instance_norm
 from zoo.losses import discriminator_loss, generator_loss
 
 __all__ = ["CycleGAN", "ImagePool", "PatchDiscriminator", "ResnetGenerator", "UNetGenerator"]
@@ -51,8 +51,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the block changes."""
-        y = F.relu(F.instance_norm(self.conv1(x)))
-        return x + F.instance_norm(self.conv2(y))
+        y = F.relu(instance_norm(self.conv1(x)))
+        return x + instance_norm(self.conv2(y))
 
 
 class ResnetGenerator(nn.Module):
@@ -84,10 +84,10 @@ class ResnetGenerator(nn.Module):
         """Translate images."""
         y = x
         for layer in (self.start, *self.down):
-            y = F.relu(F.instance_norm(layer(y)))
+            y = F.relu(instance_norm(layer(y)))
         y = self.blocks(y)
         for layer in self.up:
-            y = F.relu(F.instance_norm(layer(y)))
+            y = F.relu(instance_norm(layer(y)))
         y = self.end(y)
         return blend(x, y) if self.attention else torch.tanh(y)
 
@@ -128,10 +128,10 @@ class UNetGenerator(nn.Module):
         for i, layer in enumerate(self.down[1:], 1):
             x = layer(F.leaky_relu(kept[-1], 0.2))
             # A single pixel per map has no statistics.
-            kept.append(x if i == len(self.down) - 1 else F.instance_norm(x))
+            kept.append(x if i == len(self.down) - 1 else instance_norm(x))
         x = kept.pop()
         for layer in reversed(self.up[1:]):
-            x = torch.cat([kept.pop(), F.instance_norm(layer(F.relu(x)))], 1)
+            x = torch.cat([kept.pop(), instance_norm(layer(F.relu(x)))], 1)
         return torch.tanh(self.up[0](F.relu(x)))
 
 
@@ -161,7 +161,7 @@ class PatchDiscriminator(nn.Module):
         """Logits of the patches."""
         x = F.leaky_relu(self.start(x), 0.2)
         for layer in self.layers:
-            x = F.leaky_relu(F.instance_norm(layer(x)), 0.2)
+            x = F.leaky_relu(instance_norm(layer(x)), 0.2)
         return cast(Tensor, self.end(x))
 
 

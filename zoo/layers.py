@@ -9,11 +9,20 @@ import torch.distributed as dist
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo import random
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "blend", "diff_augment", "gather_rows", "update_ema"]
+__all__ = [
+    "CrossRankBatchNorm",
+    "CrossRankSync",
+    "blend",
+    "diff_augment",
+    "gather_rows",
+    "instance_norm",
+    "update_ema",
+]
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -98,6 +107,28 @@ def gather_rows(x: Tensor) -> Tensor:
     rows = x.new_zeros(dist.get_world_size(), *x.shape)
     gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
     return gathered.flatten(0, 1)
+
+
+def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Instance normalisation: each map of each image to mean 0 and variance 1.
+
+    Args:
+        x: images or feature maps.
+        weight: scale per channel, or none.
+        bias: shift per channel, or none.
+        eps: added to the variance.
+
+    Shape:
+        x: (N, C, H, W), of more than one pixel; weight, bias: (C,); output as x.
+
+    References:
+        Ulyanov et al. 2016, "Instance Normalization: The Missing Ingredient for Fast Stylization", equation 1.
+    """
+    if x.device.type == "cpu":
+        # The same as groups of one channel, whose kernel is two to three times as fast here; elsewhere autocast would
+        # widen its output to float32.
+        return F.group_norm(x, x.shape[1], weight, bias, eps)
+    return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
 def blend(x: Tensor, maps: Tensor) -> Tensor:

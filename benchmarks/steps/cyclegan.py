@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.steps import Noise, Settings
-from zoo.cyclegan import CycleGAN, ImagePool
+from benchmarks.steps import Noise, Settings, copy_parameters
+from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator
 
 UNPAIRED = True
 
@@ -22,8 +22,59 @@ def model(settings: Settings) -> CycleGAN:
     return CycleGAN(settings.image_size, **dict(settings.options))
 
 
+class Residual(nn.Module):
+    """x + f(x)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum."""
+        total: Tensor = x + self.layers(x)
+        return total
+
+
+def sequential_network(source: nn.Module) -> nn.Sequential:
+    """A network written down as a stack of torch's own layers, with the weights of the zoo's."""
+
+    def normed(convolution: nn.Module, activation: nn.Module | None) -> list[nn.Module]:
+        width = convolution.out_channels
+        return [convolution, nn.InstanceNorm2d(width), *([activation] if activation else [])]  # type: ignore[arg-type]
+
+    def padded(inner: int, outer: int, kernel: int, bias: bool = False) -> list[nn.Module]:
+        return [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inner, outer, kernel, bias=bias)]
+
+    if isinstance(source, PatchDiscriminator):
+        convolutions = [source.start, *source.layers, source.end]
+        layers: list[nn.Module] = []
+        for i, old in enumerate(convolutions):
+            options: dict[str, Any] = {"stride": old.stride, "padding": old.padding, "bias": old.bias is not None}
+            new = nn.Conv2d(old.in_channels, old.out_channels, 4, **options)
+            inner = 0 < i < len(convolutions) - 1
+            activation = nn.LeakyReLU(0.2, True)
+            layers += normed(new, activation) if inner else [new, activation] if i == 0 else [new]
+    else:
+        if not isinstance(source, ResnetGenerator) or source.attention:
+            raise ValueError("only ResNet generators without attention have loops")
+        colours, c = source.start.in_channels, source.start.out_channels
+        pad, first = padded(colours, c, 7)
+        layers = [pad, *normed(first, nn.ReLU(True))]
+        for width in (c, 2 * c):
+            layers += normed(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False), nn.ReLU(True))
+        for _ in source.blocks:
+            (pad1, conv1), (pad2, conv2) = padded(4 * c, 4 * c, 3), padded(4 * c, 4 * c, 3)
+            layers.append(Residual(pad1, *normed(conv1, nn.ReLU(True)), pad2, *normed(conv2, None)))
+        for width in (4 * c, 2 * c):
+            layers += normed(nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False), nn.ReLU(True))
+        layers += [*padded(c, colours, 7, bias=True), nn.Tanh()]
+    network = nn.Sequential(*layers)
+    copy_parameters(source, network)
+    return network
+
+
 class Textbook:
-    """The authors' code without its prints: every pass by itself, default Adam, float32."""
+    """The authors' code without its prints: every pass by itself, torch's own layers, default Adam, float32."""
 
     fused: bool | None = None
 
@@ -31,9 +82,7 @@ class Textbook:
         self.hparams: Any = source.hparams
         if self.hparams["loss"] != "least_squares" or not self.hparams["identity_weight"]:
             raise ValueError("only least squares with identity terms has loops to be measured beside")
-        self.networks: dict[str, nn.Module] = {
-            name: copy.deepcopy(network) for name, network in source.named_children()
-        }
+        self.networks: dict[str, nn.Module] = {name: self.network(network) for name, network in source.named_children()}
         self.ab, self.ba = self.networks["generator_ab"], self.networks["generator_ba"]
         self.judge_a, self.judge_b = self.networks["discriminator_a"], self.networks["discriminator_b"]
         adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
@@ -43,6 +92,10 @@ class Textbook:
         self.pools = {domain: ImagePool(self.hparams["pool_size"]) for domain in "ab"}
         self.noise = noise
         self.index = 0
+
+    def network(self, source: nn.Module) -> nn.Module:
+        """A copy of one of the zoo's networks."""
+        return sequential_network(source)
 
     def pooled(self, domain: str, fake: Tensor) -> Tensor:
         """Fakes for a discriminator, some of them earlier ones."""
@@ -91,6 +144,10 @@ class Plain(Textbook):
     def __init__(self, source: CycleGAN, settings: Settings, noise: Noise) -> None:
         super().__init__(source, noise)
         self.settings = settings
+
+    def network(self, source: nn.Module) -> nn.Module:
+        """A copy of one of the zoo's networks, with its kernels."""
+        return copy.deepcopy(source)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
