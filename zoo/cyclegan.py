@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import blend, instance_norm
+from zoo.layers import NarrowConv2d, blend, instance_norm
 from zoo.losses import discriminator_loss, generator_loss
 
 __all__ = ["CycleGAN", "ImagePool", "PatchDiscriminator", "ResnetGenerator", "UNetGenerator"]
@@ -78,7 +78,7 @@ class ResnetGenerator(nn.Module):
         self.blocks = nn.Sequential(*[ResnetBlock(4 * c) for _ in range(blocks)])
         up: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1, "bias": False}
         self.up = nn.ModuleList([nn.ConvTranspose2d(4 * c, 2 * c, 3, **up), nn.ConvTranspose2d(2 * c, c, 3, **up)])
-        self.end = conv(c, image_channels + attention, 7, padding_mode="reflect", bias=True)
+        self.end = NarrowConv2d(c, image_channels + attention, 7, padding=3, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate images."""

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 __all__ = [
     "AdversarialLoss",
+    "between",
     "discriminator_loss",
     "generator_loss",
     "gradient_penalty",
     "inverse_multiquadratic",
     "mmd",
+    "norm_penalty",
     "r1_penalty",
 ]
 
@@ -100,9 +102,36 @@ def gradient_penalty(
     References:
         Gulrajani et al. 2017, equation 3 and algorithm 1.
     """
-    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
-    x = torch.lerp(fake.detach().to(real.dtype), real, mix).requires_grad_()
+    x = between(real, fake, mix).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return norm_penalty(gradient, target)
+
+
+def between(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """Images between real and generated ones, without a graph: mix * real + (1 - mix) * fake.
+
+    Args:
+        real: real images.
+        fake: generated images, as many.
+        mix: one number in [0, 1) per pair.
+
+    Shape:
+        real, fake, output: (N, C, H, W); mix: (N,).
+    """
+    mix = mix.view(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    return torch.lerp(fake.detach().to(real.dtype), real.detach(), mix)
+
+
+def norm_penalty(gradient: Tensor, target: float = 1.0) -> Tensor:
+    """E (||g||_2 - target)^2, what `gradient_penalty` makes of the critic's gradient.
+
+    Args:
+        gradient: a gradient with respect to each image.
+        target: norm that it is drawn to.
+
+    Shape:
+        gradient: (N, C, H, W); output: scalar.
+    """
     norm: Tensor = gradient.flatten(1).norm(dim=1)
     return (norm - target).square().mean()
 

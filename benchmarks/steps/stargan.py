@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
+from zoo.layers import NarrowConv2d
 from zoo.stargan import InstanceNorm, StarGAN
 
 
@@ -50,6 +51,8 @@ class Textbook:
             for module in self.generator.modules():
                 if isinstance(module, InstanceNorm):
                     module.__class__ = nn.InstanceNorm2d  # type: ignore[assignment]
+                elif isinstance(module, NarrowConv2d):
+                    module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """(||grad D||_2 - 1)^2 between real and fake images."""
@@ -108,6 +111,13 @@ class Plain(Textbook):
         super().__init__(source, settings, noise)
         self.settings = settings
 
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The same, of the gradient that the discriminator makes itself."""
+        mix = self.noise(self.index).uniform("mix", len(real)).view(-1, 1, 1, 1)
+        gradient = self.discriminator.input_gradient(torch.lerp(fake, real, mix))
+        norm: Tensor = gradient.flatten(1).norm(dim=1)
+        return (norm - 1).square().mean()
+
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
         x, label = batch["image"], batch["label"]
@@ -158,9 +168,7 @@ class Networks(Plain):
             with torch.set_grad_enabled(is_due):
                 fake = self.generator(x, domain)
             outputs = self.discriminator(torch.cat([x, fake.detach().to(x.dtype)]))
-            between = x.detach().requires_grad_(True)
-            values, _ = self.discriminator(between)
-            (gradient,) = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
+            gradient = self.discriminator.input_gradient(x)
         everything = (*outputs, gradient)
         torch.autograd.grad(everything, self.parameters[0], [torch.ones_like(x) for x in everything], allow_unused=True)
         if is_due:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tests.contract import Data, ModelContract, trainer
 from zoo import random
 from zoo.base import Batch
-from zoo.losses import gradient_penalty
+from zoo.losses import gradient_penalty, norm_penalty
 from zoo.stargan import CELEBA, RAFD, Discriminator, Generator, StarGAN
 
 
@@ -195,13 +195,29 @@ def test_gradient_penalty_of_a_linear_critic_is_its_closed_form() -> None:
 
 def test_gradient_penalty_sums_over_the_patches(model: StarGAN, batch: Batch) -> None:
     """Of a linear critic of patches the gradient is that of the sum over its map, and the label head has no part."""
-    model.discriminator.layers = nn.Sequential(nn.Conv2d(3, 2, 4, 2, 1))
+    model.discriminator.layers = nn.Sequential(nn.Conv2d(3, 2, 4, 2, 1), nn.LeakyReLU(1.0))
     model.discriminator.critic = nn.Conv2d(2, 1, 1, bias=False)
     model.discriminator.classifier = nn.Conv2d(2, 5, 4, bias=False)
     x = torch.zeros(1, 3, 8, 8, requires_grad=True)
     (gradient,) = torch.autograd.grad(model.discriminator(x)[0].sum(), x)
     terms = model.discriminator_loss(batch, model.forward_shared(batch))
     assert terms["gradient_penalty"].item() == pytest.approx(10 * (gradient.norm().item() - 1) ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_gradient_by_transposed_convolutions_is_autograds(size: int) -> None:
+    """The gradient of the image, and those of a penalty on it with respect to the weights."""
+    torch.manual_seed(0)
+    critic = Discriminator(size, 3, 4, 3, 5).double()
+    x = torch.randn(4, 3, size, size, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(critic(x)[0].sum(), x, create_graph=True)
+    found = critic.input_gradient(x.detach())
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    weights = [critic.critic.weight, *(p for p in critic.layers.parameters() if p.dim() == 4)]
+    gradients = [torch.autograd.grad(norm_penalty(g), weights) for g in (found, expected)]
+    for a, b in zip(*gradients, strict=True):
+        assert b.any()
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
 
 
 def test_terms_are_those_of_the_reference(model: StarGAN, batch: Batch) -> None:

@@ -1,0 +1,61 @@
+"""Layers that several architectures share: the same functions as torch's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.layers import NarrowConv2d, instance_norm
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_is_torchs(affine: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    weight, bias = torch.randn(2, 5, dtype=torch.float64) if affine else (None, None)
+    found, expected = instance_norm(x, weight, bias, 1e-3), F.instance_norm(x, weight=weight, bias=bias, eps=1e-3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    grads = [torch.autograd.grad(y.pow(3).sum(), x)[0] for y in (found, expected)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        (7, {"padding": 3}),
+        (7, {"padding": 3, "padding_mode": "reflect", "bias": False}),
+        ((3, 5), {"padding": (2, 1)}),
+        (1, {}),
+        (3, {"stride": 2, "padding": 1}),
+        (3, {"padding": "same"}),
+        (3, {"dilation": 2, "padding_mode": "circular", "padding": 2}),
+    ],
+)
+def test_narrow_convolution_is_torchs(kernel: Any, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    narrow = NarrowConv2d(5, 3, kernel, **options).double()
+    plain = nn.Conv2d(5, 3, kernel, **options).double()
+    plain.load_state_dict(narrow.state_dict())
+    x = torch.randn(2, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    found, expected = narrow(x), plain(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    grads = [torch.autograd.grad(y.pow(2).sum(), [x, *m.parameters()]) for y, m in ((found, narrow), (expected, plain))]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_narrow_convolution_sums_in_single_precision_under_autocast() -> None:
+    torch.manual_seed(0)
+    narrow = NarrowConv2d(16, 3, 7, padding=3)
+    x = torch.randn(2, 16, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = narrow(x)
+        plain = F.conv2d(x, narrow.weight, narrow.bias, padding=3)
+    exact = F.conv2d(x.double(), narrow.weight.double(), narrow.bias.double(), padding=3)
+    assert found.dtype == torch.bfloat16
+    apart, usual = ((y.double() - exact).abs().mean().item() for y in (found, plain))
+    assert apart < 1.5 * usual
