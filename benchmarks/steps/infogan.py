@@ -1,7 +1,9 @@
 """Loops of InfoGAN with one categorical code, in both forms of its update.
 
-The textbook loop has the usual three passes of discriminator and recogniser: real images, fakes without the generator,
-fakes with it. With `update="simultaneous"` they are made at the same weights, as the zoo makes them from two passes.
+The textbook loop of the alternating update is that of the authors. Beside `update="simultaneous"` stands the usual
+formulation of many ports in three passes, one for the discriminator's terms, one for the generator's and one for the
+information, each with fakes of its own. Here they are all made at the same weights and with the same latents, so that
+the maths are those of the zoo, which takes them from shared forwards; ports step after each pass.
 """
 
 from __future__ import annotations
@@ -167,41 +169,52 @@ class Textbook(Plain):
         """Train on one batch."""
         x = (batch["image"] + 1) / 2
         if self.simultaneous:
-            z = self.latents("z", len(x))
-            fake = self.generator(z)
-            # At the same weights: so the generator's pass comes before the discriminator's step.
-            loss_g = self.generator_pass(z, fake)
-            loss_d = self.discriminator_passes(x, z, fake.detach())
+            loss_d, loss_g = self.three_passes(x)
             self.optimizer_d.step()
         else:
             z = self.latents("z/discriminator", len(x))
-            loss_d = self.discriminator_passes(x, z, self.generator(z).detach())
+            self.optimizer_d.zero_grad()
+            fake = self.generator(z).detach()
+            loss_d = self.real_pass(x) + self.fake_pass(fake, z)
             self.optimizer_d.step()
-            z = self.latents("z/generator", len(x))
-            loss_g = self.generator_pass(z, self.generator(z))
+            loss_g = self.generator_pass(self.latents("z/generator", len(x)))
         self.optimizer_g.step()
         self.index += 1
         return {"discriminator": loss_d, "generator": loss_g}
 
-    def discriminator_passes(self, x: Tensor, z: Tensor, fake: Tensor) -> Tensor:
-        """Real images, then fakes; returns the loss."""
-        self.optimizer_d.zero_grad()
-        ones, zeros = torch.ones(len(x), 1).to(x), torch.zeros(len(x), 1).to(x)
-        on_real: Tensor = self.criterion(torch.sigmoid(self.discriminator(self.trunk(x))), ones)
-        torch.autograd.backward(on_real)
-        features = self.trunk(fake)
-        on_fake: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), zeros) + self.information(
-            z, features
-        )
-        torch.autograd.backward(on_fake)
-        return (on_real + on_fake).detach()
+    def three_passes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both steps from a pass each for generator, discriminator and information; returns the losses."""
+        z = self.latents("z", len(x))
+        loss_g = self.generator_pass(z, information=False)
+        self.optimizer_d.zero_grad()  # of what the generator's pass has left there
+        loss_d = self.real_pass(x) + self.fake_pass(self.generator(z).detach())
+        information = self.information(z, self.trunk(self.generator(z)))
+        torch.autograd.backward(information)
+        return loss_d + information.detach(), loss_g + information.detach()
 
-    def generator_pass(self, z: Tensor, fake: Tensor) -> Tensor:
-        """Fakes with the generator's graph; returns the loss."""
-        self.optimizer_g.zero_grad()
+    def real_pass(self, x: Tensor) -> Tensor:
+        """Gradients of the discriminator's term of real images; returns the loss."""
+        loss: Tensor = self.criterion(torch.sigmoid(self.discriminator(self.trunk(x))), torch.ones(len(x), 1).to(x))
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    def fake_pass(self, fake: Tensor, z: Tensor | None = None) -> Tensor:
+        """Gradients of the discriminator's term of fakes, and of the information where z is given."""
         features = self.trunk(fake)
-        ones = torch.ones(len(z), 1).to(z)
-        loss: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), ones) + self.information(z, features)
+        zeros = torch.zeros(len(fake), 1).to(fake)
+        loss: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), zeros)
+        if z is not None:
+            loss = loss + self.information(z, features)
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    def generator_pass(self, z: Tensor, information: bool = True) -> Tensor:
+        """Gradients of the generator's term, and of the information if it belongs to the same pass."""
+        self.optimizer_g.zero_grad()
+        features = self.trunk(self.generator(z))
+        loss: Tensor = self.criterion(torch.sigmoid(self.discriminator(features)), torch.ones(len(z), 1).to(z))
+        if information:
+            loss = loss + self.information(z, features)
         torch.autograd.backward(loss)
         return loss.detach()
 
