@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import Batch, Terms, inference
+from zoo.layers import random_affine
 from zoo.losses import discriminator_loss, generator_loss
 from zoo.noise import NoiseModel
 
@@ -161,6 +162,9 @@ class InfoGAN(NoiseModel):
         category_weight: weight of the mutual information with categorical codes.
         continuous_weight: weight of the mutual information with continuous codes.
         information_warmup: steps over which both weights grow linearly from 0.
+        transformed_share: share of the information with categorical codes that Q has to find in images which
+            `zoo.layers.random_affine` has changed. So categories cannot stand for slant, size or place. In the paper,
+            with 0, two classes often share a code while another one is split by its slant.
         recogniser_learns: in which phase Q's own layers learn; with "generator", as in common ports, the shared trunk
             learns nothing of the codes.
         learn_std: Q learns the deviation of continuous codes; else it is 1.
@@ -174,7 +178,7 @@ class InfoGAN(NoiseModel):
         channels_last: lay out convolutions channels last, which is faster on most devices.
 
     Raises:
-        ValueError: an unsupported size, no codes, or a categorical code with fewer than two values.
+        ValueError: an unsupported size, no codes, a categorical code of one value, or a share beyond 0..1.
 
     References:
         Chen et al. 2016, equations 5 and 6, and appendix C.1.
@@ -195,6 +199,7 @@ class InfoGAN(NoiseModel):
         category_weight: float = 1.0,
         continuous_weight: float = 1.0,
         information_warmup: int = 0,
+        transformed_share: float = 0.0,
         recogniser_learns: Literal["discriminator", "generator"] = "discriminator",
         learn_std: bool = False,
         generator_learning_rate: float = 1e-3,
@@ -209,6 +214,8 @@ class InfoGAN(NoiseModel):
         self.save_hyperparameters()
         if any(count < 2 for count in categories):
             raise ValueError(f"a categorical code needs at least two values, categories is {list(categories)}")
+        if not 0 <= transformed_share <= 1:
+            raise ValueError(f"transformed_share must lie in 0..1, not {transformed_share}")
         if not categories and not continuous:
             raise ValueError("InfoGAN needs a code: give categories, continuous or both")
         self.latent_dim = latent_dim
@@ -375,8 +382,12 @@ class InfoGAN(NoiseModel):
         z = self.noise(n, self.draw_key(purpose), self.first_index(n))
         with torch.set_grad_enabled(gradient):
             fake = self.generator(z)
-        features = self.trunk(fake if gradient else fake.detach())
-        return {"z": z, "logits": self.discriminator(features).flatten(), "codes": self.recogniser(features)}
+        features = self.trunk(fake)
+        fakes = {"z": z, "logits": self.discriminator(features).flatten(), "codes": self.recogniser(features)}
+        if self.hparams["transformed_share"]:
+            moved = random_affine(fake, self.draw_key(f"{purpose}/affine"), self.first_index(n))
+            fakes["transformed_codes"] = self.recogniser(self.trunk(moved))
+        return fakes
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E log D(x) - E log(1 - D(G(z, c))) - w L(G, Q).
@@ -406,9 +417,12 @@ class InfoGAN(NoiseModel):
         weight = min(1.0, self.batch_index / warmup) if warmup else 1.0
         *codes, continuous = z[:, self.latent_dim :].split([*self.categories, self.continuous], 1)
         *logits, mean, log_var = self._split(fakes["codes"])
+        transformed = self._split(fakes["transformed_codes"]) if "transformed_codes" in fakes else ()
         terms: Terms = {}
         for i, (code, q) in enumerate(zip(codes, logits, strict=True)):
             log_q = -F.cross_entropy(q, code.argmax(1))
+            if transformed:
+                log_q = log_q.lerp(-F.cross_entropy(transformed[i], code.argmax(1)), self.hparams["transformed_share"])
             terms[f"category{i}" if i else "category"] = (
                 -weight * self.hparams["category_weight"] * (log_q + math.log(q.size(1)))
             )

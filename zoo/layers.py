@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "diff_augment",
     "gather_rows",
     "instance_norm",
+    "random_affine",
     "update_ema",
 ]
 
@@ -239,3 +241,42 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
     top, left = centre_y - height // 4, centre_x - width // 4
     hidden = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
     return x * ~hidden
+
+
+def random_affine(
+    x: Tensor,
+    key: int,
+    first: int = 0,
+    *,
+    rotation: float = 20.0,
+    shear: float = 0.4,
+    scale: float = 0.15,
+    shift: float = 1 / 14,
+) -> Tensor:
+    """Images turned, sheared, scaled and moved at random, differentiable in the images.
+
+    Each amount is drawn uniformly between its bound and minus that; the border goes on outside the image.
+
+    Args:
+        x: images.
+        key: key of the draws (see `zoo.random`).
+        first: global index of the first image.
+        rotation: in degrees.
+        shear: horizontal movement per height.
+        scale: of each axis, relative to 1.
+        shift: along each axis, relative to half a side.
+
+    Shape:
+        Input and output: (N, C, H, W).
+    """
+    exact = x if x.dtype == torch.float64 else x.float()  # half precision would move places by a pixel
+    draws = random.uniform((len(x), 6), key, first, low=-1.0, high=1.0, device=x.device).to(exact.dtype)
+    turn, slant, wide, high, right, down = draws.unbind(1)
+    angle = math.radians(rotation) * turn
+    cos, sin, slant, wide, high = angle.cos(), angle.sin(), shear * slant, 1 + scale * wide, 1 + scale * high
+    rows = [
+        torch.stack([cos * wide, cos * slant - sin * high, shift * right], 1),
+        torch.stack([sin * wide, sin * slant + cos * high, shift * down], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return F.grid_sample(exact, grid, padding_mode="border", align_corners=False).to(x.dtype)

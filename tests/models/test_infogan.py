@@ -35,6 +35,10 @@ class TestInfoGANPort(TestInfoGAN):
     options = {"recogniser_learns": "generator"}  # noqa: RUF012
 
 
+class TestInfoGANTransformed(TestInfoGAN):
+    options = {"update": "simultaneous", "transformed_share": 0.5}  # noqa: RUF012
+
+
 # The paper's and the reference's claims -------------------------------------------------------------------------------
 
 
@@ -111,6 +115,23 @@ def test_information_warms_up_linearly() -> None:
     assert terms[0] == 0
     assert terms[1:] == pytest.approx([terms[2] / 2, terms[2], terms[2]])
     assert terms[2] != 0
+
+
+def test_a_share_of_the_categories_is_read_off_transformed_images() -> None:
+    """The categories' term is the mean of both cross entropies, that of continuous codes as before."""
+    batch = {"image": torch.rand(64, 1, 8, 8)}
+    terms = {}
+    for share in (0.0, 0.25, 1.0):
+        torch.manual_seed(0)
+        model = InfoGAN(8, base_channels=4, hidden_features=8, transformed_share=share)
+        model.generator.conv[-2].weight.data *= 50
+        terms[share] = {name: term.item() for name, term in model._information(model._fakes(batch, "z")).items()}
+    assert terms[0.25]["continuous"] == terms[0.0]["continuous"]
+    assert abs(terms[1.0]["category"] - terms[0.0]["category"]) > 1e-3
+    mixed = 0.75 * terms[0.0]["category"] + 0.25 * terms[1.0]["category"]
+    assert terms[0.25]["category"] == pytest.approx(mixed, abs=1e-6)
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.1, not 2"):
+        InfoGAN(transformed_share=2)
 
 
 def test_recogniser_learns_with_the_discriminator_and_information_reaches_the_generator() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import NarrowConv2d, instance_norm
+from zoo.layers import NarrowConv2d, instance_norm, random_affine
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -59,3 +59,39 @@ def test_narrow_convolution_sums_in_single_precision_under_autocast() -> None:
     assert found.dtype == torch.bfloat16
     apart, usual = ((y.double() - exact).abs().mean().item() for y in (found, plain))
     assert apart < 1.5 * usual
+
+
+def test_random_affine_is_keyed_and_differentiable() -> None:
+    x = torch.rand(4, 2, 12, 10, requires_grad=True)
+    y = random_affine(x, 5)
+    assert torch.equal(y[2:], random_affine(x[2:], 5, first=2))
+    assert not torch.allclose(y, random_affine(x, 6))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.any()
+    still = random_affine(x, 5, rotation=0, shear=0, scale=0, shift=0)
+    torch.testing.assert_close(still, x, rtol=0, atol=1e-6)
+    assert random_affine(x.bfloat16(), 5).dtype == torch.bfloat16
+
+
+def test_random_affine_turns_shears_scales_and_moves() -> None:
+    """A dot to the right of the middle goes where the drawn map takes it."""
+    x = torch.zeros(200, 1, 41, 41, dtype=torch.float64)
+    x[:, 0, 20, 30] = 1
+    rows = torch.arange(41, dtype=torch.float64) - 20
+
+    def centre(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mass = y.sum((1, 2, 3))
+        return (y.sum((1, 3)) @ rows) / mass, (y.sum((1, 2)) @ rows) / mass
+
+    down, right = centre(random_affine(x, 1, shear=0, scale=0, shift=0))
+    assert torch.allclose((down.square() + right.square()).sqrt(), torch.full_like(down, 10.0), atol=0.2)
+    angle = torch.atan2(down, right).rad2deg()
+    assert 18 < angle.abs().max() < 20.5
+    down, right = centre(random_affine(x, 1, rotation=0, shear=0, shift=0))
+    assert down.abs().max() < 0.01
+    assert 10 / 1.16 < right.min() < 9 < 11 < right.max() < 10 / 0.84
+    down, right = centre(random_affine(x, 1, rotation=0, scale=0, shift=0))
+    assert torch.allclose(right, torch.full_like(right, 10.0), atol=1e-6)  # sheared by height: this one is at height 0
+    down, right = centre(random_affine(x, 1, rotation=0, shear=0, scale=0, shift=0.1))
+    assert 1.8 < (right - 10).abs().max() < 2.06
+    assert 1.8 < down.abs().max() < 2.06
