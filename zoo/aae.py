@@ -25,6 +25,7 @@ from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.coders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
 from zoo.distributed import average
 from zoo.latent import LatentModel
+from zoo.layers import random_affine
 from zoo.losses import discriminator_loss, generator_loss
 
 __all__ = ["AAE"]
@@ -98,6 +99,11 @@ class AAE(AdversarialModel, LatentModel):
         base_channels: channels of the first feature map ("conv").
         discriminator_features: widths of the hidden layers of the discriminators.
         input_noise: deviation of Gaussian noise added to the encoder's input in training.
+        class_noise: deviation of Gaussian noise added in training to what the discriminator of classes sees; without,
+            as in the paper, it tells probabilities from a prior of ones and zeros by their last digits.
+        transformed_classes: in training the class head sees images that `zoo.layers.random_affine` has changed, and the
+            style is that of the image itself. So classes cannot stand for slant, size or place, which the decoder needs
+            but only the style can tell. The paper has no such changes.
         reconstruction_weight: weight of the squared error per image, which is summed over pixels in [0, 1].
         optimizer: "sgd" with the paper's momenta, or "adam".
         reconstruction_learning_rate: step size of the reconstruction phase.
@@ -131,6 +137,8 @@ class AAE(AdversarialModel, LatentModel):
         base_channels: int = 64,
         discriminator_features: Sequence[int] = (1000, 1000),
         input_noise: float = 0.0,
+        class_noise: float = 0.0,
+        transformed_classes: bool = False,
         reconstruction_weight: float = 1 / 784,
         optimizer: Literal["sgd", "adam"] = "sgd",
         reconstruction_learning_rate: float = 0.01,
@@ -224,6 +232,19 @@ class AAE(AdversarialModel, LatentModel):
 
     def _code(self, x: Tensor, purpose: str | None = None) -> tuple[Tensor | None, Tensor]:
         """Class logits (None without a class head) and style of images in [0, 1]; noise only with a purpose."""
+        logits, z = self._heads(x, purpose)
+        if purpose is not None and self.has_class_head and self.hparams["transformed_classes"]:
+            logits, _ = self._heads(self._transformed(x, purpose), f"{purpose}/class")
+        return logits, z
+
+    def _transformed(self, x: Tensor, purpose: str) -> Tensor:
+        """Images as the class head sees them in training."""
+        if not self.hparams["transformed_classes"]:
+            return x
+        return random_affine(x, self.draw_key(f"{purpose}/affine"), self.first_index(len(x)))
+
+    def _heads(self, x: Tensor, purpose: str | None) -> tuple[Tensor | None, Tensor]:
+        """What one pass of the encoder gives for both."""
         hparams, n, first = self.hparams, len(x), self.first_index(len(x))
         options: dict[str, Any] = {"device": x.device, "dtype": x.dtype}
         if purpose is not None and hparams["input_noise"]:
@@ -385,6 +406,8 @@ class AAE(AdversarialModel, LatentModel):
             codes = self._codes(batch, "discriminator")
         terms: Terms = {}
         for name, judge in self.discriminators.items():
+            prior[name] = self._blurred(name, prior[name], "discriminator/prior")
+            codes[name] = self._blurred(name, codes[name], "discriminator/code")
             both = judge(torch.cat([self._with_label(prior[name], batch), self._with_label(codes[name], batch)]))
             for kind, term in discriminator_loss("non_saturating", *both.chunk(2)).items():
                 terms[f"{name}_{'prior' if kind == 'real' else 'code'}"] = term
@@ -398,7 +421,9 @@ class AAE(AdversarialModel, LatentModel):
         """
         codes = self._codes(batch, "encoder")
         return {
-            name: generator_loss("non_saturating", judge(self._with_label(codes[name], batch)))
+            name: generator_loss(
+                "non_saturating", judge(self._with_label(self._blurred(name, codes[name], "encoder/code"), batch))
+            )
             for name, judge in self.discriminators.items()
         }
 
@@ -409,7 +434,8 @@ class AAE(AdversarialModel, LatentModel):
             Output: scalar.
         """
         labelled = batch.get("labelled", batch)
-        logits, _ = self._code((labelled["image"] + 1) / 2, "classification")
+        x = self._transformed((labelled["image"] + 1) / 2, "classification")
+        logits, _ = self._heads(x, "classification")
         label = labelled["label"]
         # Gradients are averaged over ranks: so the sum is divided by the mean number of labelled images per rank.
         count = average((label >= 0).sum().to(self.dtype)).clamp(min=1e-9)
@@ -419,6 +445,14 @@ class AAE(AdversarialModel, LatentModel):
     def _codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         logits, z = self._code((batch["image"] + 1) / 2, purpose)
         return {"style": z} if logits is None else {"style": z, "class": logits.softmax(1)}
+
+    def _blurred(self, name: str, code: Tensor, purpose: str) -> Tensor:
+        """Classes with noise, styles as they are."""
+        if name != "class" or not (deviation := self.hparams["class_noise"]):
+            return code
+        key, first = self.draw_key(purpose), self.first_index(len(code))
+        noise = random.normal(code.shape, key, first, device=code.device, dtype=code.dtype)
+        return code + cast(float, deviation) * noise
 
     def _with_label(self, code: Tensor, batch: Batch) -> Tensor:
         """In the form "label_in_prior" the code with its one-hot label, in whose last place stands "unlabelled"."""

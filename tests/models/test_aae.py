@@ -51,6 +51,10 @@ class TestAAEClustering(TestAAE):
     options = {"form": "clustering", "num_classes": 4, "optimizer": "adam", "prior_std": 2.0}  # noqa: RUF012
 
 
+class TestAAETransformed(TestAAESemiSupervised):
+    options = TestAAESemiSupervised.options | {"class_noise": 0.3, "transformed_classes": True}
+
+
 class TestAAEConv(TestAAE):
     options = {"networks": "conv", "base_channels": 2, "image_channels": 3, "image_size": 16}  # noqa: RUF012
 
@@ -189,3 +193,25 @@ def test_options_that_exclude_each_other() -> None:
         AAE("label_in_prior", num_classes=10)
     with pytest.raises(ValueError, match="does not classify"):
         AAE(hidden_features=(4,)).classify(torch.zeros(1, 1, 28, 28))
+
+
+def test_class_head_alone_sees_transformed_images_and_in_training_alone() -> None:
+    model = TestAAETransformed().tiny()
+    x = torch.rand(6, 1, 8, 8)
+    logits, style = model._heads(x, "reconstruction")
+    moved, same = model._code(x, "reconstruction")
+    assert torch.equal(style, same)
+    assert not torch.allclose(logits, moved)
+    expected, _ = model._heads(model._transformed(x, "reconstruction"), "reconstruction/class")
+    assert torch.equal(moved, expected)
+    assert torch.equal(model._code(x)[0], model._heads(x, None)[0])
+
+
+def test_noise_on_classes_blurs_prior_and_codes_alike_but_no_style() -> None:
+    model = TestAAETransformed().tiny()
+    code = torch.eye(3).repeat(4000, 1)
+    assert torch.equal(model._blurred("style", code, "encoder/code"), code)
+    noise = model._blurred("class", code, "encoder/code") - code
+    assert noise.std().item() == pytest.approx(0.3, rel=0.03)
+    assert abs(noise.mean().item()) < 0.01
+    assert not torch.equal(noise, model._blurred("class", code, "discriminator/code") - code)

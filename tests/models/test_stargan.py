@@ -179,7 +179,9 @@ def test_evaluation_mode_changes_nothing(model: StarGAN, batch: Batch) -> None:
 
 
 def test_the_averaged_generator_translates(batch: Batch) -> None:
-    model = StarGAN(8, attributes=["a", "b"], categories=[["c", "d", "e"]], num_layers=2, base_channels=4, ema_decay=0.9)
+    model = StarGAN(
+        8, attributes=["a", "b"], categories=[["c", "d", "e"]], num_layers=2, base_channels=4, ema_decay=0.9
+    )
     assert model.inference_networks == ("generator_ema", "discriminator")
     before = model.translate(batch["image"], batch["attributes"])
     for p in model.generator.parameters():
