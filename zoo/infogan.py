@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from zoo import random
 from zoo.base import Batch, Terms, inference
 from zoo.layers import random_affine
-from zoo.losses import discriminator_loss, generator_loss
+from zoo.losses import discriminator_loss, generator_loss, widened
 from zoo.noise import NoiseModel
 
 __all__ = ["Generator", "InfoGAN", "Recogniser", "Trunk"]
@@ -383,10 +383,10 @@ class InfoGAN(NoiseModel):
         with torch.set_grad_enabled(gradient):
             fake = self.generator(z)
         features = self.trunk(fake)
-        fakes = {"z": z, "logits": self.discriminator(features).flatten(), "codes": self.recogniser(features)}
+        fakes = {"z": z, "logits": self.discriminator(features).flatten(), "codes": widened(self.recogniser(features))}
         if self.hparams["transformed_share"]:
             moved = random_affine(fake, self.draw_key(f"{purpose}/affine"), self.first_index(n))
-            fakes["transformed_codes"] = self.recogniser(self.trunk(moved))
+            fakes["transformed_codes"] = widened(self.recogniser(self.trunk(moved)))
         return fakes
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:

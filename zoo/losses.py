@@ -22,6 +22,7 @@ __all__ = [
     "mmd",
     "norm_penalty",
     "r1_penalty",
+    "widened",
 ]
 
 AdversarialLoss = Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
@@ -62,7 +63,7 @@ def discriminator_loss(kind: AdversarialLoss, real: Tensor, fake: Tensor) -> dic
         Goodfellow et al. 2014 eq. 1; Mao et al. 2017 (LSGAN) eq. 2; Lim and Ye 2017 (hinge); Arjovsky et al. 2017.
     """
     on_real, on_fake = _DISCRIMINATOR[kind]
-    return {"real": on_real(real).mean(), "fake": on_fake(fake).mean()}
+    return {"real": on_real(widened(real)).mean(), "fake": on_fake(widened(fake)).mean()}
 
 
 def generator_loss(kind: AdversarialLoss, fake: Tensor) -> Tensor:
@@ -81,7 +82,16 @@ def generator_loss(kind: AdversarialLoss, fake: Tensor) -> Tensor:
     References:
         As for `discriminator_loss`; Goodfellow et al. 2014 section 3 for the non-saturating form.
     """
-    return _GENERATOR[kind](fake).mean()
+    return _GENERATOR[kind](widened(fake)).mean()
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Logits in float32 at least: autocast on a CPU takes softplus and means in half precision, other devices do not.
+
+    Shape:
+        Output as input.
+    """
+    return logits.float() if logits.dtype in (torch.half, torch.bfloat16) else logits
 
 
 def gradient_penalty(

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.losses import discriminator_loss, generator_loss
+from zoo.losses import discriminator_loss, generator_loss, widened
 
 __all__ = ["Discriminator", "Encoder", "ImageGenerator", "MaskGenerator", "PuzzleGAN"]
 
@@ -341,7 +341,7 @@ class PuzzleGAN(AdversarialModel):
         real, fake, *composites = self.discriminator.each(*map(self._laid_out, images))
         terms = discriminator_loss("non_saturating", real, fake)
         for name, logits in zip(("other_parts", "own_parts"), composites, strict=True):
-            terms[name] = F.softplus(logits).mean()  # -E log(1 - D)
+            terms[name] = F.softplus(widened(logits)).mean()  # -E log(1 - D)
         return terms
 
     def generator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.layers import gather_rows, update_ema
+from zoo.losses import widened
 from zoo.text_encoders import text_encoder as build_encoder
 
 __all__ = ["Discriminator", "Generator", "Text2Image"]
@@ -443,12 +444,12 @@ class Text2Image(AdversarialModel):
         real, fake = self.discriminator.features(x), self.discriminator.features(shared["fake"][: len(x)].detach())
         own = self.discriminator.project(text)
         terms = {
-            "real": F.softplus(-self.discriminator.judge(real, own)).mean(),
-            "fake": (1 - weight) * F.softplus(self.discriminator.judge(fake, own)).mean(),
+            "real": F.softplus(-widened(self.discriminator.judge(real, own))).mean(),
+            "fake": (1 - weight) * F.softplus(widened(self.discriminator.judge(fake, own))).mean(),
         }
         if weight:
             other = self.discriminator.project(self._embedding(batch, "mismatched_caption"))
-            terms["mismatched"] = weight * F.softplus(self.discriminator.judge(real, other)).mean()
+            terms["mismatched"] = weight * F.softplus(widened(self.discriminator.judge(real, other))).mean()
         return terms
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -457,7 +458,7 @@ class Text2Image(AdversarialModel):
         Shape:
             Output: scalars.
         """
-        loss = F.softplus(-self.discriminator(shared["fake"], shared["all"]))
+        loss = F.softplus(-widened(self.discriminator(shared["fake"], shared["all"])))
         n = len(shared["text"])
         # The mean over all ranks' sentences: the number of those between two may differ from rank to rank.
         total, world = self._counts(n)

@@ -83,3 +83,16 @@ def test_diff_augment_translates_and_cuts() -> None:
         assert rest.max() - rest.min() < 1e-5
         assert abs(rest.mean() - 0.5) <= 0.5 + 1e-6
     assert F.mse_loss(y, x) > 0
+
+
+def test_losses_of_half_precision_logits_are_taken_in_single_precision() -> None:
+    """CPU autocast would round each softplus to eight bits."""
+    logits = torch.linspace(3, 9, 50).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [losses.generator_loss("minimax", logits), losses.discriminator_loss("non_saturating", logits, logits)]
+    assert found[0].dtype == torch.float32
+    assert found[0].item() == pytest.approx(-torch.nn.functional.softplus(logits.double()).mean().item(), rel=1e-6)
+    for term, sign in zip(found[1].values(), (-1, 1), strict=True):
+        assert term.item() == pytest.approx(
+            torch.nn.functional.softplus(sign * logits.double()).mean().item(), rel=1e-6
+        )
