@@ -251,11 +251,11 @@ def random_affine(
     rotation: float = 20.0,
     shear: float = 0.4,
     scale: float = 0.15,
-    shift: float = 1 / 14,
+    shift: float = 1 / 7,
 ) -> Tensor:
     """Images turned, sheared, scaled and moved at random, differentiable in the images.
 
-    Each amount is drawn uniformly between its bound and minus that; the border goes on outside the image.
+    Each amount is drawn uniformly between its bound and minus that; outside the image lie zeros.
 
     Args:
         x: images.
@@ -279,4 +279,4 @@ def random_affine(
         torch.stack([sin * wide, sin * slant + cos * high, shift * down], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return F.grid_sample(exact, grid, padding_mode="border", align_corners=False).to(x.dtype)
+    return F.grid_sample(exact, grid, align_corners=False).to(x.dtype)

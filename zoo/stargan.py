@@ -10,7 +10,6 @@ defaults are the paper's for five attributes of CelebA at 128 pixels, details th
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal, cast
@@ -22,7 +21,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import NarrowConv2d, blend, gather_rows, instance_norm, update_ema
+from zoo.layers import NarrowConv2d, blend, gather_rows, instance_norm
 from zoo.losses import AdversarialLoss, between, discriminator_loss, generator_loss, norm_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
@@ -219,7 +218,6 @@ class StarGAN(AdversarialModel):
         loss: the adversarial objective; the paper's is Wasserstein, with a gradient penalty.
         gradient_penalty_weight: weight of WGAN-GP's penalty; 0 for none.
         n_critic: discriminator steps per generator step.
-        ema_decay: keep an exponential moving average of the generator, which then translates; None for none.
         learning_rate: Adam's step size, for both networks.
         betas: Adam's decay rates.
         constant_steps: steps (of the discriminator) at that rate.
@@ -262,7 +260,6 @@ class StarGAN(AdversarialModel):
         loss: AdversarialLoss = "wasserstein",
         gradient_penalty_weight: float = 10.0,
         n_critic: int = 5,
-        ema_decay: float | None = None,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         constant_steps: int = 100_000,
@@ -296,9 +293,6 @@ class StarGAN(AdversarialModel):
         self.discriminator = Discriminator(
             image_size, image_channels, base_channels, num_layers, self.num_labels, patch_labels
         )
-        self.generator_ema = None if ema_decay is None else copy.deepcopy(self.generator).requires_grad_(False)
-        self.translator = "generator" if ema_decay is None else "generator_ema"
-        self.inference_networks = (self.translator, "discriminator")
 
     @classmethod
     def rafd(cls, image_size: int = 128, **options: Any) -> StarGAN:
@@ -415,7 +409,7 @@ class StarGAN(AdversarialModel):
         Raises:
             ValueError: there is no such label, or `domain` is needed.
         """
-        return self._draw(x, self._target(x, target, domain)).clamp(-1, 1)
+        return cast(Tensor, self.generator(x, self._target(x, target, domain))).clamp(-1, 1)
 
     def _target(self, x: Tensor, target: str | int | Tensor, domain: Tensor | None) -> Tensor:
         if isinstance(target, Tensor) and target.is_floating_point():
@@ -454,7 +448,8 @@ class StarGAN(AdversarialModel):
             target = domain
             for other in reversed(self.targets(domain).values()):
                 target = torch.where((other != domain).any(1, keepdim=True), other, target)
-        return self._draw(self._draw(x, self._target(x, target, domain)), domain).clamp(-1, 1)
+        back: Tensor = self.generator(self.generator(x, self._target(x, target, domain)), domain)
+        return back.clamp(-1, 1)
 
     @inference
     def translations(self, batch: Batch) -> dict[str, Tensor]:
@@ -509,10 +504,6 @@ class StarGAN(AdversarialModel):
             ValueError: the file that the model was made of holds no discriminator.
         """
         return -self._judged(x)[0].flatten(1).mean(1)
-
-    def _draw(self, x: Tensor, domain: Tensor) -> Tensor:
-        """Translations by the averaged generator, if there is one."""
-        return cast(Tensor, self.get_submodule(self.translator)(x, domain))
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -598,11 +589,6 @@ class StarGAN(AdversarialModel):
                 part = F.binary_cross_entropy_with_logits(found, true, reduction="none").sum(1)
             loss = loss + (part * domain[:, self.num_labels + i] if self.joint else part)
         return cast(float, self.hparams["classification_weight"]) * loss.mean()
-
-    def after_step(self, phase: str) -> None:
-        """Move the average of the generator."""
-        if phase == "generator" and self.generator_ema is not None:
-            update_ema(self.generator_ema, self.generator, cast(float, self.hparams["ema_decay"]))
 
     def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate: constant, then falling."""

@@ -61,7 +61,6 @@ class TestStarGANPatches(TestStarGAN):
         "source_labels": True,
         "loss": "least_squares",
         "gradient_penalty_weight": 0.0,
-        "ema_decay": 0.5,
     }
 
 
@@ -176,23 +175,6 @@ class Given(torch.nn.Module):
 def test_evaluation_mode_changes_nothing(model: StarGAN, batch: Batch) -> None:
     x, domain = batch["image"], model.domain(batch)
     assert torch.equal(model.train().generator(x, domain), model.eval().generator(x, domain))
-
-
-def test_the_averaged_generator_translates(batch: Batch) -> None:
-    model = StarGAN(
-        8, attributes=["a", "b"], categories=[["c", "d", "e"]], num_layers=2, base_channels=4, ema_decay=0.9
-    )
-    assert model.inference_networks == ("generator_ema", "discriminator")
-    before = model.translate(batch["image"], batch["attributes"])
-    for p in model.generator.parameters():
-        p.data += 1
-    assert torch.equal(model.translate(batch["image"], batch["attributes"]), before)
-    old = [p.clone() for p in model.generator_ema.parameters()]
-    model.after_step("discriminator")
-    assert all(torch.equal(a, b) for a, b in zip(old, model.generator_ema.parameters(), strict=True))
-    model.after_step("generator")
-    for a, b in zip(old, model.generator_ema.parameters(), strict=True):
-        torch.testing.assert_close(b, a + 0.1)
 
 
 # The objective -------------------------------------------------------------------------------------------------------
