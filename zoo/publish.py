@@ -25,7 +25,7 @@ from zoo.verification import LOCAL, data_module, measured, measurements, portabl
 __all__ = ["publish"]
 
 BUDGETS = ("smoke", "small", "paper")
-MAX_FILE, MAX_TOTAL = 16 * 2**20, 64 * 2**20
+MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
 
 
 def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
@@ -48,7 +48,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         FileNotFoundError: the folder is no run, or has no checkpoint.
         OSError: the files cannot be written.
         ValueError: there is no name, the configuration is not that of a run, or the file would be larger than 16 MiB,
-            or all together than 64 MiB.
+            or all together than 68 MiB.
     """
     config_path, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
     for path in (config_path, checkpoint):
