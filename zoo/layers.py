@@ -120,7 +120,8 @@ class NarrowConv2d(nn.Conv2d):
         parts = F.pad(F.conv2d(input, rows, padding=(0, beside)), (0, 0, above, above)).split(outputs, 1)
         kept = parts[0].shape[2] - height + 1
         # In float32: under autocast each sum would be rounded.
-        total = parts[0][:, :, :kept].float() if parts[0].dtype == torch.bfloat16 else parts[0][:, :, :kept]
+        total = parts[0][:, :, :kept]
+        total = total.float() if total.dtype in (torch.half, torch.bfloat16) else total
         for i, part in enumerate(parts[1:], 1):
             total = total + part[:, :, i : i + kept]
         if bias is not None:

@@ -57,11 +57,14 @@ class Textbook:
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """(||grad D||_2 - 1)^2 between real and fake images."""
         mix = self.noise(self.index).uniform("mix", len(real)).view(-1, 1, 1, 1)
-        between = (mix * real + (1 - mix) * fake).requires_grad_(True)
-        values, _ = self.discriminator(between)
-        (gradient,) = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
-        norm: Tensor = gradient.flatten(1).square().sum(1).sqrt()
+        norm: Tensor = self.gradient(mix * real + (1 - mix) * fake).flatten(1).square().sum(1).sqrt()
         return (norm - 1).square().mean()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of the critic's values, to be differentiated again."""
+        values, _ = self.discriminator(x.requires_grad_(True))
+        (gradient,) = torch.autograd.grad(values, x, torch.ones_like(values), create_graph=True)
+        return gradient
 
     def weighted(self, critic: Tensor, logits: Tensor, label: Tensor) -> Tensor:
         """The critic's term and the labels' cross entropy."""
@@ -111,12 +114,9 @@ class Plain(Textbook):
         super().__init__(source, settings, noise)
         self.settings = settings
 
-    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The same, of the gradient that the discriminator makes itself."""
-        mix = self.noise(self.index).uniform("mix", len(real)).view(-1, 1, 1, 1)
-        gradient = self.discriminator.input_gradient(torch.lerp(fake, real, mix))
-        norm: Tensor = gradient.flatten(1).norm(dim=1)
-        return (norm - 1).square().mean()
+    def gradient(self, x: Tensor) -> Tensor:
+        """The same, which the discriminator makes itself."""
+        return self.discriminator.input_gradient(x)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""

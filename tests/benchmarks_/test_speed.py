@@ -102,6 +102,14 @@ def largest_difference(model: GenerativeModel, loop: Loop, *, buffers: bool) -> 
     return max(float((a - b).abs().max()) for a, b in pairs)
 
 
+def other_kernels(module: ModuleType, name: str) -> bool:
+    """CycleGAN's textbook loop normalises with another kernel: roundings differ at once, and Adam makes them grow.
+
+    In double precision they start at 1e-17 and are 2.4e-10 after 20 steps.
+    """
+    return name == "textbook" and module.__name__.endswith("cyclegan")
+
+
 def test_every_architecture_is_tested() -> None:
     assert list(TINY) == speed.architectures()
 
@@ -128,7 +136,7 @@ def test_twenty_steps_are_the_same_maths(form: tuple[ModuleType, Settings], name
 
     speed.fit(model, batches, settings, program)
     assert len(apart) == 20
-    assert max(apart) < 1e-9, apart  # other kernels round differently, and Adam magnifies it
+    assert max(apart) < (1e-9 if other_kernels(module, name) else 1e-10), apart
     after = [p for p in model.parameters() if p.requires_grad]
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -176,7 +184,11 @@ def test_first_step_in_single_precision(
     for i, (a, b) in enumerate(zip(*gradients, strict=True)):
         # Later phases see weights after Adam's first step, which is nearly the sign of a gradient: it magnifies
         # roundings. And where terms of real and fake images cancel, only their rounding is left.
-        relative = 1e-4 if i < first else 1e-3
+        # InfoGAN's three passes and CycleGAN's other kernel sum in another order: 1.5e-5 and 3.1e-5 apart.
+        reordered = other_kernels(module, name) or (
+            name == "textbook" and ("update", "simultaneous") in settings.options
+        )
+        relative = 1e-3 if i >= first else 5e-5 if reordered else 1e-5
         assert float((a - b).abs().max()) < relative * float(b.abs().max()) + 1e-6
 
 
