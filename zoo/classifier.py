@@ -16,8 +16,31 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
+from zoo.layers import random_shift
 
 __all__ = ["Classifier"]
+
+
+def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """A convolution that keeps or halves the side, batch normalisation, ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, 1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(True)]
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + f(x)) of two 3x3 convolutions.
+
+    Shape:
+        Input and output: (N, C, H, W).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_layer(channels, channels, 3), *_layer(channels, channels, 3)[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum, without what is negative."""
+        return F.relu(x + cast(Tensor, self.layers(x)))
 
 
 class Classifier(SingleObjectiveModel):
@@ -31,8 +54,13 @@ class Classifier(SingleObjectiveModel):
         image_channels: channels of the images.
         class_names: names of the classes, in the order of their numbers.
         base_channels: channels of the first hidden map.
+        residual: look at the image at its full size first, and have a residual block at each smaller one: more right,
+            ten times as much to compute.
+        shift: in training, images are moved at random by up to so many pixels, see `zoo.layers.random_shift`.
+        label_smoothing: share of the label that is spread over all classes in training.
         learning_rate: Adam's step size.
         weight_decay: decoupled decay of the weights (AdamW).
+        warmup_steps: steps over which the step size rises linearly.
         decay_steps: steps over which the step size falls linearly to zero; 0 leaves it.
 
     Raises:
@@ -48,8 +76,12 @@ class Classifier(SingleObjectiveModel):
         class_names: Sequence[str] = ("openmoji", "twemoji", "noto", "fluent"),
         *,
         base_channels: int = 32,
+        residual: bool = False,
+        shift: int = 0,
+        label_smoothing: float = 0.0,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
+        warmup_steps: int = 0,
         decay_steps: int = 0,
     ) -> None:
         super().__init__()
@@ -61,14 +93,17 @@ class Classifier(SingleObjectiveModel):
             raise ValueError(f"a classifier needs at least two classes, class_names is {class_names}")
         self.class_names = class_names
         c = base_channels
-        layers: list[nn.Module] = []
-        for inputs, outputs in ((image_channels, c), (c, 2 * c), (2 * c, 4 * c)):
-            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+        if residual:
+            layers = _layer(image_channels, c, 3)  # (N, C, H, W)
+            for inputs, outputs in ((c, 2 * c), (2 * c, 4 * c), (4 * c, 4 * c)):
+                layers += [*_layer(inputs, outputs, 4, 2), ResidualBlock(outputs)]
+        else:
+            layers = []
+            for inputs, outputs in ((image_channels, c), (c, 2 * c), (2 * c, 4 * c)):
+                layers += _layer(inputs, outputs, 4, 2)
+            layers += _layer(4 * c, 4 * c, 3)
         self.network = nn.Sequential(
             *layers,  # (N, 4C, H / 8, W / 8)
-            nn.Conv2d(4 * c, 4 * c, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(4 * c),
-            nn.ReLU(True),
             nn.AdaptiveAvgPool2d(1),  # (N, 4C, 1, 1)
             nn.Flatten(),
             nn.Linear(4 * c, len(class_names)),  # (N, K)
@@ -89,13 +124,19 @@ class Classifier(SingleObjectiveModel):
         Shape:
             Output: scalar.
         """
-        return {"cross_entropy": F.cross_entropy(self.network(batch["image"]), batch["label"])}
+        x = batch["image"]
+        if shift := self.hparams["shift"]:
+            x = random_shift(x, shift, self.draw_key("shift"), self.first_index(len(x)))
+        smoothing = self.hparams["label_smoothing"]
+        return {"cross_entropy": F.cross_entropy(self.network(x), batch["label"], label_smoothing=smoothing)}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the step size, a function of the step alone."""
-        if total := self.hparams["decay_steps"]:
-            for group in cast(Optimizer, self.optimizers()).param_groups:
-                group["lr"] = self.hparams["learning_rate"] * max(0.0, 1 - self.trainer.global_step / total)
+        step, rise, fall = self.trainer.global_step, self.hparams["warmup_steps"], self.hparams["decay_steps"]
+        share = min(1.0, (step + 1) / rise) if rise else 1.0
+        share *= max(0.0, 1 - step / fall) if fall else 1.0
+        for group in cast(Optimizer, self.optimizers()).param_groups:
+            group["lr"] = self.hparams["learning_rate"] * share
 
     def _log_terms(self, split: str, batch: Batch) -> None:
         logits, label = self.network(batch["image"]), batch["label"]

@@ -24,6 +24,7 @@ __all__ = [
     "gather_rows",
     "instance_norm",
     "random_affine",
+    "random_shift",
     "update_ema",
 ]
 
@@ -281,3 +282,23 @@ def random_affine(
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
     return F.grid_sample(exact, grid, align_corners=False).to(x.dtype)
+
+
+def random_shift(x: Tensor, pixels: int, key: int, first: int = 0) -> Tensor:
+    """Images moved at random by whole pixels, what is uncovered filled with the border: differentiable in the images.
+
+    Args:
+        x: images.
+        pixels: largest movement along each axis.
+        key: key of the draws (see `zoo.random`).
+        first: global index of the first image.
+
+    Shape:
+        Input and output: (N, C, H, W).
+    """
+    height, width = x.shape[2:]
+    start = random.integers(2 * pixels + 1, (len(x), 2), key, first, device=x.device) - pixels
+    rows = (start[:, :1] + torch.arange(height, device=x.device)).clamp(0, height - 1)
+    columns = (start[:, 1:] + torch.arange(width, device=x.device)).clamp(0, width - 1)
+    image, channel = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
+    return x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]

@@ -10,6 +10,7 @@ defaults are the paper's for five attributes of CelebA at 128 pixels, details th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal, cast
@@ -21,7 +22,7 @@ from torch.optim import Optimizer
 
 from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import NarrowConv2d, blend, gather_rows, instance_norm
+from zoo.layers import NarrowConv2d, gather_rows, instance_norm, update_ema
 from zoo.losses import AdversarialLoss, between, discriminator_loss, generator_loss, norm_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
@@ -36,36 +37,65 @@ class InstanceNorm(nn.InstanceNorm2d):
     """Instance normalisation with a scale and a shift, always by the image's own statistics.
 
     The authors' layers keep running statistics too but are never put into evaluation mode, so nothing reads them.
+
+    Args:
+        channels: channels of the maps.
+        domain_features: length of a domain vector that changes scale and shift; 0 for none.
+
+    Shape:
+        input: (N, C, H, W); domain: (N, domain_features); output as input.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, domain_features: int = 0) -> None:
         super().__init__(channels, affine=True)
+        self.domain = nn.Linear(domain_features, 2 * channels, bias=False) if domain_features else None
+        if self.domain is not None:
+            nn.init.zeros_(self.domain.weight)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, domain: Tensor | None = None) -> Tensor:
         """Normalise each map of each image."""
-        return instance_norm(input, self.weight, self.bias, self.eps)
+        if self.domain is None:
+            return instance_norm(input, self.weight, self.bias, self.eps)
+        normal = instance_norm(input, eps=self.eps)
+        scale, shift = self.domain(domain).chunk(2, 1)
+        scale, shift = (self.weight + scale).to(normal.dtype), (self.bias + shift).to(normal.dtype)
+        return torch.addcmul(shift[:, :, None, None], normal, scale[:, :, None, None])
+
+
+class DomainSequential(nn.Sequential):
+    """Layers in a row, of which normalisations and residual blocks are told the domain.
+
+    Shape:
+        x: (N, C, H, W); domain: (N, domain_features).
+    """
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:  # type: ignore[override]
+        """What the last layer makes."""
+        for layer in self:
+            x = layer(x, domain) if isinstance(layer, InstanceNorm | ResidualBlock) else layer(x)
+        return x
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x) of two 3x3 convolutions.
+    """x + f(x) of two 3x3 convolutions; arguments as for `InstanceNorm`.
 
     Shape:
-        Input and output: (N, C, H, W).
+        x: (N, C, H, W); domain: (N, domain_features); output as x.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, domain_features: int = 0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
+        self.layers = DomainSequential(
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            InstanceNorm(channels),
+            InstanceNorm(channels, domain_features),
             nn.ReLU(True),
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            InstanceNorm(channels),
+            InstanceNorm(channels, domain_features),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """The sum."""
-        return x + cast(Tensor, self.layers(x))
+        return x + cast(Tensor, self.layers(x, domain))
 
 
 class Generator(nn.Module):
@@ -79,10 +109,12 @@ class Generator(nn.Module):
         base_channels: channels of the largest hidden map.
         num_blocks: residual blocks.
         domain_features: length of a domain vector.
-        attention: blend the drawing into the input through a mask, see `zoo.layers.blend`.
+        domain_norm: the domain enters through the scales and shifts of all normalisations instead.
+        residual: the last layer draws what is added to the input, at first nothing.
 
     Shape:
-        x: (N, image_channels, H, W), both sides divisible by 4; domain: (N, domain_features); output as x, in [-1, 1].
+        x: (N, image_channels, H, W), both sides divisible by 4; domain: (N, domain_features); output as x; in [-1, 1],
+            unless residual.
     """
 
     def __init__(
@@ -91,30 +123,35 @@ class Generator(nn.Module):
         base_channels: int,
         num_blocks: int,
         domain_features: int,
-        attention: bool = False,
+        domain_norm: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.attention = attention
+        self.domain_norm, self.residual = domain_norm, residual
         c = base_channels
+        maps, told = (0, domain_features) if domain_norm else (domain_features, 0)
 
         def layer(conv: nn.Module, channels: int) -> list[nn.Module]:
-            return [conv, InstanceNorm(channels), nn.ReLU(True)]
+            return [conv, InstanceNorm(channels, told), nn.ReLU(True)]
 
-        self.layers = nn.Sequential(
-            *layer(nn.Conv2d(image_channels + domain_features, c, 7, 1, 3, bias=False), c),  # (N, C, H, W)
+        self.layers = DomainSequential(
+            *layer(nn.Conv2d(image_channels + maps, c, 7, 1, 3, bias=False), c),  # (N, C, H, W)
             *layer(nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False), 2 * c),  # (N, 2C, H / 2, W / 2)
             *layer(nn.Conv2d(2 * c, 4 * c, 4, 2, 1, bias=False), 4 * c),  # (N, 4C, H / 4, W / 4)
-            *(ResidualBlock(4 * c) for _ in range(num_blocks)),
+            *(ResidualBlock(4 * c, told) for _ in range(num_blocks)),
             *layer(nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False), 2 * c),  # (N, 2C, H / 2, W / 2)
             *layer(nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False), c),  # (N, C, H, W)
-            NarrowConv2d(c, image_channels + attention, 7, 1, 3, bias=False),
+            NarrowConv2d(c, image_channels, 7, 1, 3, bias=False),
         )
+        if residual:
+            nn.init.zeros_(cast(Tensor, self.layers[-1].weight))
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """The images in their target domains."""
-        maps = domain.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        drawn: Tensor = self.layers(torch.cat([x, maps], 1))
-        return blend(x, drawn) if self.attention else drawn.tanh()
+        domain = domain.to(x.dtype)
+        maps = [] if self.domain_norm else [domain[:, :, None, None].expand(-1, -1, *x.shape[2:])]
+        drawn: Tensor = self.layers(torch.cat([x, *maps], 1), domain)
+        return x + drawn if self.residual else drawn.tanh()
 
 
 class Discriminator(nn.Module):
@@ -126,10 +163,11 @@ class Discriminator(nn.Module):
         base_channels: channels of the first hidden map, doubled with each further one.
         num_layers: convolutions that halve the side.
         num_labels: attributes and categories together.
-        patch_labels: the logits are the mean over patches, as many as critic values, rather than of the whole image.
+        domain_critics: there is a critic for each label, whose mean value is the label's logit.
 
     Shape:
-        x: (N, image_channels, S, S); output: (N, 1, S / 2^L, S / 2^L) critic values and (N, num_labels) logits.
+        x: (N, image_channels, S, S); output: (N, 1 or num_labels, S / 2^L, S / 2^L) critic values and (N, num_labels)
+            logits.
     """
 
     def __init__(
@@ -139,7 +177,7 @@ class Discriminator(nn.Module):
         base_channels: int,
         num_layers: int,
         num_labels: int,
-        patch_labels: bool = False,
+        domain_critics: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -148,24 +186,29 @@ class Discriminator(nn.Module):
             layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.01, True)]  # (N, width, S / 2, S / 2)
             channels, width = width, 2 * width
         self.layers = nn.Sequential(*layers)
-        self.critic = nn.Conv2d(channels, 1, 3, 1, 1, bias=False)
-        kernel, padding = (3, 1) if patch_labels else (image_size // 2**num_layers, 0)
-        self.classifier = nn.Conv2d(channels, num_labels, kernel, 1, padding, bias=False)
+        self.critic = nn.Conv2d(channels, num_labels if domain_critics else 1, 3, 1, 1, bias=False)
+        kernel = image_size // 2**num_layers
+        self.classifier = None if domain_critics else nn.Conv2d(channels, num_labels, kernel, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Critic values, higher for images taken for real, and logits."""
         features = self.layers(x)
-        return self.critic(features), self.classifier(features).mean((2, 3))
+        values = self.critic(features)
+        return values, (values if self.classifier is None else self.classifier(features)).mean((2, 3))
 
-    def input_gradient(self, x: Tensor) -> Tensor:
+    def input_gradient(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Gradient of the sum of an image's critic values with respect to the image, with a graph to the weights.
+
+        Args:
+            x: images.
+            chosen: weights of each image's critics; None for 1.
 
         Between its kinks the critic is linear: so the gradient is the transposed convolutions of a constant, with the
         slopes that the image has chosen, and a penalty on it costs one backward pass through these. To differentiate
         twice costs twice as much and gives the same.
 
         Shape:
-            x, output: (N, image_channels, S, S).
+            x, output: (N, image_channels, S, S); chosen: (N, 1 or num_labels).
         """
         slopes = []
         with torch.no_grad():
@@ -179,7 +222,8 @@ class Discriminator(nn.Module):
             padding = cast(tuple[int, int], layer.padding)
             return F.conv_transpose2d(gradient, layer.weight, stride=layer.stride, padding=padding)
 
-        gradient = back(torch.ones_like(values), self.critic)
+        weights = torch.ones_like(values) if chosen is None else chosen.to(values.dtype)[:, :, None, None]
+        gradient = back(weights.expand_as(values), self.critic)
         convolutions = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
         for layer, slope in zip(reversed(convolutions), reversed(slopes), strict=True):
             gradient = back(gradient * slope, layer)
@@ -202,15 +246,16 @@ class StarGAN(AdversarialModel):
         attributes: names of labels that are each on or off.
         categories: sets of names of which each image has one.
         joint: an image has the labels of one set only: the attributes are a set, and each set of categories is.
-        base_channels: channels of the generator's largest hidden map and of the discriminator's first.
+        base_channels: channels of the generator's largest hidden map.
+        discriminator_channels: channels of the discriminator's first map; None takes `base_channels`.
         num_blocks: residual blocks in the generator.
         num_layers: halving convolutions in the discriminator.
-        attention: the generator draws an attention mask too, through which its drawing is blended into the input;
-            without it, as in the paper, it must redraw what does not change, flat colours above all.
-        patch_labels: the discriminator tells labels from patches and takes the mean; where it sees the whole image at
-            once, as in the paper, one mark at the right place may pass for a domain's style.
-        source_labels: the discriminator learns from translated images too, that they have the labels they had before.
-            Without it, as in the paper, its labels may be had by marks that no real image shows.
+        domain_norm: the domain vector sets scale and shift of every normalisation in the generator. As maps beside the
+            image, as in the paper, the first normalisation takes it away but for what the border leaves.
+        residual: the generator draws what is added to the input; it starts as the identity.
+        domain_critics: of one set of categories each has a critic of its own, instead of the classifier: it tells real
+            images of its domain from translations into it and, half and half, from real images of the other domains.
+            Images are then translated into domains other than their own only.
         classification_weight: weight of the labels' cross entropy.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
@@ -218,6 +263,7 @@ class StarGAN(AdversarialModel):
         loss: the adversarial objective; the paper's is Wasserstein, with a gradient penalty.
         gradient_penalty_weight: weight of WGAN-GP's penalty; 0 for none.
         n_critic: discriminator steps per generator step.
+        ema_decay: keep an exponential moving average of the generator, which then translates; None for none.
         learning_rate: Adam's step size, for both networks.
         betas: Adam's decay rates.
         constant_steps: steps (of the discriminator) at that rate.
@@ -230,10 +276,12 @@ class StarGAN(AdversarialModel):
         multiple: of which the sides of images must be multiples.
 
     Raises:
-        ValueError: an unsupported size, no labels, or a name given twice.
+        ValueError: an unsupported size, no labels, a name given twice, or options that exclude each other.
 
     References:
-        Choi et al. 2018, sections 3 and 5, appendix 7.2 (tables 4 and 5); Gulrajani et al. 2017 (WGAN-GP).
+        Choi et al. 2018, sections 3 and 5, appendix 7.2 (tables 4 and 5); Gulrajani et al. 2017 (WGAN-GP); Dumoulin et
+        al. 2017, "A Learned Representation for Artistic Style", equation 5 (`domain_norm`); Choi et al. 2020 (StarGAN
+        v2), section 2, and Reed et al. 2016, algorithm 1, on mismatched images (`domain_critics`).
     """
 
     inference_networks = ("generator", "discriminator")
@@ -249,17 +297,19 @@ class StarGAN(AdversarialModel):
         *,
         joint: bool = False,
         base_channels: int = 64,
+        discriminator_channels: int | None = None,
         num_blocks: int = 6,
         num_layers: int = 6,
-        attention: bool = False,
-        patch_labels: bool = False,
-        source_labels: bool = False,
+        domain_norm: bool = False,
+        residual: bool = False,
+        domain_critics: bool = False,
         classification_weight: float = 1.0,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
         loss: AdversarialLoss = "wasserstein",
         gradient_penalty_weight: float = 10.0,
         n_critic: int = 5,
+        ema_decay: float | None = None,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         constant_steps: int = 100_000,
@@ -284,15 +334,23 @@ class StarGAN(AdversarialModel):
             raise ValueError("StarGAN needs labels: give attributes, categories or both")
         if joint and len(self.sets) < 2:
             raise ValueError("joint training needs two label sets: attributes and categories, or categories twice")
+        if domain_critics and (self.categorical != [True] or joint or len(self.target_names) < 2):
+            raise ValueError("domain_critics needs one set of categories, at least two, and no attributes")
         ends = [sum(len(names) for names in self.sets[: i + 1]) for i in range(len(self.sets))]
         self.spans = [slice(end - len(names), end) for names, end in zip(self.sets, ends, strict=True)]
         self.joint = joint
         self.num_labels, self.num_attributes = len(self.target_names), len(attributes)
         self.domain_features = self.num_labels + (len(self.sets) if joint else 0)
-        self.generator = Generator(image_channels, base_channels, num_blocks, self.domain_features, attention)
-        self.discriminator = Discriminator(
-            image_size, image_channels, base_channels, num_layers, self.num_labels, patch_labels
+        self.generator = Generator(
+            image_channels, base_channels, num_blocks, self.domain_features, domain_norm, residual
         )
+        width = discriminator_channels or base_channels
+        self.discriminator = Discriminator(
+            image_size, image_channels, width, num_layers, self.num_labels, domain_critics
+        )
+        self.generator_ema = None if ema_decay is None else copy.deepcopy(self.generator).requires_grad_(False)
+        self.translator = "generator" if ema_decay is None else "generator_ema"
+        self.inference_networks = (self.translator, "discriminator")
 
     @classmethod
     def rafd(cls, image_size: int = 128, **options: Any) -> StarGAN:
@@ -409,7 +467,7 @@ class StarGAN(AdversarialModel):
         Raises:
             ValueError: there is no such label, or `domain` is needed.
         """
-        return cast(Tensor, self.generator(x, self._target(x, target, domain))).clamp(-1, 1)
+        return self._draw(x, self._target(x, target, domain)).clamp(-1, 1)
 
     def _target(self, x: Tensor, target: str | int | Tensor, domain: Tensor | None) -> Tensor:
         if isinstance(target, Tensor) and target.is_floating_point():
@@ -448,8 +506,7 @@ class StarGAN(AdversarialModel):
             target = domain
             for other in reversed(self.targets(domain).values()):
                 target = torch.where((other != domain).any(1, keepdim=True), other, target)
-        back: Tensor = self.generator(self.generator(x, self._target(x, target, domain)), domain)
-        return back.clamp(-1, 1)
+        return self._draw(self._draw(x, self._target(x, target, domain)), domain).clamp(-1, 1)
 
     @inference
     def translations(self, batch: Batch) -> dict[str, Tensor]:
@@ -478,6 +535,7 @@ class StarGAN(AdversarialModel):
     def classify(self, x: Tensor) -> Tensor:
         """Probabilities of all labels by the discriminator: of each attribute, and within each set of categories.
 
+        With `domain_critics` they are the softmax of the critics' mean values.
         Images of another size are scaled until their shorter side is that of training.
 
         Shape:
@@ -497,13 +555,19 @@ class StarGAN(AdversarialModel):
     def score(self, x: Tensor) -> Tensor:
         """How little the critic takes images for real: its negative mean value, higher is more anomalous.
 
+        With `domain_critics` it is that of the critic who takes the image for real most.
+
         Shape:
             x: (N, C, S, S) in [-1, 1]; output: (N,).
 
         Raises:
             ValueError: the file that the model was made of holds no discriminator.
         """
-        return -self._judged(x)[0].flatten(1).mean(1)
+        return -self._judged(x)[0].mean((2, 3)).amax(1)
+
+    def _draw(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Translations by the averaged generator, if there is one."""
+        return cast(Tensor, self.get_submodule(self.translator)(x, domain))
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -520,9 +584,20 @@ class StarGAN(AdversarialModel):
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """Domain vectors c, those of the targets c', and the translations; the discriminator leaves G as it is."""
         x, domain = batch["image"], self.domain(batch)
-        target = self._shuffled(domain)
+        target = self._other(domain) if self.hparams["domain_critics"] else self._shuffled(domain)
         with torch.set_grad_enabled("generator" in self.due):
             return {"domain": domain, "target": target, "fake": self.generator(x, target)}
+
+    def _other(self, domain: Tensor) -> Tensor:
+        """For each image another category, drawn."""
+        drawn = random.integers(
+            self.num_labels - 1,
+            (len(domain),),
+            self.draw_key("target"),
+            self.first_index(len(domain)),
+            device=self.device,
+        )
+        return F.one_hot((domain.argmax(1) + 1 + drawn) % self.num_labels, self.num_labels).to(domain.dtype)
 
     def _shuffled(self, domain: Tensor) -> Tensor:
         """Domain vectors of the whole batch over all ranks in a drawn order, each within its label set."""
@@ -540,6 +615,9 @@ class StarGAN(AdversarialModel):
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """E D(G(x, c')) - E D(x) + w E (||grad D||_2 - 1)^2 + w L_cls(D_cls(x), c).
 
+        With `domain_critics`, for D_k the critic of the domain k: -E D_c(x) + 1/2 E D_c'(G(x, c')) + 1/2 E D_k(x) over
+        all k other than c, in the place of the first two and the last.
+
         Shape:
             Output: scalars.
         """
@@ -547,14 +625,20 @@ class StarGAN(AdversarialModel):
         n = len(x)
         # In one pass: nothing is normalised here.
         values, logits = self.discriminator(torch.cat([x, fake.to(x.dtype)]))
-        terms = discriminator_loss(self.hparams["loss"], values[:n], values[n:])
-        terms["classification"] = self._classification(logits[:n], shared["domain"])
-        if self.hparams["source_labels"]:
-            terms["source"] = self._classification(logits[n:], shared["domain"])
+        kind, own, target = self.hparams["loss"], shared["domain"], shared["target"]
+        if self.hparams["domain_critics"]:
+            real, others = values[:n][own.bool()], values[:n][~own.bool()]
+            terms = discriminator_loss(kind, real, values[n:][target.bool()])
+            mismatched = discriminator_loss(kind, real, others)["fake"]
+            terms |= {"fake": terms["fake"] / 2, "mismatched": mismatched / 2}
+        else:
+            terms = discriminator_loss(kind, values[:n], values[n:])
+            terms["classification"] = self._classification(logits[:n], own)
         if not (weight := self.hparams["gradient_penalty_weight"]):
             return terms
         mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
-        gradient = self.discriminator.input_gradient(between(x, fake, mix))
+        chosen = target if self.hparams["domain_critics"] else None
+        gradient = self.discriminator.input_gradient(between(x, fake, mix), chosen)
         return terms | {"gradient_penalty": weight * norm_penalty(gradient)}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -568,11 +652,13 @@ class StarGAN(AdversarialModel):
         weight = self.hparams["identity_weight"]
         # In one pass: instance normalisation treats each image alone.
         twice = self.generator(torch.cat([fake, x]), domain.repeat(2, 1)) if weight else self.generator(fake, domain)
+        critics = self.hparams["domain_critics"]
         terms = {
-            "adversarial": generator_loss(self.hparams["loss"], values),
-            "classification": self._classification(logits, shared["target"]),
+            "adversarial": generator_loss(self.hparams["loss"], values[shared["target"].bool()] if critics else values),
             "reconstruction": self.hparams["cycle_weight"] * (x - twice[: len(x)]).abs().mean(),
         }
+        if not critics:
+            terms["classification"] = self._classification(logits, shared["target"])
         return terms | ({"identity": weight * (x - twice[len(x) :]).abs().mean()} if weight else {})
 
     def _classification(self, logits: Tensor, domain: Tensor) -> Tensor:
@@ -589,6 +675,11 @@ class StarGAN(AdversarialModel):
                 part = F.binary_cross_entropy_with_logits(found, true, reduction="none").sum(1)
             loss = loss + (part * domain[:, self.num_labels + i] if self.joint else part)
         return cast(float, self.hparams["classification_weight"]) * loss.mean()
+
+    def after_step(self, phase: str) -> None:
+        """Move the average of the generator."""
+        if phase == "generator" and self.generator_ema is not None:
+            update_ema(self.generator_ema, self.generator, cast(float, self.hparams["ema_decay"]))
 
     def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate: constant, then falling."""

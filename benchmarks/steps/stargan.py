@@ -36,8 +36,9 @@ class Textbook:
         self.hparams: Any = source.hparams
         if self.hparams["attributes"] or source.joint:
             raise ValueError("only one set of categories has loops to be measured beside")
-        if self.hparams["loss"] != "wasserstein" or self.hparams["source_labels"] or self.hparams["identity_weight"]:
-            raise ValueError("only the paper's terms have loops to be measured beside")
+        options = ("identity_weight", "domain_norm", "residual", "domain_critics")
+        if self.hparams["loss"] != "wasserstein" or any(self.hparams[name] for name in options):
+            raise ValueError("only the paper's networks and terms have loops to be measured beside")
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.labels = source.num_labels

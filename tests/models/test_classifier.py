@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
 from zoo import random
@@ -36,6 +37,14 @@ class TestClassifier(ModelContract):
         assert torch.equal(model.state_dict()["network.1.running_mean"], before)
 
 
+class TestClassifierResidual(TestClassifier):
+    """At the image's full size first, with residual blocks, on moved images with smoothed labels."""
+
+    def tiny(self) -> Classifier:
+        options: dict[str, Any] = {"residual": True, "shift": 1, "label_smoothing": 0.1, "warmup_steps": 3}
+        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, **options)
+
+
 def test_it_learns_colours_and_logs_its_accuracy(tmp_path: Path) -> None:
     torch.manual_seed(0)
     label = torch.arange(16) % 2
@@ -60,6 +69,23 @@ def test_step_size_falls_to_zero() -> None:
     model = case.tiny()
     trainer(max_steps=21, max_epochs=-1).fit(model, datamodule=Data([case.batch(4)] * 5))
     assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * (1 - 20 / 50))
+
+
+def test_step_size_rises_first() -> None:
+    case = TestClassifierResidual()
+    model = case.tiny()
+    trainer(max_steps=2, max_epochs=-1).fit(model, datamodule=Data([case.batch(4)] * 5))
+    assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * 2 / 3)
+
+
+def test_labels_are_smoothed() -> None:
+    case = TestClassifierResidual()
+    model, batch = case.tiny(), case.batch(6)
+    model.hparams["shift"] = 0
+    logits = model.network(batch["image"])
+    plain = F.cross_entropy(logits, batch["label"])
+    even = -logits.log_softmax(1).mean()
+    assert model.objective(batch)["cross_entropy"].item() == pytest.approx((0.9 * plain + 0.1 * even).item(), rel=1e-5)
 
 
 def test_bad_arguments_are_named() -> None:

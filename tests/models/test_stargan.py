@@ -11,7 +11,7 @@ from tests.contract import Data, ModelContract, trainer
 from zoo import random
 from zoo.base import Batch
 from zoo.losses import gradient_penalty, norm_penalty
-from zoo.stargan import CELEBA, RAFD, Discriminator, Generator, StarGAN
+from zoo.stargan import CELEBA, RAFD, Discriminator, Generator, InstanceNorm, StarGAN
 
 
 class TestStarGAN(ModelContract):
@@ -52,18 +52,6 @@ class TestStarGANJoint(TestStarGAN):
     options = TestStarGAN.options | {"joint": True, "accumulate": 2, "gradient_clip": 1.0, "decay": "reference_code"}
 
 
-class TestStarGANPatches(TestStarGAN):
-    """What the paper does not have: labels told from patches, least squares, no penalty."""
-
-    options = TestStarGAN.options | {
-        "attention": True,
-        "patch_labels": True,
-        "source_labels": True,
-        "loss": "least_squares",
-        "gradient_penalty_weight": 0.0,
-    }
-
-
 class TestStarGANCategories(TestStarGAN):
     """One set of categories, given as `label`; without `reconstruct`'s hint."""
 
@@ -77,6 +65,30 @@ class TestStarGANCategories(TestStarGAN):
         return pictures
 
 
+class TestStarGANDomains(TestStarGANCategories):
+    """What the paper does not have: domains in the normalisations, a critic for each, a residual, an average."""
+
+    options: dict[str, Any] = TestStarGANCategories.options | {
+        "domain_norm": True,
+        "residual": True,
+        "domain_critics": True,
+        "discriminator_channels": 6,
+        "ema_decay": 0.5,
+    }
+
+    def tiny(self) -> StarGAN:
+        """With a last layer that is not zero: else the translations of the first step are the images."""
+        model = super().tiny()
+        nn.init.normal_(model.generator.layers[-1].weight, 0, 0.1)
+        assert model.generator_ema is not None
+        model.generator_ema.load_state_dict(model.generator.state_dict())
+        return model
+
+    def comparable(self) -> StarGAN:
+        """No maps of the domain here."""
+        return self.tiny()
+
+
 @pytest.fixture
 def model() -> StarGAN:
     torch.manual_seed(0)
@@ -86,6 +98,12 @@ def model() -> StarGAN:
 @pytest.fixture
 def batch() -> Batch:
     return TestStarGAN().batch(6)
+
+
+@pytest.fixture
+def domains() -> StarGAN:
+    torch.manual_seed(0)
+    return TestStarGANDomains().tiny()
 
 
 # The networks --------------------------------------------------------------------------------------------------------
@@ -115,18 +133,10 @@ def test_generator_takes_any_size_and_the_heads_give_patches_and_labels() -> Non
     assert logits.shape == (2, 5)
 
 
-def test_patch_labels_are_the_mean_over_patches() -> None:
-    """Moving a mark moves no logit, away from the border; the paper's head tells the places apart."""
-    image = torch.zeros(2, 1, 32, 32)
-    image[0, :, 14:18, 14:18] = image[1, :, 18:22, 14:18] = 1
-    found = {}
-    for patches in (False, True):
-        torch.manual_seed(0)
-        head = Discriminator(32, 1, 2, 2, 5, patch_labels=patches)
-        values, logits = head(image)
-        assert (values.shape, logits.shape) == ((2, 1, 8, 8), (2, 5))
-        found[patches] = torch.allclose(logits[0], logits[1], atol=1e-6)
-    assert found == {False: False, True: True}
+def test_a_critic_of_each_domain_and_its_mean_as_logit() -> None:
+    values, logits = Discriminator(32, 3, 2, 4, 5, domain_critics=True)(torch.rand(2, 3, 32, 32))
+    assert values.shape == (2, 5, 2, 2)
+    torch.testing.assert_close(logits, values.mean((2, 3)))
 
 
 def test_generator_is_the_references() -> None:
@@ -148,33 +158,62 @@ def test_generator_is_the_references() -> None:
     assert torch.allclose(generator.train()(x, domain), expected, rtol=0, atol=1e-12)
 
 
-def test_attention_blends_the_drawing_into_the_image() -> None:
-    """The mask alone decides: hidden everywhere but where its logit is large, the image stays."""
-    generator = Generator(3, 4, 1, 2, attention=True)
+def test_a_residual_generator_starts_as_the_identity() -> None:
+    generator = Generator(3, 4, 1, 2, residual=True)
     x, domain = torch.rand(2, 3, 8, 8) * 2 - 1, torch.eye(2)
-    maps = torch.cat([torch.full((2, 3, 8, 8), 0.5), torch.full((2, 1, 8, 8), -30.0)], 1)
-    maps[:, 3, :4] = 30
-    generator.layers = Given(maps)
-    found = generator(x, domain)
-    assert torch.equal(found[:, :, 4:], x[:, :, 4:])
-    assert torch.allclose(found[:, :, :4], torch.tensor(0.5).tanh(), atol=1e-6)
-    assert Generator(3, 4, 1, 2).layers[-1].out_channels == 3
+    assert torch.equal(generator(x, domain), x)
+    nn.init.ones_(generator.layers[-1].weight)
+    assert not torch.allclose(generator(x, domain), x)
 
 
-class Given(torch.nn.Module):
-    """Gives what it has."""
+def test_the_domain_sets_scale_and_shift_of_normalisations() -> None:
+    """At first none differs; then exactly those of its row, in the middle of the image too."""
+    torch.manual_seed(0)
+    norm = InstanceNorm(3, 2)
+    x = torch.randn(2, 3, 5, 5)
+    plain = F.instance_norm(x)
+    torch.testing.assert_close(norm(x, torch.eye(2)), plain)
+    nn.init.normal_(norm.domain.weight)
+    scale, shift = norm.domain.weight.T.chunk(2, 1)  # (2, 3) each
+    expected = (1 + scale)[:, :, None, None] * plain + shift[:, :, None, None]
+    torch.testing.assert_close(norm(x, torch.eye(2)), expected)
+    assert Generator(3, 4, 1, 2, domain_norm=True).layers[0].in_channels == 3
 
-    def __init__(self, maps: Tensor) -> None:
-        super().__init__()
-        self.maps = maps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.maps
+def test_only_with_domain_norm_a_flat_image_is_drawn_by_its_domain_far_from_the_border() -> None:
+    """Constant maps of the domain are taken away by the first normalisation, but for what the border leaves."""
+    torch.manual_seed(0)
+    changes = {}
+    for domain_norm in (False, True):
+        generator = Generator(3, 4, 0, 2, domain_norm=domain_norm).double()
+        for module in generator.modules():
+            if isinstance(module, InstanceNorm) and module.domain is not None:
+                nn.init.normal_(module.domain.weight)
+        one, other = generator(torch.randn(1, 3, 128, 128).double().expand(2, -1, -1, -1), torch.eye(2).double())
+        changes[domain_norm] = (one - other)[:, 48:80, 48:80].abs().mean().item()
+    assert changes[False] < 0.1 * changes[True]
 
 
 def test_evaluation_mode_changes_nothing(model: StarGAN, batch: Batch) -> None:
     x, domain = batch["image"], model.domain(batch)
     assert torch.equal(model.train().generator(x, domain), model.eval().generator(x, domain))
+
+
+def test_the_averaged_generator_translates(batch: Batch) -> None:
+    model = StarGAN(
+        8, attributes=["a", "b"], categories=[["c", "d", "e"]], num_layers=2, base_channels=4, ema_decay=0.9
+    )
+    assert model.inference_networks == ("generator_ema", "discriminator")
+    before = model.translate(batch["image"], batch["attributes"])
+    for p in model.generator.parameters():
+        p.data += 1
+    assert torch.equal(model.translate(batch["image"], batch["attributes"]), before)
+    old = [p.clone() for p in model.generator_ema.parameters()]
+    model.after_step("discriminator")
+    assert all(torch.equal(a, b) for a, b in zip(old, model.generator_ema.parameters(), strict=True))
+    model.after_step("generator")
+    for a, b in zip(old, model.generator_ema.parameters(), strict=True):
+        torch.testing.assert_close(b, a + 0.1)
 
 
 # The objective -------------------------------------------------------------------------------------------------------
@@ -266,15 +305,38 @@ def test_the_adversarial_objective_is_an_option(model: StarGAN, batch: Batch) ->
     assert adversarial == pytest.approx((fake - 1).square().mean().item(), rel=1e-5)
 
 
-def test_the_discriminator_may_learn_what_translations_were_before(model: StarGAN, batch: Batch) -> None:
-    shared = model.forward_shared(batch)
-    assert "source" not in model.discriminator_loss(batch, shared)
-    model.hparams["source_labels"] = True
-    source = model.discriminator_loss(batch, shared)["source"].item()
-    # Its labels of real images, had these been the translations.
-    swapped = dict(batch, image=shared["fake"].detach())
-    expected = model.discriminator_loss(swapped, shared)["classification"].item()
-    assert source == pytest.approx(expected, rel=1e-5)
+def test_terms_with_a_critic_of_each_domain(domains: StarGAN) -> None:
+    batch = TestStarGANCategories().batch(6)
+    domains.hparams["loss"] = "least_squares"
+    shared = domains.forward_shared(batch)
+    own, target, fake = shared["domain"].argmax(1), shared["target"].argmax(1), shared["fake"]
+    assert (own != target).all()
+    rows = torch.arange(6)
+    real, made = domains.discriminator(batch["image"])[0], domains.discriminator(fake)[0]
+    terms = domains.discriminator_loss(batch, shared)
+    assert set(terms) == {"real", "fake", "mismatched", "gradient_penalty"}
+    assert terms["real"].item() == pytest.approx((real[rows, own] - 1).square().mean().item(), rel=1e-5)
+    assert terms["fake"].item() == pytest.approx(made[rows, target].square().mean().item() / 2, rel=1e-5)
+    others = torch.stack([real[rows, (own + i) % 3] for i in (1, 2)])
+    assert terms["mismatched"].item() == pytest.approx(others.square().mean().item() / 2, rel=1e-5)
+    terms = domains.generator_loss(batch, shared)
+    assert set(terms) == {"adversarial", "reconstruction"}
+    assert terms["adversarial"].item() == pytest.approx((made[rows, target] - 1).square().mean().item(), rel=1e-5)
+
+
+def test_other_domains_are_drawn_evenly(domains: StarGAN) -> None:
+    own = F.one_hot(torch.arange(3000) % 3, 3).float()
+    steps = (domains._other(own).argmax(1) - own.argmax(1)) % 3
+    assert set(steps.tolist()) == {1, 2}
+    assert (steps == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_penalty_is_of_the_critic_of_the_target(domains: StarGAN) -> None:
+    x = torch.randn(3, 3, 8, 8, requires_grad=True)
+    chosen = torch.eye(3)[[2, 0, 1]]
+    values = domains.discriminator(x)[0]
+    (expected,) = torch.autograd.grad(values[torch.arange(3), chosen.argmax(1)].sum(), x)
+    torch.testing.assert_close(domains.discriminator.input_gradient(x.detach(), chosen), expected)
 
 
 def test_an_identity_generator_reconstructs_exactly(model: StarGAN, batch: Batch) -> None:
@@ -442,6 +504,7 @@ def test_probabilities_and_score(model: StarGAN, batch: Batch) -> None:
         ({"attributes": ["a", "a"]}, "'a' is given twice"),
         ({"joint": True}, "two label sets"),
         ({"decay": "cosine"}, "'paper' or 'reference_code'"),
+        ({"domain_critics": True}, "domain_critics needs one set of categories"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import NarrowConv2d, instance_norm, random_affine
+from zoo.layers import NarrowConv2d, instance_norm, random_affine, random_shift
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -95,3 +95,15 @@ def test_random_affine_turns_shears_scales_and_moves() -> None:
     down, right = centre(random_affine(x, 1, rotation=0, shear=0, scale=0, shift=0.1))
     assert 1.8 < (right - 10).abs().max() < 2.06
     assert 1.8 < down.abs().max() < 2.06
+
+
+def test_random_shift_moves_by_whole_pixels_and_repeats_the_border() -> None:
+    x = torch.arange(35.0).view(1, 1, 5, 7).expand(400, 2, -1, -1).clone().requires_grad_()
+    y = random_shift(x, 2, 5)
+    assert torch.equal(y[3:], random_shift(x[3:], 2, 5, first=3))
+    padded = F.pad(x, [2] * 4, mode="replicate")
+    places = {(a, b): padded[:1, :, a : a + 5, b : b + 7] for a in range(5) for b in range(5)}
+    found = [[place for place, expected in places.items() if torch.equal(image[None], expected)] for image in y]
+    assert {place for (place,) in found} == set(places)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.sum() == y.numel()
