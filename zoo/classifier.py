@@ -119,7 +119,7 @@ class Classifier(SingleObjectiveModel):
         return cast(Tensor, self.network(x)).softmax(1)
 
     def objective(self, batch: Batch) -> Terms:
-        """Cross entropy in nats.
+        """Cross entropy in nats, of moved images and smoothed labels where these options are on.
 
         Shape:
             Output: scalar.

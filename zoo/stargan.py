@@ -40,7 +40,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     Args:
         channels: channels of the maps.
-        domain_features: length of a domain vector that changes scale and shift; 0 for none.
+        domain_features: length of a domain vector that changes scale and shift; 0 for none, and `domain` is not read.
 
     Shape:
         input: (N, C, H, W); domain: (N, domain_features); output as input.
@@ -196,19 +196,16 @@ class Discriminator(nn.Module):
         values = self.critic(features)
         return values, (values if self.classifier is None else self.classifier(features)).mean((2, 3))
 
-    def input_gradient(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+    def input_gradient(self, x: Tensor) -> Tensor:
         """Gradient of the sum of an image's critic values with respect to the image, with a graph to the weights.
 
-        Args:
-            x: images.
-            chosen: weights of each image's critics; None for 1.
 
         Between its kinks the critic is linear: so the gradient is the transposed convolutions of a constant, with the
         slopes that the image has chosen, and a penalty on it costs one backward pass through these. To differentiate
         twice costs twice as much and gives the same.
 
         Shape:
-            x, output: (N, image_channels, S, S); chosen: (N, 1 or num_labels).
+            x, output: (N, image_channels, S, S).
         """
         slopes = []
         with torch.no_grad():
@@ -222,8 +219,7 @@ class Discriminator(nn.Module):
             padding = cast(tuple[int, int], layer.padding)
             return F.conv_transpose2d(gradient, layer.weight, stride=layer.stride, padding=padding)
 
-        weights = torch.ones_like(values) if chosen is None else chosen.to(values.dtype)[:, :, None, None]
-        gradient = back(weights.expand_as(values), self.critic)
+        gradient = back(torch.ones_like(values), self.critic)
         convolutions = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
         for layer, slope in zip(reversed(convolutions), reversed(slopes), strict=True):
             gradient = back(gradient * slope, layer)
@@ -255,8 +251,9 @@ class StarGAN(AdversarialModel):
         residual: the generator draws what is added to the input; it starts as the identity.
         domain_critics: of one set of categories each has a critic of its own, instead of the classifier: it tells real
             images of its domain from translations into it and, half and half, from real images of the other domains.
-            Images are then translated into domains other than their own only.
-        classification_weight: weight of the labels' cross entropy.
+            Images are then translated into domains other than their own only. There is no gradient penalty with it:
+            an image and its translation, between which that lies, are judged by different critics.
+        classification_weight: weight of the labels' cross entropy, which `domain_critics` does without.
         cycle_weight: weight of the reconstruction.
         identity_weight: weight of E |x - G(x, c)|_1, CycleGAN's identity term, which the paper does not have: in short
             runs colours may turn into their opposites, which the reconstruction turns back unpunished.
@@ -274,6 +271,7 @@ class StarGAN(AdversarialModel):
 
     Attributes:
         multiple: of which the sides of images must be multiples.
+        translator: name of the network that translates, `generator` or its average `generator_ema`.
 
     Raises:
         ValueError: an unsupported size, no labels, a name given twice, or options that exclude each other.
@@ -336,6 +334,8 @@ class StarGAN(AdversarialModel):
             raise ValueError("joint training needs two label sets: attributes and categories, or categories twice")
         if domain_critics and (self.categorical != [True] or joint or len(self.target_names) < 2):
             raise ValueError("domain_critics needs one set of categories, at least two, and no attributes")
+        if domain_critics and gradient_penalty_weight:
+            raise ValueError("domain_critics has no gradient penalty: give gradient_penalty_weight=0, and another loss")
         ends = [sum(len(names) for names in self.sets[: i + 1]) for i in range(len(self.sets))]
         self.spans = [slice(end - len(names), end) for names, end in zip(self.sets, ends, strict=True)]
         self.joint = joint
@@ -344,7 +344,7 @@ class StarGAN(AdversarialModel):
         self.generator = Generator(
             image_channels, base_channels, num_blocks, self.domain_features, domain_norm, residual
         )
-        width = discriminator_channels or base_channels
+        width = base_channels if discriminator_channels is None else discriminator_channels
         self.discriminator = Discriminator(
             image_size, image_channels, width, num_layers, self.num_labels, domain_critics
         )
@@ -535,7 +535,7 @@ class StarGAN(AdversarialModel):
     def classify(self, x: Tensor) -> Tensor:
         """Probabilities of all labels by the discriminator: of each attribute, and within each set of categories.
 
-        With `domain_critics` they are the softmax of the critics' mean values.
+        With `domain_critics` they are the softmax of the critics' mean values: ordered as these are, not calibrated.
         Images of another size are scaled until their shorter side is that of training.
 
         Shape:
@@ -627,9 +627,11 @@ class StarGAN(AdversarialModel):
         values, logits = self.discriminator(torch.cat([x, fake.to(x.dtype)]))
         kind, own, target = self.hparams["loss"], shared["domain"], shared["target"]
         if self.hparams["domain_critics"]:
-            real, others = values[:n][own.bool()], values[:n][~own.bool()]
-            terms = discriminator_loss(kind, real, values[n:][target.bool()])
-            mismatched = discriminator_loss(kind, real, others)["fake"]
+            image, number = torch.arange(n, device=x.device), own.argmax(1)
+            real, wrong = values[image, number], values[n + image, target.argmax(1)]
+            others = (number[:, None] + 1 + torch.arange(self.num_labels - 1, device=x.device)) % self.num_labels
+            terms = discriminator_loss(kind, real, wrong)
+            mismatched = discriminator_loss(kind, real, values[image[:, None], others])["fake"]
             terms |= {"fake": terms["fake"] / 2, "mismatched": mismatched / 2}
         else:
             terms = discriminator_loss(kind, values[:n], values[n:])
@@ -637,12 +639,13 @@ class StarGAN(AdversarialModel):
         if not (weight := self.hparams["gradient_penalty_weight"]):
             return terms
         mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
-        chosen = target if self.hparams["domain_critics"] else None
-        gradient = self.discriminator.input_gradient(between(x, fake, mix), chosen)
+        gradient = self.discriminator.input_gradient(between(x, fake, mix))
         return terms | {"gradient_penalty": weight * norm_penalty(gradient)}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E D(G(x, c')) + w L_cls(D_cls(G(x, c')), c') + w E |x - G(G(x, c'), c)|_1.
+
+        With `domain_critics` D is the critic of the domain c', and there is no L_cls.
 
         Shape:
             Output: scalars.
@@ -652,9 +655,10 @@ class StarGAN(AdversarialModel):
         weight = self.hparams["identity_weight"]
         # In one pass: instance normalisation treats each image alone.
         twice = self.generator(torch.cat([fake, x]), domain.repeat(2, 1)) if weight else self.generator(fake, domain)
-        critics = self.hparams["domain_critics"]
+        if critics := self.hparams["domain_critics"]:
+            values = values[torch.arange(len(x), device=x.device), shared["target"].argmax(1)]
         terms = {
-            "adversarial": generator_loss(self.hparams["loss"], values[shared["target"].bool()] if critics else values),
+            "adversarial": generator_loss(self.hparams["loss"], values),
             "reconstruction": self.hparams["cycle_weight"] * (x - twice[: len(x)]).abs().mean(),
         }
         if not critics:

@@ -36,7 +36,7 @@ class Textbook:
         self.hparams: Any = source.hparams
         if self.hparams["attributes"] or source.joint:
             raise ValueError("only one set of categories has loops to be measured beside")
-        options = ("identity_weight", "domain_norm", "residual", "domain_critics")
+        options = ("identity_weight", "domain_norm", "residual", "domain_critics", "ema_decay")
         if self.hparams["loss"] != "wasserstein" or any(self.hparams[name] for name in options):
             raise ValueError("only the paper's networks and terms have loops to be measured beside")
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)

@@ -59,9 +59,9 @@ class ReferenceD(nn.Module):
         return self.conv1(h), self.conv2(h).flatten(1)
 
 
-def nets(labels: int = 5, mask: int = 0) -> tuple[ReferenceG, ReferenceD]:
+def nets(labels: int = 5, mask: int = 0, width: int = 4) -> tuple[ReferenceG, ReferenceD]:
     torch.manual_seed(0)
-    pair = ReferenceG(4, labels + mask, 2), ReferenceD(32, 4, labels, 4)
+    pair = ReferenceG(4, labels + mask, 2), ReferenceD(32, width, labels, 4)
     for module in pair[0].modules():
         if isinstance(module, nn.InstanceNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2)
@@ -78,9 +78,11 @@ def write(pair: tuple[nn.Module, ...], folder: Path, drop: str = "-") -> list[Pa
     return paths
 
 
-@pytest.mark.parametrize(("labels", "mask", "drop"), [(5, 0, "-"), (8, 0, "num_batches_tracked"), (13, 2, "-")])
-def test_same_outputs_as_the_reference(labels: int, mask: int, drop: str, tmp_path: Path) -> None:
-    pair = nets(labels, mask)
+@pytest.mark.parametrize(
+    ("labels", "mask", "width", "drop"), [(5, 0, 4, "-"), (8, 0, 6, "num_batches_tracked"), (13, 2, 4, "-")]
+)
+def test_same_outputs_as_the_reference(labels: int, mask: int, width: int, drop: str, tmp_path: Path) -> None:
+    pair = nets(labels, mask, width)
     model = convert.stargan(write(pair, tmp_path, drop))
     assert model.joint == bool(mask)
     assert model.hparams["image_size"] == 32

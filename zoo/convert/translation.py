@@ -51,14 +51,10 @@ def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
     options: dict[str, Any] = {"joint": bool(attributes and categories)}
     if len(states) == 2:
         discriminator = states[1]
-        if (width := len(discriminator["layers.0.weight"])) != base_channels:
-            raise ValueError(
-                f"{paths[1]} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
-                "import the generator alone"
-            )
         num_layers = sum(key.startswith("layers.") and value.dim() == 4 for key, value in discriminator.items())
         size = 2**num_layers * discriminator["classifier.weight"].shape[-1]
-        options |= {"num_layers": num_layers, "image_size": size}
+        width = len(discriminator["layers.0.weight"])
+        options |= {"num_layers": num_layers, "image_size": size, "discriminator_channels": width}
     model = build(
         lambda: StarGAN(
             image_channels=image_channels,
