@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 import zoo
 from benchmarks.environment import RESULTS, environment
-from callbacks.base import Grows
-from callbacks.frechet_distance import frechet_distance
 from zoo import verification
+from zoo.callbacks.base import Grows
+from zoo.callbacks.frechet_distance import frechet_distance
 from zoo.pretrained import index
 
 SPLIT = "train"

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from callbacks import base
+from zoo.callbacks import base
 
 __all__ = ["CHUNK", "DrawingCallback", "fixed_batch", "validation_images"]
 

@@ -33,11 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measuring import MeasuringCallback
-from callbacks.metrics.extractors import load_extractor
-from callbacks.metrics.frechet import FrechetMetric
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measuring import MeasuringCallback
+from zoo.callbacks.metrics.extractors import load_extractor
+from zoo.callbacks.metrics.frechet import FrechetMetric
 
 __all__ = ["FrechetDistance", "Result", "frechet_distance"]
 

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback
 
 __all__ = ["Interpolation", "walk"]
 

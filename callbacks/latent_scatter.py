@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from callbacks import base
-from callbacks.drawing import CHUNK, DrawingCallback, validation_images
+from zoo.callbacks import base
+from zoo.callbacks.drawing import CHUNK, DrawingCallback, validation_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

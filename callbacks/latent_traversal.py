@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback
 
 __all__ = ["LatentTraversal"]
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks import base, measures
-from callbacks.base import Result
-from callbacks.measures import HIGHER_IS_BETTER, MEASURES
-from callbacks.measuring import MeasuringCallback
+from zoo.callbacks import base, measures
+from zoo.callbacks.base import Result
+from zoo.callbacks.measures import HIGHER_IS_BETTER, MEASURES
+from zoo.callbacks.measuring import MeasuringCallback
 
 __all__ = ["Measure"]
 
@@ -48,13 +48,13 @@ NEED_FACTORS = ("beta_vae_metric", "mig")
 
 
 class Measure(MeasuringCallback):
-    """Measures a value of the model by name, such as "class_error": see `callbacks.measures`.
+    """Measures a value of the model by name, such as "class_error": see `zoo.callbacks.measures`.
 
-    The value is logged under its name and printed with its protocol; the functions in `callbacks.measures` give the
+    The value is logged under its name and printed with its protocol; the functions in `zoo.callbacks.measures` give the
     same value without a Trainer.
 
     Args:
-        measure: a name in `callbacks.measures.MEASURES`.
+        measure: a name in `zoo.callbacks.measures.MEASURES`.
         options: further arguments of the measure, such as {"matching": "hungarian"}.
         every_n_epochs: a value after each of so many epochs; None for none.
         every_n_steps: a value after each of so many training steps; None for none.

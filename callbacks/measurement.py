@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import nn
 
-from callbacks import base
-from callbacks.base import Result
+from zoo import pretrained
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
 
 __all__ = ["CHUNK", "Run", "digest", "judge_of"]
 
@@ -81,7 +81,7 @@ def judge_of(judge: str | nn.Module, device: torch.device, asker: str, option: s
         return judge.to(device), type(judge).__name__
     if not judge:
         raise ValueError(f"{asker} needs {option}=...: the name of a published one, or a path")
-    found = import_module("zoo").load(judge, device=device)
+    found = pretrained.load(judge, device=device)
     return found, judge if "." not in judge else type(found).__name__
 
 

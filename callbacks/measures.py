@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -18,17 +17,18 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measurement import CHUNK, Run
-from callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
-from callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
-from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
-from callbacks.metrics.ranks import AnyShare
-from callbacks.patch_measures import mask_iou, patch_error
-from callbacks.set_measures import ms_ssim, swd
-from callbacks.text_measures import caption_accuracy, noise_diversity, r_precision, retrieval
-from callbacks.translation_measures import (
+from zoo import datamodules
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measurement import CHUNK, Run
+from zoo.callbacks.metrics.codes import ClassError, CodeAccuracy, Matching
+from zoo.callbacks.metrics.disentanglement import BetaVAEMetric, MutualInformationGap
+from zoo.callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+from zoo.callbacks.metrics.ranks import AnyShare
+from zoo.callbacks.patch_measures import mask_iou, patch_error
+from zoo.callbacks.set_measures import ms_ssim, swd
+from zoo.callbacks.text_measures import caption_accuracy, noise_diversity, r_precision, retrieval
+from zoo.callbacks.translation_measures import (
     cycle_error,
     domain_accuracy,
     paired_l1,
@@ -325,11 +325,10 @@ def unusual_images(datamodule: Any, other: str = "", other_arguments: dict[str, 
     Raises:
         ValueError: there is no such DataModule.
     """
-    package = import_module("datamodules")
-    if other not in package.__all__:
-        raise ValueError(f"auroc: other={other!r} is no DataModule: take one of {', '.join(package.__all__)}")
+    if other not in datamodules.__all__:
+        raise ValueError(f"auroc: other={other!r} is no DataModule: take one of {', '.join(datamodules.__all__)}")
     arguments = {"data_dir": datamodule.data_dir, "image_size": datamodule.image_size} | (other_arguments or {})
-    return getattr(package, other)(**arguments)
+    return getattr(datamodules, other)(**arguments)
 
 
 def _rank_preserving(score: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
-from callbacks import base
-from callbacks.base import Result
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
 
 __all__ = ["MeasuringCallback"]
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import torch
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measurement import CHUNK, Run
-from callbacks.metrics.patches import MaskIoU, NearestPatch
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measurement import CHUNK, Run
+from zoo.callbacks.metrics.patches import MaskIoU, NearestPatch
 
 __all__ = ["mask_iou", "patch_error"]
 

@@ -6,9 +6,9 @@ from typing import cast
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback, fixed_batch
-from callbacks.translation_sheet import sheet
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback, fixed_batch
+from zoo.callbacks.translation_sheet import sheet
 
 __all__ = ["PatchSheet"]
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback, validation_images
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback, validation_images
 
 __all__ = ["Reconstruction"]
 

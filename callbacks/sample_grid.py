@@ -9,8 +9,8 @@ from typing import Any, cast
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback
 
 __all__ = ["SampleGrid"]
 

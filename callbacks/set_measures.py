@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measurement import Run
-from callbacks.metrics.sliced_wasserstein import SlicedWasserstein
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measurement import Run
+from zoo.callbacks.metrics.sliced_wasserstein import SlicedWasserstein
 
 __all__ = ["ms_ssim", "multiscale_ssim", "swd"]
 

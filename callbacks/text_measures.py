@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measurement import CHUNK, Run, digest, judge_of
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measurement import CHUNK, Run, digest, judge_of
 
 __all__ = ["caption_accuracy", "noise_diversity", "r_precision", "retrieval"]
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
-from callbacks import base
-from callbacks.base import Result
-from callbacks.measurement import CHUNK, Run, digest, judge_of
-from callbacks.metrics.extractors import load_extractor
-from callbacks.metrics.frechet import FrechetMetric
-from callbacks.metrics.paired import PairedSimilarity
+from zoo.callbacks import base
+from zoo.callbacks.base import Result
+from zoo.callbacks.measurement import CHUNK, Run, digest, judge_of
+from zoo.callbacks.metrics.extractors import load_extractor
+from zoo.callbacks.metrics.frechet import FrechetMetric
+from zoo.callbacks.metrics.paired import PairedSimilarity
 
 __all__ = [
     "cycle_error",

@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from callbacks import base
-from callbacks.drawing import DrawingCallback, fixed_batch
+from zoo.callbacks import base
+from zoo.callbacks.drawing import DrawingCallback, fixed_batch
 
 __all__ = ["TranslationSheet", "sheet"]
 

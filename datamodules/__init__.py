@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+if __name__ != "zoo.datamodules":
+    raise ImportError(
+        "generative-zoo's data sets are imported as `zoo.datamodules`: `from zoo.datamodules import MNIST`"
+    )
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datamodules.attributes import Attributes as Attributes
-    from datamodules.captioned import Captioned as Captioned
-    from datamodules.celeba import CelebA as CelebA
-    from datamodules.cifar10 import CIFAR10 as CIFAR10
-    from datamodules.emoji import Emoji as Emoji
-    from datamodules.fashion_mnist import FashionMNIST as FashionMNIST
-    from datamodules.image_folder import ImageFolder as ImageFolder
-    from datamodules.mnist import MNIST as MNIST
-    from datamodules.patches import Patches as Patches
-    from datamodules.shapes import Shapes as Shapes
-    from datamodules.unpaired import Unpaired as Unpaired
+    from zoo.datamodules.attributes import Attributes as Attributes
+    from zoo.datamodules.captioned import Captioned as Captioned
+    from zoo.datamodules.celeba import CelebA as CelebA
+    from zoo.datamodules.cifar10 import CIFAR10 as CIFAR10
+    from zoo.datamodules.emoji import Emoji as Emoji
+    from zoo.datamodules.fashion_mnist import FashionMNIST as FashionMNIST
+    from zoo.datamodules.image_folder import ImageFolder as ImageFolder
+    from zoo.datamodules.mnist import MNIST as MNIST
+    from zoo.datamodules.patches import Patches as Patches
+    from zoo.datamodules.shapes import Shapes as Shapes
+    from zoo.datamodules.unpaired import Unpaired as Unpaired
 
 _EXPORTS = {
-    "Attributes": "datamodules.attributes",
-    "CIFAR10": "datamodules.cifar10",
-    "Captioned": "datamodules.captioned",
-    "CelebA": "datamodules.celeba",
-    "Emoji": "datamodules.emoji",
-    "FashionMNIST": "datamodules.fashion_mnist",
-    "ImageFolder": "datamodules.image_folder",
-    "MNIST": "datamodules.mnist",
-    "Patches": "datamodules.patches",
-    "Shapes": "datamodules.shapes",
-    "Unpaired": "datamodules.unpaired",
+    "Attributes": "zoo.datamodules.attributes",
+    "CIFAR10": "zoo.datamodules.cifar10",
+    "Captioned": "zoo.datamodules.captioned",
+    "CelebA": "zoo.datamodules.celeba",
+    "Emoji": "zoo.datamodules.emoji",
+    "FashionMNIST": "zoo.datamodules.fashion_mnist",
+    "ImageFolder": "zoo.datamodules.image_folder",
+    "MNIST": "zoo.datamodules.mnist",
+    "Patches": "zoo.datamodules.patches",
+    "Shapes": "zoo.datamodules.shapes",
+    "Unpaired": "zoo.datamodules.unpaired",
 }
 __all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'datamodules' has no attribute {name!r}")
+        raise AttributeError(f"module 'zoo.datamodules' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.base import ImageDataModule, ImageSet, nearest
-from datamodules.celeba import CelebA
-from datamodules.emoji import Emoji
-from datamodules.emoji_archive import SKIN_TONES
-from datamodules.image_folder import ImageFolder
-from datamodules.pictures import mirrored
-from datamodules.translation import TranslationTask
+from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
+from zoo.datamodules.celeba import CelebA
+from zoo.datamodules.emoji import Emoji
+from zoo.datamodules.emoji_archive import SKIN_TONES
+from zoo.datamodules.image_folder import ImageFolder
+from zoo.datamodules.pictures import mirrored
+from zoo.datamodules.translation import TranslationTask
 
 __all__ = ["Attributes"]
 

@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
-from datamodules.pyramid import halved
-from datamodules.stream import Batch, Evaluation, ImageSet, Levels, Loader, Scheduled, Stream, TrainLoader, key
+from zoo.datamodules.pyramid import halved
+from zoo.datamodules.stream import Batch, Evaluation, ImageSet, Levels, Loader, Scheduled, Stream, TrainLoader, key
 
 __all__ = ["Batch", "ImageDataModule", "ImageSet", "default_cache_dir", "key", "nearest"]
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.base import ImageDataModule, nearest
-from datamodules.captions import (
+from zoo.datamodules.base import ImageDataModule, nearest
+from zoo.datamodules.captions import (
     CaptionedImages,
     Captions,
     caption_table,
@@ -33,10 +32,11 @@ from datamodules.captions import (
     text_lines,
     usual_templates,
 )
-from datamodules.emoji import Emoji
-from datamodules.image_folder import ImageFolder
-from datamodules.stream import ImageSet
-from datamodules.unpaired import augmented
+from zoo.datamodules.emoji import Emoji
+from zoo.datamodules.image_folder import ImageFolder
+from zoo.datamodules.stream import ImageSet
+from zoo.datamodules.unpaired import augmented
+from zoo.text_encoders import text_encoder
 
 __all__ = ["Captioned"]
 
@@ -263,7 +263,8 @@ class Captioned(ImageDataModule):
 
     def _embedded(self, texts: list[str]) -> Tensor:
         """The embedding of each sentence, from the cache or computed."""
-        encoder = import_module("zoo.text_encoders").text_encoder(self.text_encoder)
+        assert self.text_encoder is not None
+        encoder = text_encoder(self.text_encoder)
         self.encoder_digest = encoder.digest()
         content = blake2b("\n".join([str(self.encoder_digest), *texts]).encode(), digest_size=8).hexdigest()
         path = self.cache_dir / "embeddings" / f"{self.name}-{content}.safetensors"

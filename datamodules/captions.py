@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import nearest
-from datamodules.pictures import uniform
-from datamodules.stream import Batch, ImageSet, key
+from zoo.datamodules.base import nearest
+from zoo.datamodules.pictures import uniform
+from zoo.datamodules.stream import Batch, ImageSet, key
 
 __all__ = [
     "CaptionedImages",
@@ -240,7 +240,7 @@ class CaptionedImages(ImageSet):
 
 def usual_templates() -> list[str]:
     """The templates that come with the package."""
-    text = (files("datamodules") / "data" / "captions" / "emoji.txt").read_text(encoding="utf-8")
+    text = (files("zoo.datamodules") / "data" / "captions" / "emoji.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.files import check_md5, fetch, write_array
-from datamodules.pictures import decode_all, mirrored, square
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.files import check_md5, fetch, write_array
+from zoo.datamodules.pictures import decode_all, mirrored, square
 
 __all__ = ["CelebA"]
 

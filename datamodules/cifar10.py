@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.files import fetch
-from datamodules.pictures import mirrored, resize
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.files import fetch
+from zoo.datamodules.pictures import mirrored, resize
 
 __all__ = ["CIFAR10"]
 

@@ -26,9 +26,9 @@ from PIL import ImageColor
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules import emoji_archive
-from datamodules.base import ImageDataModule, ImageSet, nearest
-from datamodules.files import write_array
+from zoo.datamodules import emoji_archive
+from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
+from zoo.datamodules.files import write_array
 
 __all__ = ["Emoji"]
 

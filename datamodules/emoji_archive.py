@@ -1,7 +1,7 @@
 """The emoji that ship with the package: their archive, how it is made, and how an icon becomes pixels.
 
-    python -m datamodules.emoji_archive build FOLDER     rebuild datamodules/data/emoji from the original packages
-    python -m datamodules.emoji_archive render ...       write raw pixels to standard output (used by `Emoji`)
+    python -m zoo.datamodules.emoji_archive build FOLDER     rebuild datamodules/data/emoji from the original packages
+    python -m zoo.datamodules.emoji_archive render ...       write raw pixels to standard output (used by `Emoji`)
 
 `build` reads the data files of the npm packages @iconify-json/{openmoji, twemoji, noto, fluent-emoji-flat} from FOLDER,
 as folders or as .tgz files, and writes, the same to the byte each time:
@@ -263,7 +263,7 @@ def rasterise(svg: str, size: int, background: str, *, fit: bool = False) -> np.
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m datamodules.emoji_archive", description=(__doc__ or "").split("\n")[0]
+        prog="python -m zoo.datamodules.emoji_archive", description=(__doc__ or "").split("\n")[0]
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="rebuild the archive from the original packages")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from datamodules.mnist import MNIST
+from zoo.datamodules.mnist import MNIST
 
 __all__ = ["FashionMNIST"]
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet, nearest
-from datamodules.files import write_array
-from datamodules.pictures import decode_all, mirrored, square
+from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
+from zoo.datamodules.files import write_array
+from zoo.datamodules.pictures import decode_all, mirrored, square
 
 __all__ = ["ImageFolder"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.pictures import uniform
-from datamodules.stream import Batch, ImageSet, Stream, key
+from zoo.datamodules.pictures import uniform
+from zoo.datamodules.stream import Batch, ImageSet, Stream, key
 
 __all__ = ["LabelledStream", "choose"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
-from datamodules.files import fetch
-from datamodules.labelled import LabelledStream
-from datamodules.pictures import resize, uniform
-from datamodules.stream import ImageSet, Stream, key
+from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.files import fetch
+from zoo.datamodules.labelled import LabelledStream
+from zoo.datamodules.pictures import resize, uniform
+from zoo.datamodules.stream import ImageSet, Stream, key
 
 __all__ = ["MNIST"]
 

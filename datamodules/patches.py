@@ -14,16 +14,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.base import ImageDataModule, ImageSet, nearest
-from datamodules.pictures import uniform
-from datamodules.stream import Batch, Stream, key
+from zoo import datamodules
+from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
+from zoo.datamodules.pictures import uniform
+from zoo.datamodules.stream import Batch, Stream, key
 
 __all__ = ["EdgeDensity", "PatchSampler", "PatchSet", "PatchStream", "Patches", "crops", "masks"]
 
@@ -353,9 +353,8 @@ class Patches(ImageDataModule):
 
 def _named(name: str, arguments: dict[str, Any]) -> ImageDataModule:
     """A DataModule of this package by its name."""
-    package = import_module("datamodules")
-    known = [other for other in package.__all__ if other != "Patches"]
+    known = [other for other in datamodules.__all__ if other != "Patches"]
     if name not in known:
         raise ValueError(f"there is no DataModule {name!r}: {nearest(name, known)}")
-    module: ImageDataModule = getattr(package, name)(**arguments)
+    module: ImageDataModule = getattr(datamodules, name)(**arguments)
     return module

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from datamodules.stream import key
+from zoo.datamodules.stream import key
 
 __all__ = ["cropped", "decode_all", "mirrored", "resize", "square", "uniform"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.files import write_array
+from zoo.datamodules.files import write_array
 
 __all__ = ["halved"]
 

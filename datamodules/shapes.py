@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
-from datamodules.stream import ImageSet, key
+from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.stream import ImageSet, key
 
 __all__ = ["Shapes"]
 

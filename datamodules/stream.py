@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 if TYPE_CHECKING:
-    from datamodules.base import ImageDataModule
+    from zoo.datamodules.base import ImageDataModule
 
 __all__ = ["Batch", "Evaluation", "ImageSet", "Levels", "Loader", "Scheduled", "Stream", "TrainLoader", "key"]
 

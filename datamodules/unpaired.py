@@ -1,8 +1,8 @@
 """Images of two domains without pairs: two emoji vendors, two folders, halves of pictures, trainA/trainB trees.
 
-The training order. Each domain is a stream of its own (see `datamodules.stream`) with its own seed: position p of the
-run holds image number p of the one stream and image number p of the other. So each image of a domain is seen equally
-often, beside another one each time, and ranks and resumed runs go on where they should.
+The training order. Each domain is a stream of its own (see `zoo.datamodules.stream`) with its own seed: position p of
+the run holds image number p of the one stream and image number p of the other. So each image of a domain is seen
+equally often, beside another one each time, and ranks and resumed runs go on where they should.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules import pictures
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.emoji import Emoji
-from datamodules.image_folder import ImageFolder
-from datamodules.stream import Batch, Stream, key
-from datamodules.translation import TranslationTask
+from zoo.datamodules import pictures
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.emoji import Emoji
+from zoo.datamodules.image_folder import ImageFolder
+from zoo.datamodules.stream import Batch, Stream, key
+from zoo.datamodules.translation import TranslationTask
 
 __all__ = ["Pairs", "Unpaired", "UnpairedStream"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -248,7 +246,6 @@ def _verify(name: str, arguments: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     parser.add_argument("--inception_weights", help="path of Inception's weights, to verify an FID")
     options = parser.parse_args(arguments)
-    _check_rooms()
     from zoo import verification
 
     results = verification.verify(
@@ -287,20 +284,6 @@ def _import(name: str, arguments: list[str]) -> None:
 # Training ------------------------------------------------------------------------------------------------------------
 
 
-def _check_rooms() -> None:
-    """The packages `datamodules` and `callbacks` have common names: make sure that they are ours."""
-    home = Path(zoo.__file__).parents[1]
-    for name in ("datamodules", "callbacks"):
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            raise ImportError(f"the package {name!r} of generative-zoo is missing: install generative-zoo again")
-        found = Path(spec.origin or next(iter(spec.submodule_search_locations or ["."]), "."))
-        if found != home / name / "__init__.py":
-            raise ImportError(
-                f"{found} hides the package {name!r} of generative-zoo: rename it, or run zoo from another folder"
-            )
-
-
 def _train(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("--config", action="append", default=[], help="name of a recipe, or a YAML file")
@@ -327,7 +310,6 @@ def _train(name: str, arguments: list[str]) -> None:
     options, rest = parser.parse_known_args(arguments)
     if name == "fit" and options.checkpoint_every < 1:
         raise UsageError(f"--checkpoint_every must be at least 1, not {options.checkpoint_every}")
-    _check_rooms()
     from zoo import training
 
     training.run(name, options, [str(recipes.find(config)) for config in options.config], rest)

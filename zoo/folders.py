@@ -17,7 +17,7 @@ from zoo.pretrained import picture
 
 __all__ = ["translate_folder"]
 
-# As `datamodules.ImageFolder` has them.
+# As `zoo.datamodules.ImageFolder` has them.
 KINDS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LEAST = 8  # pixels of a side that every translator takes
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo.migrations import current_names
 
 if TYPE_CHECKING:
     import torch
@@ -298,7 +299,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             ) from None
         raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from error
     try:
-        header: dict[str, Any] = json.loads(metadata["zoo"])
+        header: dict[str, Any] = current_names(json.loads(metadata["zoo"]))
         version = int(header["format"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no header of this package: it was written by something else") from error

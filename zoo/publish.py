@@ -19,6 +19,7 @@ import yaml
 from zoo import cards, recipes
 from zoo.exhibits import exhibit
 from zoo.loop import AtomicCheckpointIO
+from zoo.migrations import current_names
 from zoo.pretrained import index, load, picture, read, save, sha256, weights_folder, write
 from zoo.verification import LOCAL, data_module, measured, measurements, portable
 
@@ -58,7 +59,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     target = out_dir or weights_folder()
     _check_writable(target)
 
-    config = yaml.safe_load(config_path.read_text())
+    config = current_names(yaml.safe_load(config_path.read_text()))
     saved = AtomicCheckpointIO().load_checkpoint(checkpoint)
     model = load(checkpoint)
     try:

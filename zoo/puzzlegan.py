@@ -196,8 +196,8 @@ class PuzzleGAN(AdversarialModel):
     """Makes an image, and the mask of where the given parts are in it, of key patches and noise.
 
     Batches hold `image`, `patches` (N, P, C, S, S) each resized to the image's size, `mask` (N, 1, S, S) and `other`,
-    another image (N, C, S, S) of the data for each: what `datamodules.Patches` gives. Any number of patches will do,
-    the same for all images of a batch, and their order has no influence, not even on a rounding.
+    another image (N, C, S, S) of the data for each: what `zoo.datamodules.Patches` gives. Any number of patches will
+    do, the same for all images of a batch, and their order has no influence, not even on a rounding.
 
     Args:
         image_size: side of images and patches: a power of two from 8.
@@ -398,7 +398,7 @@ class PuzzleGAN(AdversarialModel):
             ValueError: there is none.
         """
         if name not in batch:
-            raise ValueError(f"batches must hold {name!r}; there are {', '.join(batch)}: take datamodules.Patches")
+            raise ValueError(f"batches must hold {name!r}; there are {', '.join(batch)}: take zoo.datamodules.Patches")
         return cast(Tensor, batch[name])
 
 

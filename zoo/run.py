@@ -19,6 +19,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.migrations import current_names
+
 __all__ = ["MetricsFile", "RunCheckpoint", "RunFolder", "StepBar", "global_rank", "write_atomically"]
 
 # What may differ when a run is resumed, because it cannot change the result.
@@ -134,7 +136,7 @@ class RunFolder:
         if self.config.exists():
             if not self.last.exists() and not self.path.joinpath("metrics.csv").exists():
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
-            old = yaml.safe_load(self.config.read_text())
+            old = current_names(yaml.safe_load(self.config.read_text()))
             free = FREE + FREE_WITH_SCHEDULE if scheduled else FREE
             if difference := first_difference(old, config, free):
                 key, before, after = difference

@@ -22,8 +22,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 
 import zoo
-from zoo import pretrained
+from zoo import callbacks, datamodules, pretrained
 from zoo.base import GenerativeModel
+from zoo.callbacks.frechet_distance import frechet_distance
+from zoo.migrations import current_names
 from zoo.run import MetricsFile, RunCheckpoint, RunFolder, StepBar, global_rank
 
 __all__ = ["run"]
@@ -113,10 +115,8 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     """
     _quiet()
     init = getattr(options, "init", None)
-    for config in configs:
-        _check_config(Path(config))
-    for name in ("datamodules", "callbacks"):  # so that their classes can be called by their short names
-        package = importlib.import_module(name)
+    configs = [_read_config(Path(config)) for config in configs]
+    for package in (datamodules, callbacks):  # so that their classes can be called by their short names
         for export in package.__all__:
             getattr(package, export)
     for export in zoo.ARCHITECTURES:
@@ -231,7 +231,6 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
-    frechet_distance = importlib.import_module("callbacks.frechet_distance").frechet_distance
     result = frechet_distance(model, data, num_samples=count, split=split)
     print(f"fd {result.value:.2f}  {result.protocol}")
 
@@ -335,8 +334,8 @@ def _netrc_has_wandb() -> bool:
     return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
 
 
-def _check_config(path: Path) -> None:
-    """Complain of a configuration file by its name and line, which the parser does not."""
+def _read_config(path: Path) -> str:
+    """The file's path, or its text if names had to be brought up to date; errors name the file and the line."""
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -345,6 +344,8 @@ def _check_config(path: Path) -> None:
         raise ValueError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no settings: it should have `model:`, `data:` and `trainer:`")
+    current = current_names(settings)
+    return str(path) if current == settings else yaml.safe_dump(current, sort_keys=False)
 
 
 def _explain(message: str) -> str:
@@ -358,8 +359,8 @@ def _explain(message: str) -> str:
     if kind and keys:
         known = {
             "model": [*zoo.ARCHITECTURES],
-            "data": importlib.import_module("datamodules").__all__,
-            "trainer.callbacks": [*importlib.import_module("callbacks").__all__, *lightning_callbacks.__all__],
+            "data": datamodules.__all__,
+            "trainer.callbacks": [*callbacks.__all__, *lightning_callbacks.__all__],
         }
         return f"there is no {keys[0]} {kind[1]!r}{_nearest(kind[1], known.get(keys[0], []))}"
     got = re.search(r"Got value: (.+)", message) or re.search(r"Given value: (.+)", message)
@@ -397,7 +398,7 @@ def _suggest(name: str) -> str:
         "wandb",
         "seed_everything",
     ]
-    for prefix, package in (("model", zoo), ("data", importlib.import_module("datamodules"))):
+    for prefix, package in (("model", zoo), ("data", datamodules)):
         exports = zoo.ARCHITECTURES if package is zoo else package.__all__
         for export in exports:
             parameters = inspect.signature(getattr(package, export).__init__).parameters

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import cards
+from zoo.callbacks import measures
+from zoo.callbacks.frechet_distance import frechet_distance
+from zoo.callbacks.measure import Measure
 from zoo.pretrained import entry_of, load
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[Meas
             options = ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
             measure, arguments = FRECHET, {k: settings[k] for k in options}
         elif kind == "Measure":
-            own = importlib.import_module("callbacks.measure").Measure(**settings)
+            own = Measure(**settings)
             measure, arguments = own.measure, own.arguments
             identity = {"measure": measure, **arguments}
         else:
@@ -87,17 +90,16 @@ def measured(model: GenerativeModel, data: Any, measure: str, arguments: dict[st
     Args:
         model: the model.
         data: its DataModule.
-        measure: "frechet_distance", or a name in `callbacks.measures`.
+        measure: "frechet_distance", or a name in `zoo.callbacks.measures`.
         arguments: those of the measure.
 
     Raises:
         ValueError: there is no such measure.
     """
     if measure == FRECHET:
-        function = importlib.import_module("callbacks.frechet_distance").frechet_distance
+        function: Any = frechet_distance
         percent = False
     else:
-        measures = importlib.import_module("callbacks.measures")
         if measure not in measures.MEASURES:
             raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
         function, percent = measures.MEASURES[measure], measure in measures.PERCENT
@@ -126,8 +128,8 @@ def data_module(settings: dict[str, Any], data_dir: str | None) -> Any:
         ValueError: it is not one of this package.
     """
     module, _, name = settings["class"].rpartition(".")
-    if module.partition(".")[0] != "datamodules":
-        raise ValueError(f"the data class {settings['class']!r} is not of the package datamodules")
+    if f"{module}.".partition("zoo.datamodules.")[0]:
+        raise ValueError(f"the data class {settings['class']!r} is not of the package zoo.datamodules")
     folder = {} if data_dir is None else {"data_dir": data_dir}
     data = getattr(importlib.import_module(module), name)(**settings["init_args"], **folder)
     data.prepare_data()

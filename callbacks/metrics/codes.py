@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.utilities.data import dim_zero_cat
 
-from callbacks.metrics.ranks import AnyShare
+from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["ClassError", "CodeAccuracy", "Matching", "fit_linear"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from callbacks.metrics.codes import fit_linear
-from callbacks.metrics.ranks import AnyShare
+from zoo.callbacks.metrics.codes import fit_linear
+from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["BetaVAEMetric", "MutualInformationGap", "mutual_information_gap"]
 

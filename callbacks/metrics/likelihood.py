@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from callbacks.metrics.ranks import AnyShare
+from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["LikelihoodBounds", "ParzenLogLikelihood"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from callbacks.metrics.ranks import AnyShare
+from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["SlicedWasserstein", "laplacian_pyramid"]
 

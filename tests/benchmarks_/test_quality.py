@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import quality
-from callbacks.base import Result
-from callbacks.measures import MEASURES
+from zoo.callbacks.base import Result
+from zoo.callbacks.measures import MEASURES
 from zoo.dcgan import DCGAN
 from zoo.progressive_gan import ProgressiveGAN
 
@@ -99,9 +99,9 @@ def test_other_images_are_others() -> None:
 
 def test_data_of_an_index_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     ready: list[str] = []
-    monkeypatch.setattr("datamodules.Emoji.prepare_data", lambda self: ready.append("fetched"))
-    monkeypatch.setattr("datamodules.Emoji.setup", lambda self: ready.append("opened"))
-    settings = {"class": "datamodules.Emoji", "init_args": {"image_size": 64}}
+    monkeypatch.setattr("zoo.datamodules.Emoji.prepare_data", lambda self: ready.append("fetched"))
+    monkeypatch.setattr("zoo.datamodules.Emoji.setup", lambda self: ready.append("opened"))
+    settings = {"class": "zoo.datamodules.Emoji", "init_args": {"image_size": 64}}
     data = quality.data_of(settings, cache_dir="somewhere", data_dir=None)
     assert data.name == "emoji64"
     assert ready == ["fetched", "opened"]

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet
 from zoo import DCGAN
 from zoo.cli import main
+from zoo.datamodules.base import ImageDataModule, ImageSet
 
 SIZE = 8
 TINY = [

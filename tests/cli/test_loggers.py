@@ -13,7 +13,7 @@ import pytest
 from tests.cli.parts import TINY, checkpoint, command, same
 
 GRID = [
-    "--trainer.callbacks+=callbacks.SampleGrid",
+    "--trainer.callbacks+=zoo.callbacks.SampleGrid",
     "--trainer.callbacks.every_n_steps=3",
     "--trainer.callbacks.num_samples=4",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from pathlib import Path
@@ -14,10 +13,10 @@ import torch
 import yaml
 
 import zoo
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.unpaired import Pairs
 from tests.cli.parts import checkpoint, command
 from zoo import pretrained, recipes
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.unpaired import Pairs
 
 NAMES = zoo.list_recipes()
 BUDGETS = ("smoke", "small", "paper")
@@ -43,7 +42,7 @@ def data_names(data: dict[str, Any]) -> list[str]:
     if kind == "Patches":
         return [str(arguments.get("source", "Emoji")).lower()]
     if kind == "Unpaired":
-        module = importlib.import_module("datamodules").Unpaired(**arguments)
+        module = zoo.datamodules.Unpaired(**arguments)
         name = module.name.removesuffix("-fit").removesuffix(str(module.image_size))
         return [name] + ([] if module.data_dir else ["emoji"])
     return [kind.lower()]
@@ -91,7 +90,7 @@ def test_form(name: str) -> None:
     found = settings(name)
     assert isinstance(found["seed_everything"], int)
     model, data = found["model"], found["data"]
-    parts = ((model, zoo), (data, importlib.import_module("datamodules")))
+    parts = ((model, zoo), (data, zoo.datamodules))
     architecture, what, *_, budget = name.split("-")
     assert budget in BUDGETS
     assert model["class_path"].rpartition(".")[2].lower() == architecture.replace("_", "")
@@ -191,7 +190,7 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
     for kind in ("MNIST", "FashionMNIST", found["data"]["class_path"].rpartition(".")[2]):
         if kind != "Shapes":  # which needs no files
             kind = source if kind == "Patches" else kind  # which opens another one
-            module = getattr(importlib.import_module("datamodules"), kind)
+            module = getattr(zoo.datamodules, kind)
             monkeypatch.setattr(module, "open", open_)
             monkeypatch.setattr(module, "prepare_data", lambda self: None)
     monkeypatch.setenv("ZOO_HOME", str(here))

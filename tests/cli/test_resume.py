@@ -18,7 +18,7 @@ OURS = [
     "--trainer.max_steps",
     str(STEPS),
     "--checkpoint_every=4",
-    "--trainer.callbacks+=callbacks.SampleGrid",
+    "--trainer.callbacks+=zoo.callbacks.SampleGrid",
     "--trainer.callbacks.every_n_steps=3",
     "--trainer.callbacks.num_samples=4",
 ]

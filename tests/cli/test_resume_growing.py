@@ -25,7 +25,7 @@ ARGS = [
     "--trainer.enable_model_summary=false",
     f"--trainer.max_steps={STEPS}",
     "--checkpoint_every=1",
-    "--trainer.callbacks+=callbacks.SampleGrid",
+    "--trainer.callbacks+=zoo.callbacks.SampleGrid",
     "--trainer.callbacks.every_n_steps=4",
     "--trainer.callbacks.num_samples=4",
 ]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import Attributes
-from datamodules.base import ImageSet
-from datamodules.celeba import CelebA
+from zoo.datamodules import Attributes
+from zoo.datamodules.base import ImageSet
+from zoo.datamodules.celeba import CelebA
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import zoo.text_encoders
-from datamodules import Captioned
-from datamodules.captions import CaptionedImages, Captions
-from datamodules.pictures import uniform
-from datamodules.stream import Batch, key
 from tests.contract import trainer
 from tests.ranks import on_ranks
+from zoo.datamodules import Captioned
+from zoo.datamodules.captions import CaptionedImages, Captions
+from zoo.datamodules.pictures import uniform
+from zoo.datamodules.stream import Batch, key
 from zoo.text2image import Text2Image
 
 ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import CelebA
+from zoo.datamodules import CelebA
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import CIFAR10
+from zoo.datamodules import CIFAR10
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import emoji, emoji_archive
-from datamodules.emoji import Emoji
+from zoo.datamodules import emoji, emoji_archive
+from zoo.datamodules.emoji import Emoji
 
 TABLE = emoji_archive.emoji_table()
 

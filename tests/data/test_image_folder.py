@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import ImageFolder
-from datamodules.pictures import square
+from zoo.datamodules import ImageFolder
+from zoo.datamodules.pictures import square
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

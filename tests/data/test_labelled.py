@@ -14,12 +14,12 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from datamodules import MNIST, FashionMNIST
-from datamodules.base import ImageDataModule
-from datamodules.labelled import LabelledStream, choose
-from datamodules.mnist import binarized
-from datamodules.stream import Batch, ImageSet, Stream
 from tests.ranks import on_ranks
+from zoo.datamodules import MNIST, FashionMNIST
+from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.labelled import LabelledStream, choose
+from zoo.datamodules.mnist import binarized
+from zoo.datamodules.stream import Batch, ImageSet, Stream
 
 N = 60
 

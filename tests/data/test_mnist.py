@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import MNIST, FashionMNIST
-from datamodules.mnist import read_idx
+from zoo.datamodules import MNIST, FashionMNIST
+from zoo.datamodules.mnist import read_idx
 
 
 def idx(array: np.ndarray[Any, Any]) -> bytes:

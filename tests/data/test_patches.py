@@ -14,12 +14,12 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules import Emoji, Patches, Unpaired
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.patches import EdgeDensity, PatchSet, candidates, crops, masks
-from datamodules.pictures import mirrored
-from datamodules.stream import Batch
 from tests.ranks import on_ranks
+from zoo.datamodules import Emoji, Patches, Unpaired
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.patches import EdgeDensity, PatchSet, candidates, crops, masks
+from zoo.datamodules.pictures import mirrored
+from zoo.datamodules.stream import Batch
 
 
 class Noise(ImageDataModule):
@@ -191,11 +191,11 @@ def test_any_sampler_will_do() -> None:
 def test_sampler_and_source_can_be_given_in_a_file() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Patches, "data")
-    sampler = {"class_path": "datamodules.patches.EdgeDensity", "init_args": {"num_boxes": 4, "sides": [0.5]}}
-    source = {"class_path": "datamodules.Emoji", "init_args": {"image_size": 8, "vendors": ["noto"]}}
+    sampler = {"class_path": "zoo.datamodules.patches.EdgeDensity", "init_args": {"num_boxes": 4, "sides": [0.5]}}
+    source = {"class_path": "zoo.datamodules.Emoji", "init_args": {"image_size": 8, "vendors": ["noto"]}}
     for given, name in (
         ({"patch_sampler": sampler}, "emoji64-patches3-sides=(0.5,)"),
-        ({"patch_sampler": "datamodules.patches.masks"}, "emoji64-patches3-masks"),
+        ({"patch_sampler": "zoo.datamodules.patches.masks"}, "emoji64-patches3-masks"),
         ({"source": source}, "emoji8-noto-patches3"),
         ({"source": "CelebA", "data_dir": "x", "source_arguments": {"flip": True}}, "celeba64-patches3"),
     ):

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules import Emoji, ImageFolder
-from datamodules.base import ImageDataModule, ImageSet
-from datamodules.pyramid import halved
+from zoo.datamodules import Emoji, ImageFolder
+from zoo.datamodules.base import ImageDataModule, ImageSet
+from zoo.datamodules.pyramid import halved
 from zoo.growth import Growth
 
 GROWTH = Growth(4, 16, 20, 12, 6, {4: 12, 8: 8}, repeats=2)
@@ -131,7 +131,7 @@ def test_levels_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: p
     large, little = (images.batch(index, seed=1, epoch=2, augment=True)["image"] for images in (data.level(16), small))
     assert (torch.nn.functional.avg_pool2d(large, 4) - little).abs().max() < 0.02
     assert len(list((tmp_path / "cache" / "levels-even").glob("*.npy"))) == 2
-    monkeypatch.setattr("datamodules.pyramid._fill", None)  # the second time nothing is computed
+    monkeypatch.setattr("zoo.datamodules.pyramid._fill", None)  # the second time nothing is computed
     assert torch.equal(open_().level(4).images(index), small.images(index))
 
 

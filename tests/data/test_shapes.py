@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import Shapes
-from datamodules.stream import Batch
+from zoo.datamodules import Shapes
+from zoo.datamodules.stream import Batch
 
 SHAPE, SCALE, ROTATION, X, Y = range(5)
 

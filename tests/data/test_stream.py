@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from datamodules.base import Batch, ImageDataModule, ImageSet
 from tests.ranks import on_ranks
+from zoo.datamodules.base import Batch, ImageDataModule, ImageSet
 
 
 def shaken(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:

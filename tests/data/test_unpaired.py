@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules import Emoji, Unpaired
-from datamodules.base import ImageSet
-from datamodules.pictures import cropped, square
-from datamodules.stream import Batch
-from datamodules.unpaired import Pairs, augmented
 from tests.ranks import on_ranks
+from zoo.datamodules import Emoji, Unpaired
+from zoo.datamodules.base import ImageSet
+from zoo.datamodules.pictures import cropped, square
+from zoo.datamodules.stream import Batch
+from zoo.datamodules.unpaired import Pairs, augmented
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (12, 12)) -> None:

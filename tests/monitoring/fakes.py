@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from callbacks.frechet_distance import frechet_distance
+from zoo.callbacks.frechet_distance import frechet_distance
 
 
 class Features(nn.Module):
@@ -255,7 +255,7 @@ def distances(folder: str) -> list[float]:
 
 def fit_on_ranks(folder: str, watched: bool) -> dict[str, object]:
     """A fit of DCGAN on all ranks with or without the callbacks; what is left of it."""
-    from callbacks import FrechetDistance, Interpolation, SampleGrid
+    from zoo.callbacks import FrechetDistance, Interpolation, SampleGrid
     from zoo.dcgan import DCGAN
 
     L.seed_everything(1, verbose=False)

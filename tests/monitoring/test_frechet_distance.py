@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from callbacks import FrechetDistance
-from callbacks.frechet_distance import Result, frechet_distance
 from tests.monitoring.fakes import CASES, GAN, Features, Images, distances, trainer
 from tests.ranks import on_ranks
+from zoo.callbacks import FrechetDistance
+from zoo.callbacks.frechet_distance import Result, frechet_distance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
 
@@ -31,7 +31,7 @@ def measure(folder: Path, data: Images | None = None, **options: Any) -> Result:
 def test_the_value_is_that_of_all_features_at_once(tmp_path: Path) -> None:
     model, data, extractor = GAN().eval(), Images(), Features()
     real, fake = extractor(data.image[:60]).double(), extractor(model.sample(60, seed=0)).double()
-    from callbacks.metrics import gaussian_distance
+    from zoo.callbacks.metrics import gaussian_distance
 
     expected = gaussian_distance(real.mean(0), torch.cov(real.T), fake.mean(0), torch.cov(fake.T))
     result = measure(tmp_path, extractor=extractor)
@@ -159,7 +159,7 @@ def test_a_resolution_compares_images_of_that_size(tmp_path: Path) -> None:
     assert set(extractor.sides) == {4}
     fake = Growing().eval().sample(60, seed=0, resolution=4)
     real = nn.functional.avg_pool2d(data.image[:60], 2)
-    from callbacks.metrics import gaussian_distance
+    from zoo.callbacks.metrics import gaussian_distance
 
     real, fake = (Wide()(x).double() for x in (real, fake))
     expected = gaussian_distance(real.mean(0), torch.cov(real.T), fake.mean(0), torch.cov(fake.T))
@@ -449,7 +449,7 @@ def test_two_with_different_features(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_efficientnet_of_the_extra(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    from callbacks.metrics import EfficientNetLite0
+    from zoo.callbacks.metrics import EfficientNetLite0
 
     extractor = EfficientNetLite0()
     x = torch.rand(4, 3, 32, 32) * 2 - 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from callbacks.metrics import FrechetMetric, gaussian_distance
+from zoo.callbacks.metrics import FrechetMetric, gaussian_distance
 
 
 def draw(n: int, d: int, seed: int = 0, shift: float = 0.0) -> torch.Tensor:

@@ -15,10 +15,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
-from callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
-from callbacks.base import to_levels
-from callbacks.latent_scatter import _figure, plot, project
 from tests.monitoring.fakes import GAN, Coder, Images, trainer
+from zoo.callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
+from zoo.callbacks.base import to_levels
+from zoo.callbacks.latent_scatter import _figure, plot, project
 
 
 class Labelled(Images):

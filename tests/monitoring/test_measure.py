@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-import datamodules
-from callbacks import FrechetDistance, Measure
-from callbacks.base import Result, Samples
-from callbacks.measure import NEEDS
-from callbacks.measures import HIGHER_IS_BETTER, MEASURES
-from callbacks.measuring import MeasuringCallback
-from callbacks.metrics.codes import Matching
+import zoo.datamodules
 from tests.monitoring.fakes import GAN, Images, trainer
+from zoo.callbacks import FrechetDistance, Measure
+from zoo.callbacks.base import Result, Samples
+from zoo.callbacks.measure import NEEDS
+from zoo.callbacks.measures import HIGHER_IS_BETTER, MEASURES
+from zoo.callbacks.measuring import MeasuringCallback
+from zoo.callbacks.metrics.codes import Matching
 from zoo.vae import VAE
 
 
@@ -147,14 +147,14 @@ def test_options_that_do_not_fit_are_refused_before_training(tmp_path: Path, mon
         watch.evaluate = lambda *_: pytest.fail("measured")  # type: ignore[method-assign]
         trainer(tmp_path, callbacks=[watch]).fit(Scorer(), datamodule=Sized())
 
-    known = ", ".join(datamodules.__all__)
+    known = ", ".join(zoo.datamodules.__all__)
     assert "ImageFolder, MNIST" in known
     for options, name in (({"other": "MNST"}, "MNST"), ({}, "")):
         with pytest.raises(ValueError, match=f"^auroc: other='{name}' is no DataModule: take one of {known}$"):
             start("auroc", **options)
     with pytest.raises(TypeError, match="nonsense"):
         start("auroc", other="MNIST", other_arguments={"nonsense": 1})
-    monkeypatch.setattr("datamodules.MNIST.prepare_data", missing)
+    monkeypatch.setattr("zoo.datamodules.MNIST.prepare_data", missing)
     with pytest.raises(FileNotFoundError, match="no images"):
         start("auroc", other="MNIST")
     with pytest.raises(TypeError, match=r"^nll: Scorer.log_prob takes no num_orderings: leave the option out$"):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from callbacks import measures
-from callbacks.measures import HIGHER_IS_BETTER, MEASURES
 from tests.ranks import on_ranks
+from zoo.callbacks import measures
+from zoo.callbacks.measures import HIGHER_IS_BETTER, MEASURES
 
 
 class Model(nn.Module):
@@ -142,7 +142,7 @@ def test_parzen_chooses_its_width_on_validation_images() -> None:
 
 
 def test_auroc_ranks_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callbacks.measures.import_module", lambda name: package)
+    monkeypatch.setattr("zoo.callbacks.measures.import_module", lambda name: package)
     found = measure("auroc", other="Other")
     # Scores fall by 1/50 from image to image: the shift puts an unusual image before usual ones up to 4 places ahead.
     places = torch.arange(50)[:, None] - torch.arange(50)
@@ -185,12 +185,12 @@ def all_values(world: int, few: bool) -> dict[str, float]:
     """Every measure of images alone; chunks of 8 images, so that shares are uneven, or one rank has none."""
     import torch.distributed as dist
 
-    import callbacks.measures
+    import zoo.callbacks.measures
 
     if world > 1:
         dist.init_process_group("gloo")
-    callbacks.measures.CHUNK = 8
-    callbacks.measures.import_module = lambda name: package  # type: ignore[assignment]
+    zoo.callbacks.measures.CHUNK = 8
+    zoo.callbacks.measures.import_module = lambda name: package  # type: ignore[assignment]
     images = Few() if few else Images()
     options: dict[str, Any] = {
         "auroc": {"other": "Other", "other_arguments": {"size": images.size}},
@@ -213,7 +213,7 @@ def all_values(world: int, few: bool) -> dict[str, float]:
 @pytest.mark.parametrize(("world", "few"), [(2, False), (3, False), (3, True)])
 def test_ranks_give_one_value(world: int, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CHUNK", "import_module"):
-        monkeypatch.setattr(f"callbacks.measures.{name}", getattr(measures, name))  # taken back after the test
+        monkeypatch.setattr(f"zoo.callbacks.measures.{name}", getattr(measures, name))  # taken back after the test
     expected = all_values(1, few)
     for found in on_ranks(world, all_values, world, few):
         assert found == pytest.approx(expected, rel=1e-9)

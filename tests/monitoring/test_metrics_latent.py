@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from callbacks.metrics.codes import ClassError, CodeAccuracy, fit_linear
-from callbacks.metrics.disentanglement import BetaVAEMetric, mutual_information_gap
-from callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 from tests.ranks import on_ranks
+from zoo.callbacks.metrics.codes import ClassError, CodeAccuracy, fit_linear
+from zoo.callbacks.metrics.disentanglement import BetaVAEMetric, mutual_information_gap
+from zoo.callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
 
 # Likelihood -----------------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from callbacks import Measure, PatchSheet, measures
-from callbacks.base import to_levels
-from callbacks.measures import MEASURES
-from callbacks.metrics import MaskIoU, NearestPatch
 from tests.monitoring.fakes import GAN, Coder, Images, PatchedImages, trainer
 from tests.ranks import on_ranks
+from zoo.callbacks import Measure, PatchSheet, measures
+from zoo.callbacks.base import to_levels
+from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.metrics import MaskIoU, NearestPatch
 
 HEAD = 25  # two lines of names
 

@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import nn
 
-from callbacks import FrechetDistance, Interpolation, SampleGrid, base
-from callbacks.interpolation import walk
 from tests.monitoring.fakes import GAN, Features, Images, trainer
+from zoo.callbacks import FrechetDistance, Interpolation, SampleGrid, base
+from zoo.callbacks.interpolation import walk
 
 # Lightning counts two steps per batch of this GAN: 8 batches are 16 steps.
 START_TO_END = [f"step-{step:08d}.png" for step in (0, 6, 12, 16)]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from callbacks import PromptSheet
-from callbacks.base import to_levels
 from tests.monitoring.fakes import GAN, Images, Painter, trainer
+from zoo.callbacks import PromptSheet
+from zoo.callbacks.base import to_levels
 
 PROMPTS = ["0.5 of red", "-0.5 of red", "ΔΣ"]
 

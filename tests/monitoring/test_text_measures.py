@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from callbacks.measures import MEASURES, PERCENT
 from tests.ranks import on_ranks
+from zoo.callbacks.measures import MEASURES, PERCENT
 
 COLOURS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [-1, 1, 1]])
 NAMES = ["dark red", "red", "light & blue", "yellow", "none"]

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from callbacks.measures import MEASURES
-from callbacks.metrics import PairedSimilarity
-from datamodules.attributes import Attributes
-from datamodules.emoji import Emoji
 from tests.ranks import on_ranks
 from zoo import load
+from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.metrics import PairedSimilarity
+from zoo.datamodules.attributes import Attributes
+from zoo.datamodules.emoji import Emoji
 
 COLOURS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 
@@ -46,7 +46,7 @@ class Judge(nn.Module):
 
 
 class Task(NamedTuple):
-    """As `callbacks.base.TranslationTask` has it."""
+    """As `zoo.callbacks.base.TranslationTask` has it."""
 
     image: Tensor
     origin: Tensor

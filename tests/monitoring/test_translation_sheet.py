@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from callbacks import TranslationSheet
-from callbacks.base import to_levels
-from callbacks.translation_sheet import sheet
 from tests.monitoring.fakes import GAN, Coder, Domains, Images, trainer
+from zoo.callbacks import TranslationSheet
+from zoo.callbacks.base import to_levels
+from zoo.callbacks.translation_sheet import sheet
 
 HEAD = 14
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from callbacks import (
+from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, Painter, PatchedImages, fit_on_ranks, trainer
+from tests.ranks import on_ranks
+from zoo.callbacks import (
     Completion,
     FrechetDistance,
     Interpolation,
@@ -26,9 +28,7 @@ from callbacks import (
     SampleGrid,
     TranslationSheet,
 )
-from callbacks.base import evaluating
-from tests.monitoring.fakes import GAN, Coder, Domains, Features, Images, Painter, PatchedImages, fit_on_ranks, trainer
-from tests.ranks import on_ranks
+from zoo.callbacks.base import evaluating
 from zoo.vae import VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
@@ -169,7 +169,7 @@ def test_building_an_extractor_draws_nothing(tmp_path: Path, monkeypatch: pytest
         np.random.rand()
         return Features()
 
-    monkeypatch.setattr("callbacks.frechet_distance.load_extractor", build)
+    monkeypatch.setattr("zoo.callbacks.frechet_distance.load_extractor", build)
     bare = final(tmp_path, GAN(), [], Images())
     assert_equal(bare, final(tmp_path, GAN(), everything(tmp_path, extractor="built"), Images()))
 

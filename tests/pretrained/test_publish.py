@@ -15,12 +15,12 @@ import yaml
 from PIL import Image
 
 import zoo
-from callbacks import FrechetDistance, Measure
-from callbacks.frechet_distance import Result, frechet_distance
-from callbacks.measures import MEASURES
 from tests.contract import Data, trainer
 from zoo import cards, pretrained, publish, recipes, verification
 from zoo.autoencoder import Autoencoder
+from zoo.callbacks import FrechetDistance, Measure
+from zoo.callbacks.frechet_distance import Result, frechet_distance
+from zoo.callbacks.measures import MEASURES
 from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
@@ -32,8 +32,8 @@ from zoo.text_encoders import TextEncoder
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
 RECIPE = {
     "model": {"class_path": "zoo.DCGAN", "init_args": {"image_size": 8, "base_channels": 4}},
-    "data": {"class_path": "datamodules.tiny.Tiny", "init_args": {"image_size": 8}},
-    "trainer": {"max_steps": 2, "callbacks": [{"class_path": "callbacks.FrechetDistance"}]},
+    "data": {"class_path": "zoo.datamodules.tiny.Tiny", "init_args": {"image_size": 8}},
+    "trainer": {"max_steps": 2, "callbacks": [{"class_path": "zoo.callbacks.FrechetDistance"}]},
 }
 
 
@@ -72,16 +72,16 @@ def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
 def distance(**changes: Any) -> dict[str, Any]:
     settings = {"num_samples": 32, "extractor": "efficientnet-lite0", "inception_weights": None, "split": "train"}
     settings |= {"seed": 0, "chunk_size": 64, "at_start": True} | changes
-    return {"class_path": "callbacks.FrechetDistance", "init_args": settings}
+    return {"class_path": "zoo.callbacks.FrechetDistance", "init_args": settings}
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder as `zoo fit` leaves it, of a model trained for two steps."""
-    module = ModuleType("datamodules.tiny")
+    module = ModuleType("zoo.datamodules.tiny")
     module.Tiny = Tiny  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "datamodules.tiny", module)
-    monkeypatch.setattr("callbacks.frechet_distance.frechet_distance", measure)
+    monkeypatch.setitem(sys.modules, "zoo.datamodules.tiny", module)
+    monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", measure)
     folder, data_dir = tmp_path / "runs" / "dcgan-tiny8-smoke", tmp_path / "data"
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
@@ -94,7 +94,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = {
         "model": RECIPE["model"],
         "data": {
-            "class_path": "datamodules.tiny.Tiny",
+            "class_path": "zoo.datamodules.tiny.Tiny",
             "init_args": {"data_dir": str(data_dir), "image_size": 8, "batch_size": 4},
         },
         "trainer": {"max_steps": 2, "precision": None, "callbacks": [distance()]},
@@ -140,7 +140,7 @@ def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Pat
     assert entry["data"] == {
         "name": "tiny8",
         "licence": "CC0-1.0",
-        "class": "datamodules.tiny.Tiny",
+        "class": "zoo.datamodules.tiny.Tiny",
         "init_args": {"image_size": 8},
     }
     assert entry["stored"] == "float16"
@@ -180,12 +180,12 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     assert result.protocol == PROTOCOL
     assert str(result).startswith("agrees: fd ")
     monkeypatch.setattr(
-        "callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
+        "zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
     )
     (result,) = verification.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
-    monkeypatch.setattr("callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
+    monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
     with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
         verification.verify("dcgan-tiny8", data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):
@@ -223,7 +223,7 @@ def error(
 
 
 def measured(**settings: Any) -> dict[str, Any]:
-    return {"class_path": "callbacks.Measure", "init_args": {"measure": "class_error"} | settings}
+    return {"class_path": "zoo.callbacks.Measure", "init_args": {"measure": "class_error"} | settings}
 
 
 def test_all_measures_are_published_and_verified(

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule, ImageSet
 from tests.contract import state_of, trainer
 from tests.ranks import on_ranks
 from zoo import ProgressiveGAN
+from zoo.datamodules.base import ImageDataModule, ImageSet
 from zoo.distributed import MultiNetStrategy
 
 STEPS = 10
