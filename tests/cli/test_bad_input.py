@@ -168,13 +168,8 @@ def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
         command("fit", "--config", "nonsense")
 
 
-def test_a_users_own_module_in_the_way(here: Path) -> None:
-    Path("zoo.callbacks.py").write_text("raise SystemExit('imported by mistake')\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "zoo", "fit", "--config", "dcgan-emoji32-smoke"], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    message = parts.the_line(done.stderr)
-    assert "zoo.callbacks.py" in message
-    assert "rename" in message
-    assert subprocess.run([sys.executable, "-m", "zoo", "list"], capture_output=True, check=False).returncode == 0
+@pytest.mark.slow
+def test_a_users_own_module_is_not_in_the_way(here: Path) -> None:
+    Path("callbacks.py").write_text("raise SystemExit('imported by mistake')\n")
+    run = [sys.executable, "-m", "zoo", "fit", "--config", "dcgan-emoji32-smoke", "--trainer.max_steps", "1"]
+    subprocess.run(run, capture_output=True, check=True)

@@ -81,7 +81,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = ModuleType("zoo.datamodules.tiny")
     module.Tiny = Tiny  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zoo.datamodules.tiny", module)
-    monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", measure)
+    monkeypatch.setattr("zoo.verification.frechet_distance", measure)
     folder, data_dir = tmp_path / "runs" / "dcgan-tiny8-smoke", tmp_path / "data"
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
