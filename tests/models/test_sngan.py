@@ -15,6 +15,9 @@ class TestSNGAN(ModelContract):
     def tiny(self) -> SNGAN:
         return SNGAN(8, 3, 5, 4, n_critic=2)
 
+    # -1 from each real image, +1 from each fake one, as long as all lie within the margin.
+    balanced = ("discriminator.layers.8.bias",)
+
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
@@ -54,7 +57,7 @@ def test_largest_singular_values_become_one() -> None:
     layers: list[Any] = [m for m in model.discriminator if hasattr(m, "weight")]
     for layer in layers:
         assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-2)
-        assert layer.parametrizations.weight.original.norm() != pytest.approx(layer.weight.norm().item())
+        assert layer.parametrizations.weight.original.norm() != layer.weight.norm()
 
 
 def test_discriminator_is_no_steeper_than_one() -> None:
