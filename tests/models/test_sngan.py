@@ -16,7 +16,7 @@ class TestSNGAN(ModelContract):
         return SNGAN(8, 3, 5, 4, n_critic=2)
 
     # -1 from each real image, +1 from each fake one, as long as all lie within the margin.
-    balanced = ("discriminator.layers.8.bias",)
+    balanced = ("discriminator.7.bias",)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
