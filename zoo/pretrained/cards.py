@@ -1,4 +1,4 @@
-"""Words about a checkpoint that follow from its index entry alone: its card and its values. Nothing imports torch."""
+"""Words about a checkpoint that follow from its index entry alone: its card and its values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURES = {
     "similarities": ("", "fit = model.encode(images) @ model.encode_text(captions).T  # of (N, C, H, W) in [-1, 1]"),
     "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
 }
-# Below what rounding is little.
+# The change that float16 weights may cause.
 LITTLE = {"log p": "0.01 % of it", "probabilities": "1 percentage point", "similarities": "0.01"}
 
 
@@ -43,6 +43,20 @@ def value(metric: dict[str, Any], number: float | None = None) -> str:
     # One image of 10,000 is 0.01 %; three digits that count otherwise.
     digits = 2 if percent else next((n for n, limit in ((1, 10), (2, 1), (3, 0.1)) if size >= limit), 4)
     return f"{metric['value'] if number is None else number:.{digits}f}{' %' if percent else ''}"
+
+
+def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that differ from the defaults of the class."""
+    import inspect
+    from importlib import import_module
+
+    module, _, name = entry["class"].rpartition(".")
+    defaults: dict[str, Any] = {}
+    for kind in reversed(getattr(import_module(module), name).__mro__):
+        if "__init__" in vars(kind):
+            defaults |= {key: p.default for key, p in inspect.signature(kind.__init__).parameters.items()}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    return {key: value for key, value in entry["hparams"].items() if key not in plain or plain[key] != value}
 
 
 def card(slug: str, entry: dict[str, Any]) -> str:
@@ -64,7 +78,7 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
     rows = [
         ("class", f"`{entry['class']}`"),
-        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in entry["hparams"].items())),
+        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in _chosen(entry).items()) or "the defaults"),
         ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
         ("recipe", recipe),
         ("data", f"{data['name']}, licence {data['licence']}"),
