@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, state_of, trainer
+from tests.numerics import assert_near
 from zoo import random, recipes
 from zoo.base import Batch
 from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled, pixel_norm, stddev_map
@@ -130,7 +131,7 @@ def test_equalised_scale() -> None:
                 for side in (4, 64):  # the constant is on the images, or on the weights
                     x = torch.randn(1, weight.shape[1], side, side)
                     y = F.conv2d(x, weight * module.scale, module.bias, padding=weight.shape[-1] // 2)
-                    assert torch.allclose(module(x), y, atol=1e-4)
+                    assert_near(module(x), y)
     # Every layer keeps the variance of its input, up to the activation's.
     x = torch.randn(64, 256)
     assert Linear(256, 1000)(x).var().item() == pytest.approx(2, rel=0.1)
@@ -197,10 +198,10 @@ def test_groups_are_those_of_one_process(
 
 
 def test_real_and_fake_images_share_no_group() -> None:
-    model = tiny(stddev_group=4)
-    real, fake = torch.randn(2, 2, 3, 4, 4).unbind(0)
+    model = tiny(stddev_group=4).double()
+    real, fake = torch.randn(2, 2, 3, 4, 4, dtype=torch.float64).unbind(0)
     both = model.judge(torch.cat([real, fake]), 2)[0]
-    assert torch.allclose(both, torch.cat([model.judge(real, 2)[0], model.judge(fake, 2)[0]]), atol=1e-5)
+    assert_near(both, torch.cat([model.judge(real, 2)[0], model.judge(fake, 2)[0]]))
 
 
 # Growing --------------------------------------------------------------------------------------------------------------
