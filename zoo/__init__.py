@@ -9,14 +9,16 @@ Everything is imported on first use, so that `import zoo` and the commands that 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.aae import AAE as AAE
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.classifier import Classifier as Classifier
+    from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
+    from zoo.wgan_gp import WGANGP as WGANGP
 
     __version__: str
 
@@ -45,6 +49,7 @@ ARCHITECTURES = {
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
     "Classifier": "zoo.classifier",
+    "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
@@ -57,11 +62,13 @@ ARCHITECTURES = {
     "PixelTransformer": "zoo.pixel_transformer",
     "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
+    "SNGAN": "zoo.sngan",
     "StarGAN": "zoo.stargan",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
+    "WGANGP": "zoo.wgan_gp",
 }
 """Architectures by name, with the module that holds each."""
 
@@ -73,12 +80,15 @@ _EXPORTS = ARCHITECTURES | {
 __all__ = sorted([*_EXPORTS, "__version__"])
 
 
+_get, _ = lazy_exports(__name__, _EXPORTS)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("generative-zoo")
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+        from importlib.metadata import version
+
+        return version("generative-zoo")
+    return _get(name)
 
 
 def __dir__() -> list[str]:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, Terms, inference
-from zoo.layers import random_affine
-from zoo.losses import discriminator_loss, generator_loss, widened
-from zoo.noise import NoiseModel
+from zoo.base.noise import NoiseToImageGAN
+from zoo.engine import rng
+from zoo.nn.augment import random_affine
+from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
 __all__ = ["Generator", "InfoGAN", "Recogniser", "Trunk"]
 
@@ -143,7 +143,7 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(cast(Tensor, module.bias))
 
 
-class InfoGAN(NoiseModel):
+class InfoGAN(NoiseToImageGAN):
     """GAN with categorical and continuous codes that a recogniser Q reads off the images.
 
     Codes are drawn uniformly: categories with equal chances, continuous codes from U(-1, 1); Q's density of continuous
@@ -163,7 +163,7 @@ class InfoGAN(NoiseModel):
         continuous_weight: weight of the mutual information with continuous codes.
         information_warmup: steps over which both weights grow linearly from 0.
         transformed_share: share of the information with categorical codes that Q has to find in images which
-            `zoo.layers.random_affine` has changed. So categories cannot stand for slant, size or place. In the paper,
+            `random_affine` has changed. So categories cannot stand for slant, size or place. In the paper,
             with 0, two classes often share a code while another one is split by its slant.
         recogniser_learns: in which phase Q's own layers learn; with "generator", as in common ports, the shared trunk
             learns nothing of the codes.
@@ -230,7 +230,7 @@ class InfoGAN(NoiseModel):
         self.apply(initialise)
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.average_generator(None)
+        self.average_networks()
         self.inference_networks = ("generator", "trunk", "discriminator", "recogniser")
 
     # Latents ---------------------------------------------------------------------------------------------------------
@@ -243,10 +243,10 @@ class InfoGAN(NoiseModel):
         """
         dims = self.latent_dim + self.continuous
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        draws = random.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
+        draws = rng.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
         z, continuous, chosen = draws.split([self.latent_dim, self.continuous, len(self.categories)], 1)
         if self.hparams["noise"] == "normal":
-            z = random.normal((n, self.latent_dim), random.key(key, "z"), first, **options)
+            z = rng.normal((n, self.latent_dim), rng.key(key, "z"), first, **options)
         onehots = [
             F.one_hot(((chosen[:, i] + 1) * (count / 2)).long().clamp(max=count - 1), count).to(z.dtype)
             for i, count in enumerate(self.categories)
@@ -383,10 +383,14 @@ class InfoGAN(NoiseModel):
         with torch.set_grad_enabled(gradient):
             fake = self.generator(z)
         features = self.trunk(fake)
-        fakes = {"z": z, "logits": self.discriminator(features).flatten(), "codes": widened(self.recogniser(features))}
+        fakes = {
+            "z": z,
+            "logits": self.discriminator(features).flatten(),
+            "codes": at_least_float32(self.recogniser(features)),
+        }
         if self.hparams["transformed_share"]:
             moved = random_affine(fake, self.draw_key(f"{purpose}/affine"), self.first_index(n))
-            fakes["transformed_codes"] = widened(self.recogniser(self.trunk(moved)))
+            fakes["transformed_codes"] = at_least_float32(self.recogniser(self.trunk(moved)))
         return fakes
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -398,7 +402,7 @@ class InfoGAN(NoiseModel):
         fakes = shared or self._fakes(batch, "z/discriminator", gradient=False)
         # Separately: the statistics of real and fake images must not mix in the batch normalisation.
         real = self.discriminator(self._features(batch["image"])).flatten()
-        terms = discriminator_loss("non_saturating", real, fakes["logits"])
+        terms = discriminator_terms("non_saturating", real, fakes["logits"])
         return terms | (self._information(fakes) if self.hparams["recogniser_learns"] == "discriminator" else {})
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -408,7 +412,7 @@ class InfoGAN(NoiseModel):
             Output: scalars.
         """
         fakes = shared or self._fakes(batch, "z/generator")
-        return {"adversarial": generator_loss("non_saturating", fakes["logits"])} | self._information(fakes)
+        return {"adversarial": generator_term("non_saturating", fakes["logits"])} | self._information(fakes)
 
     def _information(self, fakes: dict[str, Tensor]) -> Terms:
         """-w L(G, Q) of each code; the entropy of continuous codes is that of the Gaussian N(0, 1) (authors' code)."""

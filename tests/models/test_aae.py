@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
 from tests.numerics import assert_near
-from zoo import random
 from zoo.aae import AAE, mixture, swiss_roll
 from zoo.base import Batch
+from zoo.engine import rng
 
 
 class TestAAE(ModelContract):
@@ -24,7 +24,7 @@ class TestAAE(ModelContract):
         return AAE(**{"image_size": 8, "latent_dim": 2, **widths, **defaults, **self.options})
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype), "label": torch.arange(n) % 3}
 
 
@@ -60,7 +60,7 @@ class TestAAEConv(TestAAE):
     options = {"networks": "conv", "base_channels": 2, "image_channels": 3, "image_size": 16}  # noqa: RUF012
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 16, 16), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 3, 16, 16), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -75,7 +75,7 @@ def test_parameter_counts_of_the_paper() -> None:
 
 @pytest.mark.parametrize("component", [0, 3, 9])
 def test_parts_of_the_mixture(component: int) -> None:
-    z = mixture(random.normal((20_000, 2), 1), torch.full((20_000,), component))
+    z = mixture(rng.normal((20_000, 2), 1), torch.full((20_000,), component))
     angle = component * 2 * math.pi / 10
     along, across = torch.tensor([math.cos(angle), math.sin(angle)]), torch.tensor([-math.sin(angle), math.cos(angle)])
     assert (z @ along).mean().item() == pytest.approx(1.4, abs=0.02)
@@ -114,7 +114,7 @@ def test_step_sizes_fall_at_the_epochs_of_the_paper(monkeypatch: pytest.MonkeyPa
 
     def rates(epoch: int) -> list[float]:
         monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch})())
-        return [model.optimizer_options(phase, 0)["lr"] for phase in model.phases]
+        return [model.optimizer_overrides(phase, 0)["lr"] for phase in model.phases]
 
     assert rates(49) == pytest.approx([0.01, 0.1, 0.1, 0.1])
     assert rates(50) == pytest.approx([0.001, 0.01, 0.01, 0.01])

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
-from zoo import random
 from zoo.base import Batch, GenerativeModel
 from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
-from zoo.loop import LoopCallback
+from zoo.engine import rng
+from zoo.engine.loop import ExactTraining
 
 TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "blocks": 1, "discriminator_layers": 1}
 
 
 def images(n: int, purpose: str, seed: int = 0, size: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
-    key = random.key(seed, purpose)
-    return random.uniform((n, 3, size, size), key, low=-1, high=1, dtype=torch.float64).to(dtype)
+    key = rng.key(seed, purpose)
+    return rng.uniform((n, 3, size, size), key, low=-1, high=1, dtype=torch.float64).to(dtype)
 
 
 class TestCycleGAN(ModelContract):
@@ -69,7 +69,7 @@ def test_the_oracle_of_several_ranks_needs_as_many_pools() -> None:
 def test_pool_gives_back_until_it_is_full_and_then_exchanges_half() -> None:
     pool = ImagePool(50)
     new = torch.arange(4050.0).view(-1, 1, 1, 1)
-    draws = random.uniform((4050, 2), random.key(0, "pool"))
+    draws = rng.uniform((4050, 2), rng.key(0, "pool"))
     first = pool.exchange(new[:50], draws[:50])
     assert torch.equal(first, new[:50])
     given = torch.cat([pool.exchange(part, d) for part, d in zip(new[50:].split(7), draws[50:].split(7), strict=True)])
@@ -164,7 +164,7 @@ def test_terms_are_the_reference_s() -> None:
     batch = TestCycleGAN().batch(3)
     a, b = batch["image_a"], batch["image_b"]
     shared = model.forward_shared(batch)
-    generator, discriminator = (getattr(model, f"{phase}_loss")(batch, shared) for phase in model.phases)
+    generator, discriminator = (loss(batch, shared) for loss in model.objectives().values())
     ab, ba, mse, l1 = model.generator_ab, model.generator_ba, nn.functional.mse_loss, nn.functional.l1_loss
 
     def towards(logits: Tensor, value: float) -> Tensor:
@@ -242,16 +242,16 @@ def test_attention_leaves_alone_what_its_mask_hides() -> None:
 
 def test_learning_rate_is_constant_and_then_falls_linearly() -> None:
     model = CycleGAN(**TINY, schedule="steps", constant=3, decay=4)
-    rates = [model.optimizer_options("generator", step)["lr"] / 2e-4 for step in range(9)]
+    rates = [model.optimizer_overrides("generator", step)["lr"] / 2e-4 for step in range(9)]
     assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0])
     model = CycleGAN(**TINY, schedule="steps", constant=3, decay=0)
-    assert model.optimizer_options("generator", 99)["lr"] == 2e-4
+    assert model.optimizer_overrides("generator", 99)["lr"] == 2e-4
 
 
 def test_learning_rate_by_epochs() -> None:
     model = CycleGAN(**TINY, constant=1, decay=1)
     seen = []
-    model.after_step = lambda phase: seen.append(  # type: ignore[method-assign]
+    model.on_phase_stepped = lambda phase: seen.append(  # type: ignore[method-assign]
         tuple(round(o.param_groups[0]["lr"] / 2e-4, 6) for o in model.optimizers())
     )
     case = TestCycleGAN()
@@ -401,7 +401,7 @@ def test_what_a_change_of_ranks_does_to_pools_is_said(saved: int, world: int, fa
     run: Any = SimpleNamespace(world_size=world, global_rank=world - 1)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        LoopCallback().on_load_checkpoint(run, TestCycleGAN().tiny(), checkpoint)
+        ExactTraining().on_load_checkpoint(run, TestCycleGAN().tiny(), checkpoint)
     expected = f"the checkpoint is of {saved} ranks, now there are {world}: of what each keeps for itself"
     assert [str(warning.message).startswith(expected) for warning in told] == [True] * (fate is not None)
     assert all(fate in str(warning.message) for warning in told if fate)

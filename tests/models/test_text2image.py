@@ -11,8 +11,9 @@ from torch.nn import functional as F
 import zoo
 from tests.contract import Data, ModelContract, trainer
 from tests.numerics import assert_near
-from zoo import pretrained, random
+from zoo import pretrained
 from zoo.base import Batch
+from zoo.engine import rng
 from zoo.text2image import Discriminator, Generator, Residual, Text2Image
 
 ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
@@ -39,7 +40,7 @@ class TestText2Image(ModelContract):
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         def draw(name: str, *shape: int) -> Tensor:
-            return random.uniform((n, *shape), random.key(seed, name), low=-1, high=1, dtype=torch.float64).to(dtype)
+            return rng.uniform((n, *shape), rng.key(seed, name), low=-1, high=1, dtype=torch.float64).to(dtype)
 
         return {
             "image": draw("image", 3, 16, 16),
@@ -253,7 +254,7 @@ def test_variants() -> None:
 def test_the_step_size_is_halved() -> None:
     with torch.device("meta"):
         model = Text2Image(learning_rate=1.0, halve_every=10)
-    assert [model.optimizer_options("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    assert [model.optimizer_overrides("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from tests.cli.parts import command
 from tests.numerics import assert_near
-from zoo import convert, layouts, pretrained
+from zoo import convert, pretrained
+from zoo.convert import layouts
 
 # VAE and beta-VAE -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.contract import Data, trainer
 from zoo.dcgan import DCGAN
-from zoo.loop import AtomicCheckpointIO
+from zoo.engine.checkpoint import AtomicCheckpointIO
 
 
 def batches(n: int) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(phase: str, tmp_path: Path, mon
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) -> None:
     class Poisoned(DCGAN):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             if self.batch_index == 2:
                 self.generator.layers[0].conv.weight.data[0] = float("inf")
 

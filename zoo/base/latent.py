@@ -1,0 +1,152 @@
+"""Models with a code: an encoder that maps images to it, a decoder that maps it back, and mostly a prior over it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.base import GenerativeModel, inference
+from zoo.engine import rng
+
+__all__ = ["AutoencoderModel", "LatentVariableModel"]
+
+
+class AutoencoderModel(GenerativeModel):
+    """A model with networks `encoder(x)` and `decoder(z)` over images in [0, 1].
+
+    Subclasses set `latent_dim`, build the two networks (the decoder returns logits), and say in `mean_code` what of the
+    encoder's output is the code.
+
+    Attributes:
+        latent_dim: length of the code.
+    """
+
+    inference_networks = ("encoder", "decoder")
+    encoder: nn.Module
+    decoder: nn.Module
+    latent_dim: int
+
+    def mean_code(self, x: Tensor) -> Tensor:
+        """Codes of images in [0, 1], without noise.
+
+        Shape:
+            x: (N, C, H, W); output: (N, latent_dim).
+        """
+        return cast(Tensor, self.encoder(x))
+
+    @inference
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of images, without noise.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; output: (N, latent_dim).
+        """
+        return self.mean_code((x + 1) / 2)
+
+    @inference
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of codes: means, without pixel noise.
+
+        Shape:
+            z: (N, latent_dim); output: (N, C, H, W) in [-1, 1].
+        """
+        return 2 * cast(Tensor, self.decoder(z)).sigmoid() - 1
+
+    @inference
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images as they come back through the code.
+
+        Shape:
+            x, output: (N, C, H, W) in [-1, 1].
+        """
+        return self.decode(self.encode(x))
+
+    @inference
+    def score(self, x: Tensor) -> Tensor:
+        """Squared error of the reconstruction, summed over pixels in [0, 1]: higher is more anomalous.
+
+        Shape:
+            x: (N, C, H, W) in [-1, 1]; output: (N,).
+        """
+        return ((x - self.reconstruct(x)) / 2).square().flatten(1).sum(1)
+
+
+class LatentVariableModel(AutoencoderModel):
+    """A model with a code and a prior p(z) over it: what is drawn from the prior and decoded is a sample.
+
+    Attributes:
+        prior_std: standard deviation of the Gaussian prior.
+    """
+
+    prior_std: float = 1.0
+
+    def prior(self, n: int, key: int, first: int = 0) -> Tensor:
+        """Codes from the prior; row i depends on (key, first + i) only.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        z = rng.normal((n, self.latent_dim), key, first, **options)
+        return z if self.prior_std == 1 else self.prior_std * z
+
+    @inference
+    def latent(self, n: int, *, seed: int | None = None, first: int = 0) -> Tensor:
+        """The codes from which `sample` with the same arguments makes its images.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        return self.prior(n, rng.key(self.resolve_seed(seed), "sample"), first)
+
+    @inference
+    def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images of codes, under the name that noise models use.
+
+        Shape:
+            z: (N, latent_dim); output: (N, C, H, W) in [-1, 1].
+        """
+        return self.decode(z)
+
+    @inference
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        """Draw codes from the prior and decode them.
+
+        Args:
+            n: number of images.
+            seed: seed of the draw; None takes a new one.
+            first: global index of the first image: image i depends on (seed, first + i) only.
+            conditions: none.
+
+        Shape:
+            Output: (n, C, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: a condition was given.
+        """
+        if conditions:
+            raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
+        return self.decode(self.latent(n, seed=seed, first=first))
+
+    @inference
+    def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
+        """Images while one dimension of the code varies over three deviations of the prior, and all else stays.
+
+        Args:
+            num: fixed codes, drawn from the prior, a row for each.
+            steps: values of the dimension.
+            seed: seed of the fixed codes.
+
+        Shape:
+            Outputs, by the name of the dimension: (num, steps, C, H, W).
+        """
+        base = self.latent(num, seed=seed)
+        values = torch.linspace(-3, 3, steps, device=base.device, dtype=base.dtype) * self.prior_std
+        result = {}
+        for i in range(self.latent_dim):
+            z = base.unsqueeze(1).repeat(1, steps, 1)
+            z[:, :, i] = values
+            result[f"z{i}"] = self.decode(z.flatten(0, 1)).unflatten(0, (num, steps))
+        return result

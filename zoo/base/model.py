@@ -1,0 +1,288 @@
+"""The public interface of every model, and the models that have one objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce, wraps
+from inspect import currentframe
+from operator import add
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+import torch
+from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+
+from zoo.engine import rng
+from zoo.engine.finite import FiniteWatch, broken_network
+from zoo.engine.loop import ExactTraining
+from zoo.engine.overhead import LeanModule
+from zoo.nn.schedules import Decay
+
+__all__ = ["Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
+
+Batch = dict[str, Any]
+"""One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
+Terms = dict[str, Tensor]
+"""Named terms of an objective, already weighted: their sum is the objective."""
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def inference(method: _Method) -> _Method:
+    """Run a method without gradients and with all modules in evaluation mode; the modes are restored afterwards."""
+
+    @wraps(method)
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            with torch.no_grad():
+                return method(self, *args, **kwargs)
+        finally:
+            for module in training:
+                module.training = True
+
+    return cast(_Method, wrapped)
+
+
+class GenerativeModel(LeanModule):
+    """A generative model of images.
+
+    Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses define `sample`, and what else they can
+    do of `encode`, `decode`, `reconstruct`, `translate`, `log_prob` and `score`.
+
+    Attributes:
+        inference_networks: names of the submodules that the public inference API needs; a published file holds these.
+        optional_networks: those of them that a file may lack.
+        available_networks: names of the submodules that a file held of which the model was made, the others being
+            untrained; None for a model made of no file, and from the start of a fit on.
+        seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
+        batch_index: index of the training batch in the run, counted over epochs and resumes.
+    """
+
+    inference_networks: tuple[str, ...] = ()
+    optional_networks: tuple[str, ...] = ()
+    available_networks: tuple[str, ...] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = rng.run_seed()
+        self.batch_index = 0
+        self.finite = FiniteWatch()
+
+    # Public interface ------------------------------------------------------------------------------------------------
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        channels, size = self.hparams["image_channels"], self.hparams["image_size"]
+        return channels, size, size
+
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        """Draw images from the model.
+
+        Args:
+            n: number of images.
+            seed: seed of the draw; None takes a new one from torch's generator.
+            first: global index of the first image: image i depends on (seed, first + i) only.
+            conditions: what the model can be conditioned on.
+
+        Shape:
+            Output: (n, C, H, W) in [-1, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot sample")
+
+    def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
+        """Real images of a batch and as many generated ones, to be compared as sets.
+
+        Args:
+            batch: a batch of the evaluated split.
+            seed: seed of the generated images.
+            first: global index of the first image.
+
+        Shape:
+            Output: two of (N, C, H, W) in [-1, 1].
+        """
+        real: Tensor = batch["image"]
+        return real, self.sample(len(real), seed=seed, first=first)
+
+    def setup(self, stage: str) -> None:
+        """From the start of a fit on, all networks train."""
+        if stage == "fit":
+            self.available_networks = None
+            self.finite.forget()
+
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
+
+        A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
+        `type(model)(**model.hparams)` builds the same model again.
+        """
+        frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
+        if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
+            self._hparams = AttributeDict()
+        super().save_hyperparameters(*args, frame=frame, **kwargs)
+
+    def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
+        """A learning rate at a step, under a schedule.
+
+        Args:
+            rate: the rate without a schedule.
+            decay: the schedule, or None.
+            step: steps done, counted from 0.
+        """
+        if decay is None:
+            return rate
+        if decay.unit == "epochs":
+            return rate * decay(self.current_epoch, float(self.trainer.max_epochs or 0) or math.inf)
+        return rate * decay(step, self.trainer.estimated_stepping_batches)
+
+    # Keyed randomness ------------------------------------------------------------------------------------------------
+
+    def draw_key(self, purpose: str) -> int:
+        """Key of what the objective draws for one purpose in this batch (see `zoo.engine.rng`)."""
+        return rng.key(self.seed, purpose, self.batch_index)
+
+    def first_index(self, n: int) -> int:
+        """Global index of this rank's first sample in a batch of n per rank."""
+        return int(self.global_rank) * n
+
+    @staticmethod
+    def resolve_seed(seed: int | None) -> int:
+        """The seed itself, or a new one from torch's generator for None."""
+        return int(torch.randint(2**31, ()).item()) if seed is None else seed
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    def check_images(self, shape: torch.Size) -> None:
+        """Refuse training images of a shape that the model is not made for.
+
+        Args:
+            shape: (C, H, W).
+
+        Raises:
+            ValueError: names both shapes.
+        """
+        if {"image_size", "image_channels"} <= self.hparams.keys() and tuple(shape) != self.image_shape:
+            found, own = ("x".join(map(str, sides)) for sides in (shape, self.image_shape))
+            raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
+
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+        """The callback that makes counting, randomness, checkpoints and resume exact."""
+        return [ExactTraining()]
+
+    def rank_state_dict(self) -> dict[str, Any]:
+        """State that differs between ranks, as tensors and plain types (replay pools and the like)."""
+        return {}
+
+    def load_rank_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `rank_state_dict` gave."""
+
+    def adam(self, parameters: Iterable[nn.Parameter], learning_rate: float, **options: Any) -> torch.optim.Adam:
+        """Adam in its fused form, which takes a third of the time of the default one on small networks.
+
+        Args:
+            parameters: what to optimise.
+            learning_rate: step size.
+            options: further arguments of `torch.optim.Adam`.
+        """
+        # A fused step unscales fp16 gradients by itself, after the hook in which we clip: not with a gradient scaler.
+        # Lightning refuses to clip for it in any mixed precision.
+        fused = True
+        if self._trainer is not None:
+            plugin = self.trainer.precision_plugin
+            clips = self.trainer.gradient_clip_val and isinstance(plugin, MixedPrecision)
+            fused = not clips and getattr(plugin, "scaler", None) is None
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the objectives, in the order in which they are minimized."""
+        return ("training",)
+
+    def check_finite(self, phase: str, loss: Tensor) -> None:
+        """Stop when a loss is not finite: at once on a CPU, at the next logging step or checkpoint elsewhere.
+
+        Args:
+            phase: name of the phase, for the message.
+            loss: scalar.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite.
+        """
+        phases = self.phases
+        if self.finite.is_bad(loss, self.batch_index * len(phases) + phases.index(phase)):
+            self._raise_not_finite(phase, self.batch_index)
+
+    def raise_if_not_finite(self, *, parameters: bool = False) -> None:
+        """Raise if a loss was not finite since the start of the fit.
+
+        Args:
+            parameters: look at the parameters as well.
+
+        Raises:
+            FloatingPointError: names the step and the phase, or the network.
+        """
+        if (code := self.finite.first_bad()) is not None:
+            index, phase = divmod(code, len(self.phases))
+            self._raise_not_finite(self.phases[phase], index)
+        if parameters and (name := broken_network(self.named_children())):
+            raise FloatingPointError(
+                f"weights of {name!r} are not finite at step {self.global_step}: training stopped, "
+                f"no checkpoint was written{self._last_checkpoint()}"
+            )
+
+    def _raise_not_finite(self, phase: str, batch_index: int) -> None:
+        raise FloatingPointError(
+            f"loss of the phase {phase!r} is not finite at batch {batch_index}: training stopped"
+            f"{self._last_checkpoint()}; a lower learning rate or gradient_clip may help"
+        )
+
+    def _last_checkpoint(self) -> str:
+        if self._trainer is None:
+            return ""
+        callback = self.trainer.checkpoint_callback
+        path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+        return f", the last good checkpoint is {path}" if path else ""
+
+
+class SingleObjectiveModel(GenerativeModel):
+    """A model with one objective, trained by Lightning's automatic optimization.
+
+    Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
+    validation and test as `val/<term>` and `test/<term>`, each with
+    the sum as `loss`.
+    """
+
+    def objective(self, batch: Batch) -> Terms:
+        """Terms whose sum is minimised, each a mean over the batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines no objective")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        terms = self.objective(batch)
+        loss = reduce(add, terms.values())
+        self.check_finite("training", loss)
+        if self.trainer._logger_connector.should_update_logs:
+            logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The mean of each term over exactly the validation images, whatever the number of ranks."""
+        self._log_terms("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same for the test images."""
+        self._log_terms("test", batch)
+
+    def _log_terms(self, split: str, batch: Batch) -> None:
+        terms = self.objective(batch)
+        terms = {"loss": reduce(add, terms.values()), **terms}
+        logged = {f"{split}/{name}": value for name, value in terms.items()}
+        self.log_dict(logged, on_epoch=True, sync_dist=True, batch_size=len(batch["image"]))

@@ -1,0 +1,160 @@
+"""Adversarial models that make images from noise: drawing, sampling, augmentation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.base.adversarial import AdversarialModel, TrainingOptions
+from zoo.base.model import Batch, inference
+from zoo.engine import rng
+from zoo.nn.augment import diff_augment
+
+__all__ = ["NoiseOptions", "NoiseToImageGAN"]
+
+
+class NoiseOptions(TrainingOptions, total=False):
+    """How a model that makes images from noise is trained, whatever its paper."""
+
+    augment: bool
+    """DiffAugment for whatever the discriminator sees, real and generated images alike (false)."""
+
+
+class NoiseToImageGAN(AdversarialModel):
+    """A model with a network `generator(z, label)` that makes images from noise, and from a class if it has any.
+
+    Subclasses set `latent_dim`, build `generator` and call `average_networks` once the networks are built.
+
+    Args:
+        augment: DiffAugment before the discriminator, on real and generated images alike.
+        options: see `AdversarialModel`.
+
+    Attributes:
+        latent_dim: length of the noise vector.
+        num_classes: number of classes of a conditional model, 0 for others.
+        noise_kind: distribution of the noise, N(0, 1) or U(-1, 1) per element.
+
+    References:
+        Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
+    """
+
+    inference_networks = ("generator",)
+    generator: nn.Module
+    latent_dim: int
+    num_classes = 0
+    noise_kind: Literal["normal", "uniform"] = "normal"
+
+    def __init__(self, *, augment: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.augment = augment
+
+    # Drawing ---------------------------------------------------------------------------------------------------------
+
+    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
+        """Noise vectors; row i depends on (key, first + i) only.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        if self.noise_kind == "uniform":
+            return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
+        return rng.normal((n, self.latent_dim), key, first, **options)
+
+    def training_noise(self, n: int) -> Tensor:
+        """The noise of this batch.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        return self.noise(n, self.draw_key("z"), self.first_index(n))
+
+    def training_uniform(self, purpose: str, n: int) -> Tensor:
+        """One number in [0, 1) for each image of this batch.
+
+        Shape:
+            Output: (n,).
+        """
+        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), device=self.device, dtype=self.dtype)
+
+    def augmented(self, x: Tensor, purpose: str) -> Tensor:
+        """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.
+
+        Args:
+            x: images.
+            purpose: what they are, such as "real" and "fake"; each has draws of its own.
+
+        Shape:
+            Input and output: (N, C, H, W).
+        """
+        if not self.augment:
+            return x
+        return diff_augment(x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)))
+
+    # Sampling --------------------------------------------------------------------------------------------------------
+
+    @inference
+    def latent(self, n: int, *, seed: int | None = None, first: int = 0) -> Tensor:
+        """The noise from which `sample` with the same arguments makes its images.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        return self.noise(n, rng.key(self.resolve_seed(seed), "sample"), first)
+
+    @inference
+    def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images from given noise.
+
+        Args:
+            z: noise vectors.
+            label: classes, in the conditional form.
+
+        Shape:
+            z: (N, latent_dim); label: (N,) int64; output: (N, C, H, W) in [-1, 1].
+        """
+        given = (z,) if label is None else (z, label)
+        return cast(Tensor, self.averaged("generator")(*given)).clamp(-1, 1)
+
+    @inference
+    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
+        """Draw images.
+
+        Args:
+            n: number of images.
+            seed: seed of the draw; None takes a new one.
+            first: global index of the first image: image i depends on (seed, first + i) only.
+            conditions: `label`, a class or one per image (conditional form); by default classes are drawn uniformly.
+
+        Shape:
+            Output: (n, C, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: a label was given to an unconditional model, or does not exist.
+        """
+        label = conditions.pop("label", None)
+        if conditions:
+            raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
+        seed = self.resolve_seed(seed)
+        z = self.noise(n, rng.key(seed, "sample"), first)
+        return self.generate(z, self._sample_labels(n, label, seed, first))
+
+    def _sample_labels(self, n: int, label: int | Tensor | None, seed: int, first: int) -> Tensor | None:
+        if not self.num_classes:
+            if label is not None:
+                raise ValueError("this model is unconditional (num_classes=0): it takes no label")
+            return None
+        if label is None:
+            return rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
+        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
+        if n and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")
+        return labels
+
+    def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
+        """Real images, and generated ones with the same labels where the model is conditional."""
+        real: Tensor = batch["image"]
+        conditions = {"label": batch["label"]} if self.num_classes else {}
+        return real, self.sample(len(real), seed=seed, first=first, **conditions)

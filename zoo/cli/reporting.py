@@ -1,0 +1,213 @@
+"""What a run writes and shows while it trains."""
+
+from __future__ import annotations
+
+import csv
+import io
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+from zoo.engine.files import write_atomically
+
+__all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt`, every so many steps and at the end of training.
+
+    Args:
+        folder: the run's folder.
+        every_n_train_steps: steps between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
+        super().__init__(
+            dirpath=folder / "checkpoints",
+            every_n_train_steps=every_n_train_steps,
+            save_last=True,
+            save_top_k=0,
+            enable_version_counter=False,
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the log of metrics where the run goes on."""
+        super().on_train_start(trainer, pl_module)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.resume(trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last step, and what other callbacks measured at the end."""
+        super().on_train_end(trainer, pl_module)
+        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+
+
+class StepBar(ProgressBar):
+    """One bar over all steps of the run, with the latest terms of the objectives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        """Called on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """The opposite of `disable`."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start where the run starts."""
+        total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+        self._bar = tqdm(
+            total=total,
+            initial=trainer.global_step,
+            desc="Training",
+            unit="step",
+            disable=not self._enabled,
+            mininterval=0.5,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on."""
+        self._bar.update(trainer.global_step - self._bar.n)
+        if trainer._logger_connector.should_update_logs:
+            metrics = self.get_metrics(trainer, pl_module)
+            self._bar.set_postfix({k: f"{v:.2f}" for k, v in metrics.items() if isinstance(v, float)}, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the last state on the screen."""
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the line to the error message."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar."""
+        if self._enabled:
+            tqdm.write(" ".join(map(str, args)))
+
+
+class MetricsFile(Logger):
+    """Logs metrics to `metrics.csv` and hyperparameters to `hparams.yaml` of a run folder.
+
+    There is one row per step, whoever logs its values and in which order, and rows are in the order of steps. A resumed
+    run appends. The file is rewritten atomically, or a whole row is appended: a kill loses nothing that was there.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._columns: list[str] = []
+        self._rows: dict[int, dict[str, str]] | None = None
+
+    @property
+    def name(self) -> str:
+        """No folder of its own within the run's."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """No folder of its own within the run's."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.path.parent)
+
+    @cached_property
+    def _hparams(self) -> dict[str, Any]:
+        """Hyperparameters so far; read when they are first asked for, when an earlier run has moved aside."""
+        path = self.path.with_name("hparams.yaml")
+        return dict(yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Add hyperparameters to `hparams.yaml`."""
+        values = vars(params) if isinstance(params, Namespace) else dict(params)
+        self._hparams.update({str(key): _plain(value) for key, value in values.items()})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path.with_name("hparams.yaml"), yaml.safe_dump(self._hparams))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row, or to the row of the same step."""
+        step = step or 0
+        row = {"step": str(step)} | {key: repr(float(value)) for key, value in metrics.items()}
+        # A value stands beside its protocol, where it has one.
+        row |= {name: self._hparams[name] for key in metrics if (name := f"{key}_protocol") in self._hparams}
+        rows = self._read()
+        is_next = all(step > other for other in rows)
+        rows[step] = rows.get(step, {}) | row
+        if is_next and set(row) <= set(self._columns) and self.path.exists():
+            with open(self.path, "a", newline="") as file:
+                file.write(_csv(self._columns, [row], header=False))
+        else:
+            self._write()
+
+    @rank_zero_only
+    def resume(self, step: int) -> None:
+        """Drop what a killed run logged of later steps, for it will come again."""
+        rows = self._read()
+        if late := [other for other in rows if other > step]:
+            for other in late:
+                del rows[other]
+            self._write()
+
+    def _read(self) -> dict[int, dict[str, str]]:
+        """Rows by step, read when the first one is added."""
+        if self._rows is None:
+            self._rows = {}
+            if self.path.exists():
+                # A kill can leave a last row without an end.
+                whole = self.path.read_text().rpartition("\n")[0]
+                for row in csv.DictReader(io.StringIO(whole)):
+                    if (row.get("step") or "").isdigit():
+                        self._rows[int(row["step"])] = {k: v for k, v in row.items() if k and v}
+        return self._rows
+
+    def _write(self) -> None:
+        rows = [row for _, row in sorted(self._read().items())]
+        self._columns = list(dict.fromkeys(key for row in rows for key in row)) or ["step"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, _csv(self._columns, rows, header=True))
+
+
+def _csv(columns: list[str], rows: list[dict[str, str]], *, header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,176 @@
+"""How a batch becomes a step: counting, random state, checkpoints, resume.
+
+Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
+checkpoints through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other
+random numbers. `ExactTraining` mends the three. Models install the callback themselves, in `configure_callbacks`, so a
+plain `Trainer` is enough. tests/training/test_canary.py checks the private names of Lightning that are used here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any, Protocol, cast
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.distributed import _distributed_is_initialized
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.optimization.manual import _ManualOptimization
+from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+from zoo.engine import rng
+from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.overhead import skip_idle_checks
+
+__all__ = ["ExactTraining", "OneStepPerBatch"]
+
+
+class Trainable(Protocol):
+    """What the callback needs of a model in training."""
+
+    seed: int
+    batch_index: int
+    automatic_optimization: bool
+    device: torch.device
+
+    def check_images(self, shape: torch.Size) -> None:
+        """Refuse training images of a shape (C, H, W) that the model is not made for."""
+        ...
+
+    def raise_if_not_finite(self, *, parameters: bool = False) -> None:
+        """Raise if a loss, or a parameter, is not finite."""
+        ...
+
+    def rank_state_dict(self) -> dict[str, Any]:
+        """State that differs between ranks."""
+        ...
+
+    def load_rank_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `rank_state_dict` gave."""
+        ...
+
+
+class OneStepPerBatch(_ManualOptimization):
+    """Manual optimization in which `global_step` counts the batches in which at least one optimizer stepped."""
+
+    _stepped = False
+
+    def on_run_start(self) -> None:
+        """Forget the previous batch."""
+        self._stepped = False
+        super().on_run_start()
+
+    def _on_before_step(self) -> None:
+        self.trainer.profiler.start("optimizer_step")  # type: ignore[attr-defined]
+
+    def _on_after_step(self) -> None:
+        self.trainer.profiler.stop("optimizer_step")  # type: ignore[attr-defined]
+        self._stepped = True
+
+    def on_run_end(self) -> Any:
+        """Count the batch once, however many optimizers stepped."""
+        if self._stepped:
+            self.optim_step_progress.increment_ready()
+            self.optim_step_progress.increment_completed()
+        return super().on_run_end()
+
+
+class ExactTraining(Callback):
+    """Step counting, keyed random state, atomic checkpoints and rank-local state of a `GenerativeModel`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds = 0.0  # of wall time before this process
+        self._started = time.monotonic()
+        self._accepted: torch.Size | None = None  # shape of the images seen so far
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Install the batch-counting loop and the atomic writer."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        model = cast(Trainable, pl_module)
+        if stage == "fit":
+            if isinstance(trainer.precision_plugin, DoublePrecision):
+                # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
+                trainer.precision_plugin.convert_module(model)
+            model.seed = trainer.strategy.broadcast(rng.run_seed())
+            if not model.automatic_optimization:
+                loop = trainer.fit_loop.epoch_loop
+                if not isinstance(loop.manual_optimization, OneStepPerBatch):
+                    loop.manual_optimization = OneStepPerBatch(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+        skip_idle_checks(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
+        model = cast(Trainable, pl_module)
+        image = batch.get("image", batch.get("image_a")) if isinstance(batch, dict) else None
+        if image is not None and image.shape[1:] != self._accepted:
+            model.check_images(image.shape[1:])
+            self._accepted = image.shape[1:]
+        # Batches done before this one; one that an interruption cut short is done again and counts once.
+        model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if model.device.type == "cuda":
+            torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Read the deferred check of the losses at logging steps, when values are fetched from the device anyway."""
+        if trainer._logger_connector.should_update_logs:
+            cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the losses since the last logging step."""
+        cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
+        model = cast(Trainable, pl_module)
+        model.raise_if_not_finite(parameters=True)
+        state = model.rank_state_dict()
+        states = [state]
+        if _distributed_is_initialized() and dist.get_world_size() > 1:
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, state)
+            states = gathered
+        checkpoint["zoo"] = {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "seed": model.seed,
+            "rank_states": states,
+            "seconds": self._seconds + time.monotonic() - self._started,
+            "hardware": _hardware(model, trainer.world_size),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the run's seed and this rank's own state."""
+        if (saved := checkpoint.get("zoo")) is None:
+            return
+        model = cast(Trainable, pl_module)
+        model.seed = saved["seed"]
+        self._seconds = saved["seconds"]
+        states = saved["rank_states"]
+        if len(states) != trainer.world_size and any(states):
+            fate = "some are dropped" if len(states) > trainer.world_size else "the new ranks take copies"
+            rank_zero_warn(
+                f"the checkpoint is of {len(states)} ranks, now there are {trainer.world_size}: of what each keeps for "
+                f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
+            )
+        model.load_rank_state_dict(states[trainer.global_rank % len(states)])
+
+
+def _hardware(model: LightningModule, world_size: int) -> str:
+    """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
+    if model.device.type == "cuda":
+        name = torch.cuda.get_device_name(model.device)
+        return name if world_size == 1 else f"{world_size} x {name}"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"

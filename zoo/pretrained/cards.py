@@ -1,0 +1,114 @@
+"""Words about a checkpoint that follow from its index entry alone: its card and its values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["card", "value"]
+
+# What the grid shows, by the entry's `pictures`, and how one gets such images.
+PICTURES = {
+    "samples": (
+        "64 samples, seed 0, not selected",
+        "images = model.sample(64, seed=0)  # (N, C, H, W) in [-1, 1]",
+    ),
+    "translations": (
+        "12 test images, not selected, and their translations",
+        'translations = model.translate(images, "{target}")  # both (N, C, H, W) in [-1, 1]',
+    ),
+    "reconstructions": (
+        "32 images, not selected, each above its reconstruction",
+        "reconstructions = model.reconstruct(images)  # both (N, C, H, W) in [-1, 1]",
+    ),
+    "assembled images": (
+        "32 images, not selected, each above what is made of patches of it",
+        "images, masks = model.assemble(patches, seed=0)  # of patches (N, P, C, H, W) in [-1, 1]",
+    ),
+    "similarities": ("", "fit = model.encode(images) @ model.encode_text(captions).T  # of (N, C, H, W) in [-1, 1]"),
+    "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
+}
+# The change that float16 weights may cause.
+LITTLE = {"log p": "0.01 % of it", "probabilities": "1 percentage point", "similarities": "0.01"}
+
+
+def value(metric: dict[str, Any], number: float | None = None) -> str:
+    """A published value in words, with digits that fit its size, and a percent sign where it is a percentage.
+
+    Args:
+        metric: an entry's metric; its `value` sets the digits.
+        number: another number in the same form, such as its tolerance.
+    """
+    size = abs(metric["value"])
+    percent = metric.get("unit") == "%"
+    # One image of 10,000 is 0.01 %; three digits that count otherwise.
+    digits = 2 if percent else next((n for n, limit in ((1, 10), (2, 1), (3, 0.1)) if size >= limit), 4)
+    return f"{metric['value'] if number is None else number:.{digits}f}{' %' if percent else ''}"
+
+
+def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that differ from the defaults of the class."""
+    import inspect
+    from importlib import import_module
+
+    module, _, name = entry["class"].rpartition(".")
+    defaults: dict[str, Any] = {}
+    for kind in reversed(getattr(import_module(module), name).__mro__):
+        if "__init__" in vars(kind):
+            defaults |= {key: p.default for key, p in inspect.signature(kind.__init__).parameters.items()}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    return {key: value for key, value in entry["hparams"].items() if key not in plain or plain[key] != value}
+
+
+def card(slug: str, entry: dict[str, Any]) -> str:
+    """The card of a checkpoint.
+
+    Args:
+        slug: its name.
+        entry: its index entry.
+    """
+    pictures = entry.get("pictures", "samples")
+    compared = entry.get("compared", pictures)
+    # Older files were judged by their worst pixel.
+    little = LITTLE.get(compared, "0.29 on average" if "on average" in entry["rounding"] else "2")
+    training, data = entry["training"], entry["data"]
+    recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
+    if entry["changed"]:
+        recipe += " with " + ", ".join(f"`{key}={value}`" for key, value in entry["changed"].items())
+    # Batches of a model that grows are of many sizes.
+    images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
+    rows = [
+        ("class", f"`{entry['class']}`"),
+        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in _chosen(entry).items()) or "the defaults"),
+        ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
+        ("recipe", recipe),
+        ("data", f"{data['name']}, licence {data['licence']}"),
+        ("training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"),
+    ]
+    if training["seconds"]:
+        rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
+    rows += [
+        ("file", f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}"),
+        ("float16", f"changes {compared} by {entry['rounding']}; it is taken where that is below {little}"),
+        ("sha256", f"`{entry['sha256']}`"),
+        ("written by", ", ".join(f"{name} {version}" for name, version in entry["versions"].items())),
+    ]
+    title, use = PICTURES[pictures]
+    if columns := entry.get("columns"):
+        title, use = f"{title}; columns: {', '.join(columns)}", use.format(target=entry["targets"][-1])
+    lines = [f"# {slug}", "", *[f"![{title}]({slug}.png)", ""] * bool(title), "| | |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in rows]
+    if entry["metrics"]:
+        lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]
+        lines += [
+            f"| {m['name']} {value(m)} | ±{value(m, m['tolerance'])} | `{m['protocol']}` |" for m in entry["metrics"]
+        ]
+        for metric in entry["metrics"]:
+            if metric["history"]:
+                history = ", ".join(
+                    f"{value({**metric, 'value': number})} at step {step:,}" for step, number in metric["history"]
+                )
+                lines += ["", f"{metric['name']} during training: {history}."]
+        lines += ["", f"`zoo verify {slug}` measures again."]
+    lines += ["", "## Use", "", "```python", "import zoo", "", f'model = zoo.load("{slug}")']
+    lines += [use, "```", ""]
+    return "\n".join(lines)

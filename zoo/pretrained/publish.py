@@ -1,0 +1,198 @@
+"""Publishing: from a run folder to weights, index entry, card and grid.
+
+Nothing that is published is typed by hand. Values are measured from the file that is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from zoo import recipes
+from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.files import write_atomically
+from zoo.engine.images import image_grid
+from zoo.pretrained import cards, index, load, read, save, sha256, weights_folder
+from zoo.pretrained.migrations import current_names
+from zoo.pretrained.preview import preview_of
+from zoo.pretrained.verify import LOCAL, data_module, measured, measurements, portable
+
+__all__ = ["publish"]
+
+BUDGETS = ("smoke", "small", "paper")
+MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
+
+
+def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
+    """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
+
+    Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
+    to 8 bits changes them (0.29 grey levels, root mean square), else in float32. Translations, reconstructions, images
+    assembled of patches, probabilities or cosines take the place of samples for a model that cannot sample, and the
+    log-likelihood for one that has it: see `zoo.pretrained.preview`.
+
+    Args:
+        run: folder of a finished run.
+        slug: name of the checkpoint; by default the recipe's without its budget.
+        out_dir: where the files go; by default `zoo/weights` of this installation.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or has no checkpoint.
+        OSError: the files cannot be written.
+        ValueError: there is no name, the configuration is not that of a run, or the file would be larger than 16 MiB,
+            or all together than 68 MiB.
+    """
+    config_path, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    for path in (config_path, checkpoint):
+        if not path.exists():
+            raise FileNotFoundError(f"{run} is no run with a checkpoint: {path} is missing")
+    slug = _name(run, slug)
+    target = out_dir or weights_folder()
+    _check_writable(target)
+
+    config = current_names(yaml.safe_load(config_path.read_text()))
+    saved = AtomicCheckpointIO().load_checkpoint(checkpoint)
+    model = load(checkpoint)
+    try:
+        information, data = _information(run, slug, config, saved)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{config_path} is not the configuration of a run: {error} is missing or no mapping"
+        ) from error
+
+    networks = list(model.inference_networks)
+    path = target / f"{slug}.safetensors"
+    temporary = target / f".{slug}.new.safetensors"
+    try:
+        save(model, temporary, networks=networks, half=True)
+        shows = preview_of(model, data)
+        compared, rounding, half = shows.rounding(model, load(temporary))
+        information |= {"stored": "float16" if half else "float32", "compared": compared, "rounding": rounding}
+        information["pictures"] = shows.kind
+        if shows.kind == "translations":
+            information |= {"columns": [*shows.shown(model, 1)], "targets": list(cast(Any, model).target_names)}
+        save(model, temporary, networks=networks, half=half)
+        _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
+        published = load(temporary)
+        information["metrics"] = [
+            measured(published, data, measure, arguments) | {"arguments": portable(arguments), "history": history}
+            for measure, arguments, history in measurements(saved, config)
+        ]
+        save(model, temporary, networks=networks, half=half, information=information)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+    header, _ = read(path)
+    entry = {
+        "file": path.name,
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(p.numel() for n in networks for p in getattr(model, n).parameters()),
+        **header,
+    }
+    written = {
+        target / f"{slug}.md": cards.card(slug, entry).encode(),
+        target / "index.json": (
+            json.dumps(dict(sorted((index(target) | {slug: entry}).items())), indent=1) + "\n"
+        ).encode(),
+    }
+    if (grid := shows.grid(published)) is not None:
+        png = io.BytesIO()
+        image_grid(*grid).save(png, "PNG")
+        written = {target / f"{slug}.png": png.getvalue(), **written}
+    for file, content in written.items():
+        write_atomically(file, content)
+    return [path, *written]
+
+
+def _name(run: Path, slug: str | None) -> str:
+    """Name of the checkpoint of a run."""
+    stem, _, budget = run.resolve().name.rpartition("-")
+    if slug is None and (not stem or budget not in BUDGETS):
+        raise ValueError(
+            f"{run} is not named after a recipe (<name>-{'|'.join(BUDGETS)}): name the checkpoint with --slug"
+        )
+    slug = slug or stem
+    if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", slug):
+        raise ValueError(
+            f"{slug!r} is no name of a checkpoint: take small letters, digits, - and _, as in dcgan-emoji32"
+        )
+    return slug
+
+
+def _check_writable(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to {target}: {error.strerror or error}; take another --out_dir") from error
+
+
+def _check_size(slug: str, path: Path, others: list[Path]) -> None:
+    size, rest = path.stat().st_size, sum(other.stat().st_size for other in others)
+    if size > MAX_FILE or size + rest > MAX_TOTAL:
+        raise ValueError(
+            f"{slug} has {size / 2**20:.1f} MiB, all together {(size + rest) / 2**20:.1f} MiB; at most "
+            f"{MAX_FILE >> 20} and {MAX_TOTAL >> 20} MiB are allowed: train a narrower network"
+        )
+
+
+def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """What the header says of the training, and the DataModule."""
+    arguments = config["data"]["init_args"]
+    settings = {
+        "class": config["data"]["class_path"],
+        "init_args": {k: v for k, v in arguments.items() if k not in LOCAL},
+    }
+    data = data_module(settings, arguments.get("data_dir"))
+    information = {
+        "slug": slug,
+        **_recipe(run, config),
+        "training": {
+            "steps": saved["global_step"],
+            "seed": saved["zoo"]["seed"],
+            "batch_size": arguments["batch_size"],
+            # The batch size of models that grow is not the data's.
+            **({"images": int(seen)} if (seen := saved["state_dict"].get("images_seen")) is not None else {}),
+            "precision": config["trainer"]["precision"] or "32-true",
+            "seconds": saved["zoo"].get("seconds"),
+            "hardware": saved["zoo"].get("hardware"),
+        },
+        "data": {"name": data.name, "licence": data.licence, **settings},
+    }
+    return information, data
+
+
+def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The recipe after which the run is named, and where the run departs from it."""
+    name = run.resolve().name
+    if name not in recipes.list_recipes():
+        return {"recipe": None, "changed": {}}
+    settings = yaml.safe_load(recipes.find(name).read_text())
+    return {"recipe": name, "changed": dict(_changed(settings, config))}
+
+
+def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of a recipe that a configuration sets to something else, with what it sets."""
+    if isinstance(recipe, dict) and isinstance(config, dict):
+        # Keys such as 4 of {4: 64} are texts in the configuration that a run writes.
+        recipe, config = ({str(key): value for key, value in settings.items()} for settings in (recipe, config))
+    if isinstance(recipe, dict | list) and type(recipe) is type(config):
+        for key, value in recipe.items() if isinstance(recipe, dict) else enumerate(recipe):
+            held = key in config if isinstance(config, dict) else key < len(config)
+            yield from _changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
+    elif recipe != config:
+        yield prefix, config
