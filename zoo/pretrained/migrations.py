@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["CHANGES", "Change", "current_arguments", "current_class_path", "current_names"]
 
 MOVED = {"callbacks": "zoo.callbacks", "datamodules": "zoo.datamodules"}
@@ -60,7 +62,16 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The share of the learning rate that was left at the end of a run, as a schedule."""
+    if "final_rate" not in arguments:
+        return arguments
+    final = arguments.pop("final_rate")
+    return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
+
+
 CHANGES: dict[str, Change] = {
+    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
@@ -74,6 +85,7 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.vae.VAE": Change(convert=_final_rate),
 }
 """What has changed, by the path of the class."""
 
