@@ -25,7 +25,7 @@ from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.engine.cross_rank import global_mean
 from zoo.nn.augment import random_affine
-from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
+from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, TolstikhinDecoder, TolstikhinEncoder, mlp
 from zoo.nn.losses import discriminator_terms, generator_term
 
 __all__ = ["AAE"]
@@ -172,8 +172,8 @@ class AAE(AdversarialModel, LatentVariableModel):
             self.encoder = MLPEncoder(shape, hidden_features, outputs, inputs=extra)
             self.decoder = MLPDecoder(inputs, hidden_features[::-1], shape)
         else:
-            self.encoder = ConvEncoder(shape, base_channels, outputs)
-            self.decoder = ConvDecoder(inputs, base_channels, shape)
+            self.encoder = TolstikhinEncoder(shape, base_channels, outputs)
+            self.decoder = TolstikhinDecoder(inputs, base_channels, shape)
         seen = latent_dim + (num_classes + 1 if form == "label_in_prior" else 0)
         self.discriminators = nn.ModuleDict({"style": mlp([seen, *discriminator_features, 1])})
         if self.has_class_head:

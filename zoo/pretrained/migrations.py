@@ -70,8 +70,16 @@ def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
 
 
+def _vae(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("noise_std", None)  # of the densities other than "bernoulli"
+    return _final_rate(arguments)
+
+
+_VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
+
+
 CHANGES: dict[str, Change] = {
-    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
@@ -85,7 +93,7 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
-    "zoo.vae.VAE": Change(convert=_final_rate),
+    "zoo.vae.VAE": _VAE,
 }
 """What has changed, by the path of the class."""
 
