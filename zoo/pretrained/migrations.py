@@ -75,6 +75,16 @@ def _vae(arguments: dict[str, Any]) -> dict[str, Any]:
     return _final_rate(arguments)
 
 
+def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The divisor of the step size after each step as a schedule; options of Adam had no effect on gradient descent."""
+    if arguments.get("optimizer", "sgd") == "sgd":
+        arguments.pop("betas", None)
+    divisor = arguments.get("decay")
+    if isinstance(divisor, float | int):
+        arguments["decay"] = None if divisor == 1 else Decay("repeated", factor=1 / divisor).fields()
+    return arguments
+
+
 _VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
 
 
@@ -92,6 +102,22 @@ CHANGES: dict[str, Change] = {
         ],
         convert=_dcgan,
         retired=_DCGAN,
+    ),
+    "zoo.gan.GAN": Change(
+        convert=_gan,
+        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
+        retired={
+            "activation": "maxout",
+            "dropout": [0.2, 0.5],
+            "noise": "uniform",
+            "optimizer": "sgd",
+            "momentum": [0.5, 0.7],
+            "momentum_epochs": 250,
+            "n_critic": 1,
+            "weight_range": 0.05,
+            "data_bias": True,
+            "update": "simultaneous",
+        },
     ),
     "zoo.vae.VAE": _VAE,
 }
@@ -129,7 +155,8 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
         found = change.convert(found)
     found = {change.renamed.get(key, key): value for key, value in found.items()}
     for key, value in change.retired.items():
-        if found.pop(key, value) != value:
+        given = found.pop(key, value)
+        if (list(given) if isinstance(given, tuple) else given) != value:
             raise ValueError(f"{path} no longer has {key}={arguments[key]!r}: CHANGELOG names the class that has")
     return path, found
 
