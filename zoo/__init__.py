@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
+    from zoo.gaussian_wae import GaussianWAE as GaussianWAE
     from zoo.infogan import InfoGAN as InfoGAN
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
     from zoo.nade import NADE as NADE
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
+    from zoo.wae_gan import WAEGAN as WAEGAN
     from zoo.wgan_gp import WGANGP as WGANGP
 
     __version__: str
@@ -53,6 +55,7 @@ ARCHITECTURES = {
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
+    "GaussianWAE": "zoo.gaussian_wae",
     "InfoGAN": "zoo.infogan",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
     "NADE": "zoo.nade",
@@ -68,6 +71,7 @@ ARCHITECTURES = {
     "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
+    "WAEGAN": "zoo.wae_gan",
     "WGANGP": "zoo.wgan_gp",
 }
 """Architectures by name, with the module that holds each."""

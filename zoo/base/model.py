@@ -97,6 +97,10 @@ class GenerativeModel(LeanModule):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot sample")
 
+    def averaged(self, name: str) -> nn.Module:
+        """The network that serves inference under this name: itself, where no average of its weights is kept."""
+        return cast(nn.Module, getattr(self, name))
+
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
 

@@ -85,6 +85,37 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_NOISE = {"input_noise": "input_noise_std"}
+_SCHEDULES = {
+    "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
+    "smooth": Decay("exponential", final=0.01).fields(),
+    "constant": None,
+}
+_WAE = {
+    "penalty": "mmd",
+    "kernel": "imq",
+    "posterior": "deterministic",
+    "networks": "conv",
+    "betas": [0.5, 0.999],
+    "weight_std": 0.01,
+}
+
+
+def _wae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The names of schedules as schedules; options of the discriminator had no effect without one."""
+    for name in ("discriminator_features", "density_trick", "discriminator_learning_rate"):
+        arguments.pop(name, None)
+    return _wae_gan(arguments)
+
+
+def _wae_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "schedule" in arguments:
+        arguments["decay"] = _SCHEDULES[arguments.pop("schedule")]
+    if arguments.get("networks", "conv") == "conv":
+        arguments.pop("hidden_features", None)
+    return arguments
+
+
 _VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
 
 
@@ -119,7 +150,18 @@ CHANGES: dict[str, Change] = {
             "update": "simultaneous",
         },
     ),
+    "zoo.gaussian_wae.GaussianWAE": Change(convert=_wae, renamed=_NOISE, retired=_WAE),
     "zoo.vae.VAE": _VAE,
+    "zoo.wae.WAE": Change(
+        forms=[
+            ({"penalty": "gan"}, "zoo.wae_gan.WAEGAN"),
+            ({"posterior": "gaussian"}, "zoo.gaussian_wae.GaussianWAE"),
+        ],
+        convert=_wae,
+        renamed=_NOISE,
+        retired=_WAE,
+    ),
+    "zoo.wae_gan.WAEGAN": Change(convert=_wae_gan, renamed=_NOISE, retired=_WAE),
 }
 """What has changed, by the path of the class."""
 
