@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback
+from zoo.callbacks.base.drawing import DrawingCallback
 
 __all__ = ["LatentTraversal"]
-
-MARGIN = 14
 
 
 class LatentTraversal(DrawingCallback):
@@ -25,10 +21,10 @@ class LatentTraversal(DrawingCallback):
     right. In the animation each code has a column, in which all rows run through its values, there and back.
 
     Args:
-        every_n_steps: also after each of so many training steps; by default at the end only.
+        every_n_steps: steps between pictures; None draws at the end only.
         num_rows: fixed latents per code.
         steps: values of a continuous code; a categorical one takes all its own.
-        max_codes: at most so many codes are shown: those in which the images vary most.
+        max_codes: largest number of codes that are shown; those along which the images vary most.
         seed: seed of the fixed latents.
         gif_seconds: length of the animation, there and back.
 
@@ -60,15 +56,10 @@ class LatentTraversal(DrawingCallback):
         self.gif_seconds = gif_seconds
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """The picture and the animation."""
+        """Draw the picture and the animation."""
         strips = self.strips(model)
-        blocks = [_titled(name, base.grid(x.flatten(0, 1), x.size(1))) for name, x in strips.items()]
-        sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
-        top = 0
-        for block in blocks:
-            sheet.paste(block, (0, top))
-            top += block.height
-        path = self.show(trainer, "traversal", sheet, step)
+        blocks = [base.grid(x.flatten(0, 1), x.size(1)) for x in strips.values()]
+        path = self.show(trainer, "traversal", base.stacked(blocks, [*strips]), step)
         # As many frames as the longest code has values, so that none of its values is left out.
         count = max(x.size(1) for x in strips.values())
         frames = [
@@ -96,12 +87,3 @@ class LatentTraversal(DrawingCallback):
 def _at(strip: Tensor, time: float) -> Tensor:
     """The images (num, C, H, W) of a strip (num, steps, C, H, W) at a time in [0, 1]."""
     return strip[:, round(time * (strip.size(1) - 1))]
-
-
-def _titled(name: str, picture: Image.Image) -> Image.Image:
-    """A picture under its name, wide enough for both."""
-    text = ImageDraw.Draw(picture).textlength(name)
-    result = Image.new("RGB", (max(picture.width, math.ceil(text) + 4), picture.height + MARGIN), "white")
-    result.paste(picture, (0, MARGIN))
-    ImageDraw.Draw(result).text((2, 1), name, fill="black")
-    return result

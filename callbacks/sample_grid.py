@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback
+from zoo.callbacks.base.drawing import DrawingCallback
 
 __all__ = ["SampleGrid"]
 
@@ -85,7 +85,7 @@ class SampleGrid(DrawingCallback):
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
         """The grid."""
-        label = base.classes(model, self.num_samples)
+        label = base.cycled_labels(model, self.num_samples)
         with base.evaluating(model, self.seed):
             conditions: dict[str, Any] = {} if label is None else {"label": label}
             images = cast(base.Samples, model).sample(self.num_samples, seed=self.seed, **conditions)
@@ -110,7 +110,7 @@ class SampleGrid(DrawingCallback):
         if self.every_n_steps:
             steps.update(range(0, last + 1, self.every_n_steps))
         paths = [path for step in sorted(steps) if (path := folder / f"step-{step:08d}.png").is_file()]
-        frames = [Image.open(path).convert("RGB") for path in base.evenly(paths, self.gif_frames)]
+        frames = [Image.open(path).convert("RGB") for path in base.evenly_spaced(paths, self.gif_frames)]
         # A frame of another size is from a run with another grid, which the same folder held before.
         frames = [frame for frame in frames if frame.size == frames[-1].size]
         base.write_gif(folder / "progress.gif", frames, self.gif_seconds, hold=1.0)
