@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 import zoo
 from benchmarks.environment import RESULTS, environment
-from zoo import verification
 from zoo.callbacks.base import Grows
 from zoo.callbacks.frechet_distance import frechet_distance
-from zoo.pretrained import index
+from zoo.pretrained import index, verify
 
 SPLIT = "train"
 CHEAP = 60.0
@@ -148,7 +147,7 @@ def remeasure(
     seeds = [arguments.get("seed", 0)] if seeds is None else seeds
 
     def value(network: Any, seed: int) -> dict[str, Any]:
-        return verification.measured(network, data, metric["measure"], arguments | {"seed": seed})
+        return verify.measured(network, data, metric["measure"], arguments | {"seed": seed})
 
     start = time.monotonic()
     measured = [value(model, seed) for seed in seeds]
@@ -179,7 +178,7 @@ def file_names(slug: str, metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def is_distance(metric: dict[str, Any]) -> bool:
     """Whether a metric of an index entry is a Fréchet distance."""
-    return bool(metric.get("measure", verification.FRECHET) == verification.FRECHET)
+    return bool(metric.get("measure", verify.FRECHET) == verify.FRECHET)
 
 
 def published(slug: str, device: torch.device) -> tuple[Any, dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import RESULTS
-from zoo import cards
+from zoo.pretrained import cards
 
 README = RESULTS.parent / "README.md"
 

@@ -19,7 +19,7 @@ import torch
 import zoo
 from benchmarks.environment import RESULTS, environment
 from benchmarks.speed import option
-from zoo.autoregressive import AutoregressiveModel
+from zoo.base.autoregressive import AutoregressiveModel
 
 __all__ = ["main", "measure"]
 

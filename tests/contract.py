@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from tests.ranks import on_ranks
 from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveModel
-from zoo.distributed import MultiNetStrategy
+from zoo.engine.distributed import MultiNetStrategy
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
 

@@ -15,7 +15,7 @@ import torch
 import torch.multiprocessing as mp
 
 # Workers are forked from a server that has done the slow imports and nothing else: no threads, no random numbers.
-mp.set_forkserver_preload(["lightning.pytorch", "torchmetrics", "zoo.base", "zoo.training", "zoo.callbacks.measures"])
+mp.set_forkserver_preload(["lightning.pytorch", "torchmetrics", "zoo.base", "zoo.cli.fit", "zoo.callbacks.measures"])
 
 
 def _worker(

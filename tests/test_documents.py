@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import cards, pretrained, recipes
+from zoo import pretrained, recipes
+from zoo.pretrained import cards
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,8 +9,9 @@ Everything is imported on first use, so that `import zoo` and the commands that 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.aae import AAE as AAE
@@ -73,12 +74,15 @@ _EXPORTS = ARCHITECTURES | {
 __all__ = sorted([*_EXPORTS, "__version__"])
 
 
+_get, _ = lazy_exports(__name__, _EXPORTS)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("generative-zoo")
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+        from importlib.metadata import version
+
+        return version("generative-zoo")
+    return _get(name)
 
 
 def __dir__() -> list[str]:

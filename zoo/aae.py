@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.coders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
-from zoo.distributed import average
-from zoo.latent import LatentModel
-from zoo.layers import random_affine
-from zoo.losses import discriminator_loss, generator_loss
+from zoo.base.latent import LatentModel
+from zoo.engine import rng
+from zoo.engine.distributed import average
+from zoo.nn.augment import random_affine
+from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
+from zoo.nn.losses import discriminator_loss, generator_loss
 
 __all__ = ["AAE"]
 
@@ -101,7 +101,7 @@ class AAE(AdversarialModel, LatentModel):
         input_noise: deviation of Gaussian noise added to the encoder's input in training.
         class_noise: deviation of Gaussian noise added in training to what the discriminator of classes sees; without,
             as in the paper, it tells probabilities from a prior of ones and zeros by their last digits.
-        transformed_classes: in training the class head sees images that `zoo.layers.random_affine` has changed, and the
+        transformed_classes: in training the class head sees images that `random_affine` has changed, and the
             style is that of the image itself. So classes cannot stand for slant, size or place, which the decoder needs
             but only the style can tell. The paper has no such changes.
         reconstruction_weight: weight of the squared error per image, which is summed over pixels in [0, 1].
@@ -221,13 +221,13 @@ class AAE(AdversarialModel, LatentModel):
         if kind == "gaussian":
             return super().prior(n, key, first)
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        part = random.integers(10, (n,), key + 1, first, device=self.device)
+        part = rng.integers(10, (n,), key + 1, first, device=self.device)
         if component is not None:
             part = torch.where(component >= 0, component, part)
         if kind == "mixture":
-            z = mixture(random.normal((n, 2), key, first, **options), part)
+            z = mixture(rng.normal((n, 2), key, first, **options), part)
         else:
-            z = swiss_roll(random.uniform((n,), key, first, **options), part)
+            z = swiss_roll(rng.uniform((n,), key, first, **options), part)
         return z if self.prior_std == 1 else self.prior_std * z
 
     def _code(self, x: Tensor, purpose: str | None = None) -> tuple[Tensor | None, Tensor]:
@@ -248,12 +248,12 @@ class AAE(AdversarialModel, LatentModel):
         hparams, n, first = self.hparams, len(x), self.first_index(len(x))
         options: dict[str, Any] = {"device": x.device, "dtype": x.dtype}
         if purpose is not None and hparams["input_noise"]:
-            x = x + hparams["input_noise"] * random.normal(x.shape, self.draw_key(f"{purpose}/input"), first, **options)
+            x = x + hparams["input_noise"] * rng.normal(x.shape, self.draw_key(f"{purpose}/input"), first, **options)
         if hparams["posterior"] == "universal":
             shape = (n, hparams["noise_dim"])
             eta = torch.zeros(shape, **options)
             if purpose is not None:
-                eta = random.normal(shape, self.draw_key(f"{purpose}/eta"), first, **options)
+                eta = rng.normal(shape, self.draw_key(f"{purpose}/eta"), first, **options)
             x = torch.cat([x.flatten(1), eta], 1)
         out = self.encoder(x)
         logits = None
@@ -262,7 +262,7 @@ class AAE(AdversarialModel, LatentModel):
         if hparams["posterior"] == "gaussian":
             out, log_var = out.chunk(2, 1)
             if purpose is not None:
-                eps = random.normal(out.shape, self.draw_key(f"{purpose}/eps"), first, **options)
+                eps = rng.normal(out.shape, self.draw_key(f"{purpose}/eps"), first, **options)
                 out = out + (0.5 * log_var).exp() * eps
         return logits, out
 
@@ -316,9 +316,9 @@ class AAE(AdversarialModel, LatentModel):
             Output: (n, inputs of the decoder).
         """
         seed = self.resolve_seed(seed)
-        z = self.prior(n, random.key(seed, "sample"), first)
+        z = self.prior(n, rng.key(seed, "sample"), first)
         if self.has_class_head or self.form == "supervised":
-            label = random.integers(self.num_classes, (n,), random.key(seed, "label"), first, device=self.device)
+            label = rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
             z = torch.cat([self._onehot(label), z], 1)
         return z
 
@@ -348,7 +348,7 @@ class AAE(AdversarialModel, LatentModel):
         label = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
         if n and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
             raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")
-        key = random.key(self.resolve_seed(seed), "sample")
+        key = rng.key(self.resolve_seed(seed), "sample")
         if self.form == "label_in_prior":
             return self.decode(self.prior(n, key, first, label))
         return self.decode(torch.cat([self._onehot(label), self.prior(n, key, first)], 1))
@@ -400,7 +400,7 @@ class AAE(AdversarialModel, LatentModel):
         part = batch["label"] if self.form == "label_in_prior" else None
         prior = {"style": self.prior(n, self.draw_key("prior"), first, part)}
         if self.has_class_head:
-            label = random.integers(self.num_classes, (n,), self.draw_key("class"), first, device=self.device)
+            label = rng.integers(self.num_classes, (n,), self.draw_key("class"), first, device=self.device)
             prior["class"] = self._onehot(label)
         with torch.no_grad():
             codes = self._codes(batch, "discriminator")
@@ -451,7 +451,7 @@ class AAE(AdversarialModel, LatentModel):
         if name != "class" or not (deviation := self.hparams["class_noise"]):
             return code
         key, first = self.draw_key(purpose), self.first_index(len(code))
-        noise = random.normal(code.shape, key, first, device=code.device, dtype=code.dtype)
+        noise = rng.normal(code.shape, key, first, device=code.device, dtype=code.dtype)
         return code + cast(float, deviation) * noise
 
     def _with_label(self, code: Tensor, batch: Batch) -> Tensor:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.coders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from zoo.latent import CodeModel
+from zoo.base.latent import CodeModel
+from zoo.engine import rng
+from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
 __all__ = ["Autoencoder"]
 
@@ -88,9 +88,7 @@ class Autoencoder(SingleObjectiveModel, CodeModel):
             x, output: (N, C, H, W) in [-1, 1].
         """
         z = self.encode(x)
-        noise = random.normal(
-            z.shape, random.key(self.resolve_seed(seed), "perturb"), first, device=z.device, dtype=z.dtype
-        )
+        noise = rng.normal(z.shape, rng.key(self.resolve_seed(seed), "perturb"), first, device=z.device, dtype=z.dtype)
         return self.decode(z + scale * z.std(0, correction=0) * noise)
 
     def objective(self, batch: Batch) -> Terms:
@@ -103,7 +101,7 @@ class Autoencoder(SingleObjectiveModel, CodeModel):
         noisy = x
         if self.training and (std := self.hparams["input_noise"]):
             first = self.first_index(len(x))
-            noisy = x + std * random.normal(x.shape, self.draw_key("input"), first, device=x.device, dtype=x.dtype)
+            noisy = x + std * rng.normal(x.shape, self.draw_key("input"), first, device=x.device, dtype=x.dtype)
         reconstruction = torch.sigmoid(self.decoder(self.encoder(noisy)))
         return {"reconstruction": (reconstruction - x).square().flatten(1).sum(1).mean()}
 

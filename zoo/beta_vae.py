@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from zoo.coders import Activation
-from zoo.distributed import average
+from zoo.engine.distributed import average
+from zoo.nn.autoencoders import Activation
 from zoo.vae import VAE, Likelihood, Networks
 
 __all__ = ["BetaVAE"]

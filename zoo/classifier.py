@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.layers import random_shift
+from zoo.nn.augment import random_shift
 
 __all__ = ["Classifier"]
 
@@ -56,7 +56,7 @@ class Classifier(SingleObjectiveModel):
         base_channels: channels of the first hidden map.
         residual: look at the image at its full size first, and have a residual block at each smaller one: more right,
             ten times as much to compute.
-        shift: in training, images are moved at random by up to so many pixels, see `zoo.layers.random_shift`.
+        shift: in training, images are moved at random by up to so many pixels, see `zoo.nn.augment.random_shift`.
         label_smoothing: share of the label that is spread over all classes in training.
         learning_rate: Adam's step size.
         weight_decay: decoupled decay of the weights (AdamW).

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import NarrowConv2d, blend, instance_norm
-from zoo.losses import discriminator_loss, generator_loss
+from zoo.engine import rng
+from zoo.nn.layers import NarrowConv2d, blend, instance_norm
+from zoo.nn.losses import discriminator_loss, generator_loss
 
 __all__ = ["CycleGAN", "ImagePool", "PatchDiscriminator", "ResnetGenerator", "UNetGenerator"]
 
@@ -62,7 +62,7 @@ class ResnetGenerator(nn.Module):
         image_channels: colours.
         base_channels: width at full size.
         blocks: residual blocks.
-        attention: blend the drawing into the input through a mask, see `zoo.layers.blend`.
+        attention: blend the drawing into the input through a mask, see `zoo.nn.layers.blend`.
 
     Shape:
         Input and output: (N, image_channels, H, W), H and W divisible by 4; output in [-1, 1].
@@ -437,7 +437,7 @@ class CycleGAN(AdversarialModel):
 
     def _pooled(self, domain: str, fake: Tensor) -> Tensor:
         """Fakes for the discriminator: each share of the batch through its pool."""
-        draws = random.uniform((len(fake), 2), self.draw_key(f"pool/{domain}"), self.first_index(len(fake)))
+        draws = rng.uniform((len(fake), 2), self.draw_key(f"pool/{domain}"), self.first_index(len(fake)))
         pools = self.pools[domain]
         if len(fake) % len(pools):
             raise ValueError(f"a batch of {len(fake)} cannot be shared among num_pools={len(pools)}")

@@ -19,28 +19,16 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, Terms
-from zoo.layers import diff_augment
-from zoo.losses import AdversarialLoss, discriminator_loss, generator_loss, gradient_penalty, r1_penalty
-from zoo.noise import NoiseModel
+from zoo.base.noise import NoiseModel
+from zoo.engine import rng
+from zoo.nn.augment import diff_augment
+from zoo.nn.layers import StartMap, stages
+from zoo.nn.losses import AdversarialLoss, discriminator_loss, generator_loss, gradient_penalty, r1_penalty
 
 __all__ = ["DCGAN", "Discriminator", "Generator"]
 
 Norm = Literal["batch", "instance", "spectral", "none"]
-
-
-def stages(image_size: int) -> tuple[int, int]:
-    """Side of the smallest feature map, and how many times it is doubled to reach the image.
-
-    Raises:
-        ValueError: the size is not 4 or 7 times a power of two of at least 2.
-    """
-    for start in (4, 7):
-        doublings = (image_size // start).bit_length() - 1
-        if doublings >= 1 and start * 2**doublings == image_size:
-            return start, doublings
-    raise ValueError(f"image_size {image_size} is not supported: take 28, or a power of two from 8 (32, 64, 128, ...)")
 
 
 def with_label(x: Tensor, label: Tensor | None, num_classes: int) -> Tensor:
@@ -61,22 +49,6 @@ class Layer(nn.Sequential):
         for name, module in (("conv", conv), ("norm", norm), ("act", act)):
             if module is not None:
                 self.add_module(name, module)
-
-
-class StartMap(nn.ConvTranspose2d):
-    """Transposed convolution of vectors, taken as maps of 1x1: a matrix product, and several times faster as one.
-
-    Shape:
-        input: (N, in_channels); output: (N, out_channels, kernel_size, kernel_size).
-    """
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Maps from vectors."""
-        # In the weights' own order in memory, so that nothing is copied and the maps come out in the network's layout.
-        if self.weight.is_contiguous(memory_format=torch.channels_last):
-            weight = self.weight.permute(0, 2, 3, 1)  # (Z, S, S, C)
-            return (input @ weight.flatten(1)).view(-1, *weight.shape[1:]).permute(0, 3, 1, 2)
-        return (input @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])  # (N, C, S, S)
 
 
 class Generator(nn.Module):
@@ -395,7 +367,7 @@ class DCGAN(NoiseModel):
         )
         if weight := self.hparams["gradient_penalty_weight"]:
             n = len(real)
-            mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
+            mix = rng.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
             penalty = gradient_penalty(lambda x: self.discriminator(x, label), real, fake, mix)
             terms["gradient_penalty"] = weight * penalty
         if weight := self.hparams["r1_weight"]:

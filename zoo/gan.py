@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, Terms, inference
-from zoo.coders import mlp
-from zoo.losses import discriminator_loss, generator_loss
-from zoo.noise import NoiseModel
+from zoo.base.noise import NoiseModel
+from zoo.engine import rng
+from zoo.nn.autoencoders import mlp
+from zoo.nn.losses import discriminator_loss, generator_loss
 
 __all__ = ["GAN", "Discriminator", "Generator", "Maxout", "optimal_discriminator", "value_at_optimum"]
 
@@ -256,8 +256,8 @@ class GAN(NoiseModel):
         shape = (n, self.latent_dim)
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if self.hparams["noise"] == "uniform":
-            return random.uniform(shape, key, first, low=-math.sqrt(3), high=math.sqrt(3), **options)
-        z = random.normal(shape, key, first, **options)
+            return rng.uniform(shape, key, first, low=-math.sqrt(3), high=math.sqrt(3), **options)
+        z = rng.normal(shape, key, first, **options)
         if self.hparams["noise"] == "spherical":
             z = z * (math.sqrt(self.latent_dim) / z.norm(dim=1, keepdim=True))
         return z
@@ -323,7 +323,7 @@ class GAN(NoiseModel):
 
         def keep(layer: int, width: int, rate: float) -> Tensor:
             masks = [
-                random.keep_mask(
+                rng.keep_mask(
                     (len(x), width),
                     1 - rate,
                     self.draw_key(f"dropout/{name}/{layer}"),

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, Terms, inference
-from zoo.layers import random_affine
-from zoo.losses import discriminator_loss, generator_loss, widened
-from zoo.noise import NoiseModel
+from zoo.base.noise import NoiseModel
+from zoo.engine import rng
+from zoo.nn.augment import random_affine
+from zoo.nn.losses import discriminator_loss, generator_loss, widened
 
 __all__ = ["Generator", "InfoGAN", "Recogniser", "Trunk"]
 
@@ -163,7 +163,7 @@ class InfoGAN(NoiseModel):
         continuous_weight: weight of the mutual information with continuous codes.
         information_warmup: steps over which both weights grow linearly from 0.
         transformed_share: share of the information with categorical codes that Q has to find in images which
-            `zoo.layers.random_affine` has changed. So categories cannot stand for slant, size or place. In the paper,
+            `random_affine` has changed. So categories cannot stand for slant, size or place. In the paper,
             with 0, two classes often share a code while another one is split by its slant.
         recogniser_learns: in which phase Q's own layers learn; with "generator", as in common ports, the shared trunk
             learns nothing of the codes.
@@ -243,10 +243,10 @@ class InfoGAN(NoiseModel):
         """
         dims = self.latent_dim + self.continuous
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        draws = random.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
+        draws = rng.uniform((n, dims + len(self.categories)), key, first, low=-1.0, high=1.0, **options)
         z, continuous, chosen = draws.split([self.latent_dim, self.continuous, len(self.categories)], 1)
         if self.hparams["noise"] == "normal":
-            z = random.normal((n, self.latent_dim), random.key(key, "z"), first, **options)
+            z = rng.normal((n, self.latent_dim), rng.key(key, "z"), first, **options)
         onehots = [
             F.one_hot(((chosen[:, i] + 1) * (count / 2)).long().clamp(max=count - 1), count).to(z.dtype)
             for i, count in enumerate(self.categories)

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from zoo import random
-from zoo.autoregressive import NaiveSampler
 from zoo.base import inference
+from zoo.base.autoregressive import NaiveSampler
+from zoo.engine import rng
 from zoo.pixelrnn import SAMPLERS, PixelRNN
 
 __all__ = ["MultiScalePixelRNN", "Upsampling"]
@@ -125,13 +125,13 @@ class MultiScalePixelRNN(PixelRNN):
         sampler = SAMPLERS[self.hparams["layer"]]
 
         small = self.small(x).clone()
-        u = random.uniform(small.shape, random.key(seed, "small"), first, **options)
+        u = rng.uniform(small.shape, rng.key(seed, "small"), first, **options)
         width = small.size(3)
         drawer = NaiveSampler(self.network) if naive else sampler(self.network, n, width)
         self.fill(small, -(-rows // self.stride), u, temperature, drawer)
 
         context = self.upsampling(small)
-        u = random.uniform(x.shape, random.key(seed, "sample"), first, **options)
+        u = rng.uniform(x.shape, rng.key(seed, "sample"), first, **options)
         given = partial(self.conditional, context=context)
         drawer = NaiveSampler(given) if naive else sampler(self.conditional, n, x.size(3), context)
         self.fill(x, rows, u, temperature, drawer)

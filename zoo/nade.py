@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import random
-from zoo.autoregressive import AutoregressiveModel, Sampler, pick
-from zoo.recursion import Recursion
+from zoo.base.autoregressive import AutoregressiveModel, Sampler, pick
+from zoo.engine import rng
+from zoo.nn.nade import Recursion
 
 __all__ = ["NADE", "NADENetwork"]
 
@@ -162,8 +162,8 @@ class NADE(AutoregressiveModel):
         if tied and self.mixture:
             raise ValueError("tied weights need one output per value: likelihood='bernoulli'")
         dims = math.prod(self.image_shape)
-        key = random.key(ordering_seed, "ordering")
-        order = torch.arange(dims) if ordering == "raster" else random.permutation(dims, key)
+        key = rng.key(ordering_seed, "ordering")
+        order = torch.arange(dims) if ordering == "raster" else rng.permutation(dims, key)
         self.network = NADENetwork(
             dims,
             hidden_features,

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import random
-from zoo.autoregressive import AutoregressiveModel, pick
 from zoo.base import Batch, Terms, inference
+from zoo.base.autoregressive import AutoregressiveModel, pick
+from zoo.engine import rng
 
 __all__ = ["OrderlessNADE", "OrderlessNetwork"]
 
@@ -180,7 +180,7 @@ class OrderlessNADE(AutoregressiveModel):
 
     def order(self, seed: int, k: int) -> Tensor:
         """Order number k of an ensemble, a function of the seed; the first orders of a larger one are the same."""
-        return random.permutation(self.dims, random.key(seed, "ordering", k))
+        return rng.permutation(self.dims, rng.key(seed, "ordering", k))
 
     def _logits(self, values: Tensor, order: Tensor) -> Tensor:
         """Logits of each value given those before it in an order; D passes through the hidden layers, in chunks.
@@ -253,8 +253,8 @@ class OrderlessNADE(AutoregressiveModel):
         seed, n, network = self.resolve_seed(seed), len(x), self.network
         values = self.values(x)
         given = known.expand_as(x).permute(0, 2, 3, 1).flatten(1)
-        u = random.uniform(values.shape, random.key(seed, "sample"), first, device=x.device, dtype=values.dtype)
-        rank = random.uniform(values.shape, random.key(seed, "ordering"), first, device=x.device, dtype=torch.float64)
+        u = rng.uniform(values.shape, rng.key(seed, "sample"), first, device=x.device, dtype=values.dtype)
+        rank = rng.uniform(values.shape, rng.key(seed, "ordering"), first, device=x.device, dtype=torch.float64)
         order = (rank - given.double()).argsort(1)  # what is given comes first
         images, a = torch.arange(n, device=x.device), network.first.bias.repeat(n, 1)
         mask = torch.zeros_like(values)
@@ -281,7 +281,7 @@ class OrderlessNADE(AutoregressiveModel):
         """
         values = self.values(batch["image"])
         n = len(values)
-        size = random.integers(self.dims, (n, 1), self.draw_key("size"), self.first_index(n), device=values.device)
+        size = rng.integers(self.dims, (n, 1), self.draw_key("size"), self.first_index(n), device=values.device)
         return {"nats": self.estimate(values, self.subsets(size)).mean()}
 
     def subsets(self, size: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ class OrderlessNADE(AutoregressiveModel):
         """
         n, first = len(size), self.first_index(len(size))
         key = self.draw_key("subset")
-        rank = random.uniform((n, self.dims), key, first, device=size.device, dtype=torch.float64)
+        rank = rng.uniform((n, self.dims), key, first, device=size.device, dtype=torch.float64)
         return rank < rank.sort(1).values.gather(1, size)
 
     def estimate(self, values: Tensor, known: Tensor) -> Tensor:

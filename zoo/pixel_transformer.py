@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.autoregressive import AutoregressiveModel, Sampler
+from zoo.base.autoregressive import AutoregressiveModel, Sampler
 
 __all__ = ["CachedSampler", "PixelTransformer"]
 

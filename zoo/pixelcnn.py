@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.autoregressive import AutoregressiveModel
-from zoo.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, matrix
+from zoo.base.autoregressive import AutoregressiveModel
+from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, matrix
 
 __all__ = ["PixelCNN", "ResidualBlock"]
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.autoregressive import AutoregressiveModel
-from zoo.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, colours
-from zoo.pixelrnn_sampling import DiagonalSampler, RowSampler
-from zoo.recurrence import CELLS, Cell, diagonal_scan, row_scan
+from zoo.base.autoregressive import AutoregressiveModel
+from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, colours
+from zoo.nn.pixelrnn import CELLS, Cell, diagonal_scan, row_scan
+from zoo.nn.pixelrnn_sampling import DiagonalSampler, RowSampler
 
 __all__ = ["SAMPLERS", "DiagonalLayer", "PixelRNN", "RowLayer"]
 

@@ -5,7 +5,7 @@
 
 Karras, Aila, Laine and Lehtinen, "Progressive growing of GANs for improved quality, stability, and variation", ICLR
 2018, arXiv 1710.10196. All layers exist from the start; those of later stages rest, without a gradient. The stage is a
-function of the images seen (`zoo.growth`).
+function of the images seen (`zoo.nn.progressive_gan_growth`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, Terms, inference
-from zoo.equalised import Conv, DownConv, Linear, UpConv, activate, doubled, pixel_norm, stddev_map
-from zoo.growth import Growth
-from zoo.losses import discriminator_loss, generator_loss, gradient_penalty
-from zoo.noise import NoiseModel
+from zoo.base.noise import NoiseModel
+from zoo.engine import rng
+from zoo.nn.losses import discriminator_loss, generator_loss, gradient_penalty
+from zoo.nn.progressive_gan import Conv, DownConv, Linear, UpConv, activate, doubled, pixel_norm, stddev_map
+from zoo.nn.progressive_gan_growth import Growth
 
 __all__ = ["Discriminator", "Generator", "ProgressiveGAN"]
 
@@ -468,7 +468,7 @@ class ProgressiveGAN(NoiseModel):
         if conditions:
             raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
         seed = self.resolve_seed(seed)
-        z = self.noise(n, random.key(seed, "sample"), first)
+        z = self.noise(n, rng.key(seed, "sample"), first)
         return self.generate(z, self._sample_labels(n, label, seed, first), **place)
 
     # Training --------------------------------------------------------------------------------------------------------
@@ -581,7 +581,7 @@ class ProgressiveGAN(NoiseModel):
         # Counted as `is_due` counts, so that loggers, who look at each n-th step, see it.
         # NOTE(paper): Karras et al. 2020 do this with R1, in a step of its own; here the penalty joins the other terms.
         if (weight := every * hparams["gradient_penalty_weight"]) and (self.batch_index + 1) % every == 0:
-            mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
+            mix = rng.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
             target = hparams["gradient_target"]
             # Gradients of gradients lose too much in half precision.
             with torch.autocast(self.device.type, enabled=False):

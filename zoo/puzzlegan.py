@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.losses import discriminator_loss, generator_loss, widened
+from zoo.engine import rng
+from zoo.nn.losses import discriminator_loss, generator_loss, widened
 
 __all__ = ["Discriminator", "Encoder", "ImageGenerator", "MaskGenerator", "PuzzleGAN"]
 
@@ -298,7 +298,7 @@ class PuzzleGAN(AdversarialModel):
         Raises:
             ValueError: the patches have another shape.
         """
-        z = self.noise(len(patches), random.key(self.resolve_seed(seed), "sample"), first)
+        z = self.noise(len(patches), rng.key(self.resolve_seed(seed), "sample"), first)
         image, mask = self(patches, z)
         return image.clamp(-1, 1), mask
 
@@ -318,7 +318,7 @@ class PuzzleGAN(AdversarialModel):
             Output: (n, latent_dim).
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        return random.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
+        return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -413,6 +413,6 @@ def in_one_order(patches: Tensor) -> Tensor:
     """
     rows = patches.flatten(2).double()
     # Random weights: only patches that are equal have sums that are equal but for roundings.
-    weights = random.uniform((rows.size(2),), random.key(0, "order of patches"), device=rows.device, dtype=rows.dtype)
+    weights = rng.uniform((rows.size(2),), rng.key(0, "order of patches"), device=rows.device, dtype=rows.dtype)
     order = (rows @ weights).argsort(1)
     return patches[torch.arange(len(patches), device=patches.device)[:, None], order]

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import NarrowConv2d, gather_rows, instance_norm, update_ema
-from zoo.losses import AdversarialLoss, between, discriminator_loss, generator_loss, norm_penalty
+from zoo.engine import rng
+from zoo.engine.cross_rank import gather_rows
+from zoo.nn.layers import NarrowConv2d, instance_norm, update_ema
+from zoo.nn.losses import AdversarialLoss, between, discriminator_loss, generator_loss, norm_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
 
@@ -528,7 +529,7 @@ class StarGAN(AdversarialModel):
         """
         x = batch["image"]
         choices = torch.stack([*self.targets(self.domain(batch)).values()], 1)
-        drawn = random.integers(self.num_labels, (len(x),), random.key(seed, "target"), first, device=x.device)
+        drawn = rng.integers(self.num_labels, (len(x),), rng.key(seed, "target"), first, device=x.device)
         return x, self.translate(x, choices[torch.arange(len(x), device=x.device), drawn])
 
     @inference
@@ -590,7 +591,7 @@ class StarGAN(AdversarialModel):
 
     def _other(self, domain: Tensor) -> Tensor:
         """For each image another category, drawn."""
-        drawn = random.integers(
+        drawn = rng.integers(
             self.num_labels - 1,
             (len(domain),),
             self.draw_key("target"),
@@ -602,7 +603,7 @@ class StarGAN(AdversarialModel):
     def _shuffled(self, domain: Tensor) -> Tensor:
         """Domain vectors of the whole batch over all ranks in a drawn order, each within its label set."""
         everything = gather_rows(domain)
-        order = random.permutation(len(everything), self.draw_key("target")).to(domain.device)
+        order = rng.permutation(len(everything), self.draw_key("target")).to(domain.device)
         if self.joint:
             # NOTE(paper): a batch may mix label sets; the authors' code alternates batches of the one and of the other.
             number = everything[:, self.num_labels :].argmax(1)
@@ -638,7 +639,7 @@ class StarGAN(AdversarialModel):
             terms["classification"] = self._classification(logits[:n], own)
         if not (weight := self.hparams["gradient_penalty_weight"]):
             return terms
-        mix = random.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
+        mix = rng.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
         gradient = self.discriminator.input_gradient(between(x, fake, mix))
         return terms | {"gradient_penalty": weight * norm_penalty(gradient)}
 

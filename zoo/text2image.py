@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.layers import gather_rows, update_ema
-from zoo.losses import widened
+from zoo.engine import rng
+from zoo.engine.cross_rank import gather_rows
+from zoo.nn.layers import update_ema
+from zoo.nn.losses import widened
 from zoo.text_encoders import text_encoder as build_encoder
 
 __all__ = ["Discriminator", "Generator", "Text2Image"]
@@ -373,13 +374,13 @@ class Text2Image(AdversarialModel):
             if text is None and not self.prompts:
                 raise ValueError("Text2Image draws what it is told: give text=... or embedding=...")
             if text is None:
-                drawn = random.integers(len(self.prompts), (n,), random.key(seed, "prompt"), first)
+                drawn = rng.integers(len(self.prompts), (n,), rng.key(seed, "prompt"), first)
                 text = [self.prompts[i] for i in drawn.tolist()]
             if not isinstance(text, str) and len(text) != n:
                 raise ValueError(f"{len(text)} sentences for {n} images: give one, or as many")
             embedding = self.encode_text([text] if isinstance(text, str) else list(text))
         given = self._scaled(torch.as_tensor(embedding, device=self.device, dtype=self._type).expand(n, -1))
-        z = self._noise(n, random.key(seed, "sample"), first)
+        z = self._noise(n, rng.key(seed, "sample"), first)
         network = self.generator if self.generator_ema is None else self.generator_ema
         return cast(Tensor, network(z, given)).clamp(-1, 1)
 
@@ -400,7 +401,7 @@ class Text2Image(AdversarialModel):
         return cast(Tensor, self.discriminator(x, self._scaled(embedding)))
 
     def _noise(self, n: int, key: int, first: int) -> Tensor:
-        return random.normal((n, self.latent_dim), key, first, device=self.device, dtype=self._type)
+        return rng.normal((n, self.latent_dim), key, first, device=self.device, dtype=self._type)
 
     # Training --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.layers import gather_rows
+from zoo.engine.cross_rank import gather_rows
 
 __all__ = ["ALPHABET", "CharEncoder", "SentenceEncoder", "TextEncoder", "joint_embedding_loss", "text_encoder"]
 

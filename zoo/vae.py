@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.coders import Activation, MLPDecoder, MLPEncoder
-from zoo.latent import LatentModel
+from zoo.base.latent import LatentModel
+from zoo.engine import rng
+from zoo.nn.autoencoders import Activation, MLPDecoder, MLPEncoder
 
 __all__ = ["VAE", "BurgessDecoder", "BurgessEncoder", "ConvDecoder", "ConvEncoder", "kl_to_standard_normal"]
 
@@ -252,8 +252,8 @@ class VAE(SingleObjectiveModel, LatentModel):
         """
         x = (x + 1) / 2
         mean, log_var = self._posterior(x)
-        key = random.key(seed, "log_weights")
-        eps = random.normal((len(x), num_samples, self.latent_dim), key, first, device=x.device, dtype=x.dtype)
+        key = rng.key(seed, "log_weights")
+        eps = rng.normal((len(x), num_samples, self.latent_dim), key, first, device=x.device, dtype=x.dtype)
         rows = []
         for e in eps.unbind(1):
             z = mean + (0.5 * log_var).exp() * e
@@ -307,7 +307,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         x = (batch["image"] + 1) / 2
         mean, log_var = self._posterior(x)
         n = len(x)
-        eps = random.normal(
+        eps = rng.normal(
             (n, self.latent_dim), self.draw_key("eps"), self.first_index(n), device=x.device, dtype=x.dtype
         )
         logits = self.decoder(mean + (0.5 * log_var).exp() * eps)

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms
-from zoo.coders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
-from zoo.latent import LatentModel
-from zoo.layers import gather_rows
-from zoo.losses import discriminator_loss, generator_loss, inverse_multiquadratic, mmd
+from zoo.base.latent import LatentModel
+from zoo.engine import rng
+from zoo.engine.cross_rank import gather_rows
+from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
+from zoo.nn.losses import discriminator_loss, generator_loss, inverse_multiquadratic, mmd
 
 __all__ = ["WAE"]
 
@@ -204,13 +204,13 @@ class WAE(AdversarialModel, LatentModel):
     def _noisy_code(self, x: Tensor, purpose: str) -> Tensor:
         if std := self.hparams["input_noise"]:
             key, first = self.draw_key(f"{purpose}/input"), self.first_index(len(x))
-            x = x + std * random.normal(x.shape, key, first, device=x.device, dtype=x.dtype)
+            x = x + std * rng.normal(x.shape, key, first, device=x.device, dtype=x.dtype)
         z = cast(Tensor, self.encoder(x))
         z = z.float() if z.dtype in (torch.half, torch.bfloat16) else z  # distances are small differences
         if self.hparams["posterior"] == "gaussian":
             z, log_variance = z.chunk(2, 1)
             key, first = self.draw_key(f"{purpose}/code"), self.first_index(len(x))
-            noise = random.normal(z.shape, key, first, device=z.device, dtype=z.dtype)
+            noise = rng.normal(z.shape, key, first, device=z.device, dtype=z.dtype)
             # Bounded against overflow.
             z = z + (0.5 * log_variance.clamp(-50, 50)).exp() * noise
         return z

@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from zoo import random
+from zoo.engine import rng
 
 
 class Draws:
@@ -74,24 +74,24 @@ class KeyedDraws(Draws):
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Draws from N(0, 1)."""
-        return random.normal(shape, random.key(self.seed, purpose, self.step), **self.options)
+        return rng.normal(shape, rng.key(self.seed, purpose, self.step), **self.options)
 
     def uniform(self, purpose: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draws from U(low, high)."""
-        return random.uniform(shape, random.key(self.seed, purpose, self.step), low=low, high=high, **self.options)
+        return rng.uniform(shape, rng.key(self.seed, purpose, self.step), low=low, high=high, **self.options)
 
     def mask(self, purpose: str, *shape: int, keep: float) -> Tensor:
         """Draws that are 1 with the probability `keep`, else 0."""
-        drawn = random.keep_mask(shape, keep, random.key(self.seed, purpose, self.step))
+        drawn = rng.keep_mask(shape, keep, rng.key(self.seed, purpose, self.step))
         return drawn.to(self.options["dtype"])
 
     def integers(self, purpose: str, *shape: int, high: int) -> Tensor:
         """Draws from {0, ..., high - 1}."""
-        return random.integers(high, shape, random.key(self.seed, purpose, self.step))
+        return rng.integers(high, shape, rng.key(self.seed, purpose, self.step))
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """n numbers in a random order, on the CPU."""
-        return random.permutation(n, random.key(self.seed, purpose, self.step))
+        return rng.permutation(n, rng.key(self.seed, purpose, self.step))
 
 
 Noise = Callable[[int], Draws]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled
+from zoo.nn.progressive_gan import Conv, DownConv, Linear, UpConv, doubled
 from zoo.progressive_gan import ProgressiveGAN, Start
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.layers import NarrowConv2d
+from zoo.nn.layers import NarrowConv2d
 from zoo.stargan import InstanceNorm, StarGAN
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo import DCGAN
-from zoo.cli import main
+from zoo.cli.main import main
 from zoo.datamodules.base import ImageDataModule, ImageSet
 
 SIZE = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo import migrations
+from zoo.pretrained import migrations
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,11 +11,11 @@ import pytest
 
 import zoo
 from tests.cli.parts import command
-from zoo.cli import COMMANDS
+from zoo.cli.main import COMMANDS
 
 PROBE = """
 import sys, zoo
-from zoo.cli import main
+from zoo.cli.main import main
 for args in (["--help"], ["list"], ["show", sys.argv[1]], ["nonsense"]):
     try:
         main(args)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from zoo.run import MetricsFile, first_difference
+from zoo.cli.reporting import MetricsFile
+from zoo.cli.run_folder import first_difference
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

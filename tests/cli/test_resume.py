@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 from tests.cli.parts import TINY, checkpoint, command, run, same
 from tests.ranks import on_ranks
-from zoo.run import RunFolder
+from zoo.cli.run_folder import RunFolder
 
 STEPS = 14  # epochs of 5: killed and ended in mid-epoch
 OURS = [

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.cli.parts import command
 from zoo import pretrained
+from zoo.cli.translate_folder import translate_folder
 from zoo.cyclegan import CycleGAN
-from zoo.folders import translate_folder
 from zoo.stargan import StarGAN
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.datamodules import Emoji, ImageFolder
 from zoo.datamodules.base import ImageDataModule, ImageSet
 from zoo.datamodules.pyramid import halved
-from zoo.growth import Growth
+from zoo.nn.progressive_gan_growth import Growth
 
 GROWTH = Growth(4, 16, 20, 12, 6, {4: 12, 8: 8}, repeats=2)
 

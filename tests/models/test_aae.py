@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.aae import AAE, mixture, swiss_roll
 from zoo.base import Batch
+from zoo.engine import rng
 
 
 class TestAAE(ModelContract):
@@ -23,7 +23,7 @@ class TestAAE(ModelContract):
         return AAE(**{"image_size": 8, "latent_dim": 2, **widths, **defaults, **self.options})
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype), "label": torch.arange(n) % 3}
 
 
@@ -59,7 +59,7 @@ class TestAAEConv(TestAAE):
     options = {"networks": "conv", "base_channels": 2, "image_channels": 3, "image_size": 16}  # noqa: RUF012
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 16, 16), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 3, 16, 16), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -74,7 +74,7 @@ def test_parameter_counts_of_the_paper() -> None:
 
 @pytest.mark.parametrize("component", [0, 3, 9])
 def test_parts_of_the_mixture(component: int) -> None:
-    z = mixture(random.normal((20_000, 2), 1), torch.full((20_000,), component))
+    z = mixture(rng.normal((20_000, 2), 1), torch.full((20_000,), component))
     angle = component * 2 * math.pi / 10
     along, across = torch.tensor([math.cos(angle), math.sin(angle)]), torch.tensor([-math.sin(angle), math.cos(angle)])
     assert (z @ along).mean().item() == pytest.approx(1.4, abs=0.02)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.autoencoder import Autoencoder
 from zoo.base import Batch
+from zoo.engine import rng
 
 
 class TestAutoencoder(ModelContract):
@@ -19,7 +19,7 @@ class TestAutoencoder(ModelContract):
         return Autoencoder(8, 1, 3, **self.options)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 

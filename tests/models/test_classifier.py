@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.base import Batch, GenerativeModel
 from zoo.classifier import Classifier
+from zoo.engine import rng
 
 
 class TestClassifier(ModelContract):
@@ -21,7 +21,7 @@ class TestClassifier(ModelContract):
         return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay_steps=50)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
         return {"image": images, "label": torch.arange(n) % 3}
 
     def pictures(self, model: Any) -> Tensor:

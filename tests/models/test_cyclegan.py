@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
 from tests.ranks import on_ranks
-from zoo import random
 from zoo.base import Batch, GenerativeModel
 from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
-from zoo.loop import LoopCallback
+from zoo.engine import rng
+from zoo.engine.loop import LoopCallback
 
 TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "blocks": 1, "discriminator_layers": 1}
 
 
 def images(n: int, purpose: str, seed: int = 0, size: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
-    key = random.key(seed, purpose)
-    return random.uniform((n, 3, size, size), key, low=-1, high=1, dtype=torch.float64).to(dtype)
+    key = rng.key(seed, purpose)
+    return rng.uniform((n, 3, size, size), key, low=-1, high=1, dtype=torch.float64).to(dtype)
 
 
 class TestCycleGAN(ModelContract):
@@ -68,7 +68,7 @@ def test_the_oracle_of_several_ranks_needs_as_many_pools() -> None:
 def test_pool_gives_back_until_it_is_full_and_then_exchanges_half() -> None:
     pool = ImagePool(50)
     new = torch.arange(4050.0).view(-1, 1, 1, 1)
-    draws = random.uniform((4050, 2), random.key(0, "pool"))
+    draws = rng.uniform((4050, 2), rng.key(0, "pool"))
     first = pool.exchange(new[:50], draws[:50])
     assert torch.equal(first, new[:50])
     given = torch.cat([pool.exchange(part, d) for part, d in zip(new[50:].split(7), draws[50:].split(7), strict=True)])

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.base import Batch
 from zoo.dcgan import DCGAN, Discriminator, Generator
+from zoo.engine import rng
 
 
 class TestDCGAN(ModelContract):
@@ -19,7 +19,7 @@ class TestDCGAN(ModelContract):
         return DCGAN(8, 3, 5, 4, **self.options)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
         return {"image": images, "label": torch.arange(n) % 3}
 
 

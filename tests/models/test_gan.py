@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.base import Batch
+from zoo.engine import rng
 from zoo.gan import GAN, Maxout, optimal_discriminator, value_at_optimum
 
 
@@ -20,7 +20,7 @@ class TestGAN(ModelContract):
         return GAN(8, 1, 5, hidden_features=16, units=6, pieces=2, weight_range=0.5, **self.options)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -74,7 +74,7 @@ def test_optimal_discriminator_of_gaussians_is_the_best_of_all_logistic_ones() -
 
 
 def test_gradients_of_both_generator_losses_with_respect_to_the_logit() -> None:
-    from zoo.losses import generator_loss
+    from zoo.nn.losses import generator_loss
 
     logits = torch.linspace(-6, 6, 7, dtype=torch.float64, requires_grad=True)
     (minimax,) = torch.autograd.grad(generator_loss("minimax", logits) * 7, logits)
@@ -106,9 +106,9 @@ def test_dropout_is_keyed_scaled_and_shared_by_both_objectives() -> None:
     assert torch.equal(shared["fake_logits"], again["fake_logits"])
     model.batch_index = 1
     assert not torch.equal(shared["real_logits"], model.forward_shared(batch)["real_logits"])
-    kept = random.keep_mask((1000, 784), 0.8, 5)
+    kept = rng.keep_mask((1000, 784), 0.8, 5)
     assert kept.float().mean().item() == pytest.approx(0.8, abs=0.002)
-    assert torch.equal(kept[10:20], random.keep_mask((10, 784), 0.8, 5, first=10))
+    assert torch.equal(kept[10:20], rng.keep_mask((10, 784), 0.8, 5, first=10))
 
 
 def test_discriminator_loss_at_equilibrium_is_log_2() -> None:

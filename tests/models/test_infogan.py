@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.contract import ModelContract
-from zoo import random
 from zoo.base import Batch
+from zoo.engine import rng
 from zoo.infogan import InfoGAN
 
 
@@ -23,7 +23,7 @@ class TestInfoGAN(ModelContract):
         return model
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
-from zoo.autoregressive import AutoregressiveModel
 from zoo.base import Batch
+from zoo.base.autoregressive import AutoregressiveModel
+from zoo.engine import rng
 from zoo.nade import NADE
+from zoo.nn.nade import Recursion
 from zoo.orderless_nade import OrderlessNADE
-from zoo.recursion import Recursion
 
 
 class TestNADE(ModelContract):
@@ -23,7 +23,7 @@ class TestNADE(ModelContract):
         return NADE(8, 1, 6)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": torch.where(images > 0, 1.0, -1.0).to(dtype)}
 
 
@@ -32,7 +32,7 @@ class TestNADEMixture(TestNADE):
         return NADE(8, 1, 6, likelihood="gaussian_mixture", components=3, ordering="random", optimizer="sgd")
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -243,7 +243,7 @@ def test_draws_of_a_mixture_have_its_moments(temperature: float) -> None:
     model = NADE(2, 1, 3, likelihood="gaussian_mixture", components=2).double()
     logits, mean, std = (torch.tensor(v, dtype=torch.float64) for v in ([0.4, -0.3], [0.3, 0.6], [0.03, 0.06]))
     n = 200_000
-    u = random.uniform((n,), random.key(0, "u"), dtype=torch.float64)
+    u = rng.uniform((n,), rng.key(0, "u"), dtype=torch.float64)
     x = (model.draw(torch.cat([logits, mean, std.log()]).expand(n, -1), u, temperature) + 1) / 2
     share, std = (logits / temperature).softmax(0), (std + 1 / 512) * math.sqrt(temperature)
     expected = (share * mean).sum()

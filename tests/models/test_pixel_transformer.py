@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.contract import ModelContract
-from zoo import random
-from zoo.autoregressive import NaiveSampler
 from zoo.base import Batch
+from zoo.base.autoregressive import NaiveSampler
+from zoo.engine import rng
 from zoo.pixel_transformer import CachedSampler, PixelTransformer
 
 
@@ -23,7 +23,7 @@ class TestPixelTransformer(ModelContract):
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         size, channels = self.options["image_size"], self.options.get("image_channels", 1)
         shape = n, channels, size, size
-        images = random.uniform(shape, random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform(shape, rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
-from zoo.autoregressive import AutoregressiveModel
 from zoo.base import Batch
-from zoo.masked import MaskedConv2d
+from zoo.base.autoregressive import AutoregressiveModel
+from zoo.engine import rng
 from zoo.multiscale_pixelrnn import MultiScalePixelRNN
+from zoo.nn.masked import MaskedConv2d
+from zoo.nn.pixelrnn import CELLS, GRU, skew, unskew
 from zoo.pixelcnn import PixelCNN
 from zoo.pixelrnn import DiagonalLayer, PixelRNN, RowLayer
-from zoo.recurrence import CELLS, GRU, skew, unskew
 
 CELL_NAMES = tuple(CELLS)
 TINY: dict[str, Any] = {"features": 4, "num_layers": 2, "head_features": 6}
@@ -28,7 +28,7 @@ class PixelContract(ModelContract):
     channels = 1
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, self.channels, 6, 6), random.key(seed, "batch"), low=-1, high=1)
+        images = rng.uniform((n, self.channels, 6, 6), rng.key(seed, "batch"), low=-1, high=1)
         return {"image": images.to(dtype)}
 
 

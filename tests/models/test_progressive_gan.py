@@ -12,10 +12,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, state_of, trainer
-from zoo import random, recipes
+from zoo import recipes
 from zoo.base import Batch
-from zoo.equalised import Conv, DownConv, Linear, UpConv, doubled, pixel_norm, stddev_map
-from zoo.growth import Growth
+from zoo.engine import rng
+from zoo.nn.progressive_gan import Conv, DownConv, Linear, UpConv, doubled, pixel_norm, stddev_map
+from zoo.nn.progressive_gan_growth import Growth
 from zoo.progressive_gan import ProgressiveGAN
 
 SCHEDULE: dict[str, Any] = {"training_images": 8, "transition_images": 16, "repeats": 1, "global_batch_size": 4}
@@ -33,7 +34,7 @@ class TestProgressiveGAN(ModelContract):
         return ProgressiveGAN(8, 3, 5, **{**SCHEDULE, **small, **self.options})
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
         return {"image": images, "label": torch.arange(n) % 3}
 
     def oracle(self, world: int) -> ProgressiveGAN:
@@ -308,7 +309,7 @@ def test_the_objective_is_the_papers() -> None:
     terms = model.discriminator_loss(batch, fake)
     real = model.real(batch["image"])
     on_real, on_fake = model.judge(real, 4)[0], model.judge(fake, 4)[0]
-    mix = random.uniform((4,), model.draw_key("mix"), dtype=torch.float64).view(-1, 1, 1, 1)
+    mix = rng.uniform((4,), model.draw_key("mix"), dtype=torch.float64).view(-1, 1, 1, 1)
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(model.judge(between, 4)[0].sum(), between)
     penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 3).square()

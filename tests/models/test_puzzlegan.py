@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, share, trainer
-from zoo import random
 from zoo.base import Batch
+from zoo.engine import rng
 from zoo.puzzlegan import Discriminator, PuzzleGAN, in_one_order
 
 
@@ -27,9 +27,9 @@ class TestPuzzleGAN(ModelContract):
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         def images(purpose: str, *shape: int) -> Tensor:
-            return random.uniform(shape, random.key(seed, purpose), low=-1, high=1, dtype=torch.float64).to(dtype)
+            return rng.uniform(shape, rng.key(seed, purpose), low=-1, high=1, dtype=torch.float64).to(dtype)
 
-        mask = random.integers(2, (n, 1, 16, 16), random.key(seed, "mask")).to(dtype)
+        mask = rng.integers(2, (n, 1, 16, 16), rng.key(seed, "mask")).to(dtype)
         patches = images("patches", n, 2, 3, 16, 16)
         return {
             "image": images("image", n, 3, 16, 16),

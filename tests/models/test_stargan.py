@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.base import Batch
-from zoo.losses import gradient_penalty, norm_penalty
+from zoo.engine import rng
+from zoo.nn.losses import gradient_penalty, norm_penalty
 from zoo.stargan import CELEBA, RAFD, Discriminator, Generator, InstanceNorm, StarGAN
 
 
@@ -33,13 +33,13 @@ class TestStarGAN(ModelContract):
         return model
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
-        binary = random.integers(2, (n, 2), random.key(seed, "attributes"))
+        images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        binary = rng.integers(2, (n, 2), rng.key(seed, "attributes"))
         label = torch.arange(n) % 3
         return {
             "image": images,
             "attributes": torch.cat([binary, F.one_hot(label, 3)], 1).to(dtype),
-            "label_set": random.integers(2, (n,), random.key(seed, "set")),
+            "label_set": rng.integers(2, (n,), rng.key(seed, "set")),
         }
 
     def pictures(self, model: Any) -> Tensor:
@@ -540,7 +540,7 @@ def test_categories_of_joint_training_need_no_source() -> None:
 
 
 def test_labels_are_asked_at_the_size_of_training(model: StarGAN) -> None:
-    x = random.uniform((2, 3, 16, 16), random.key(0, "x"), low=-1, high=1)
+    x = rng.uniform((2, 3, 16, 16), rng.key(0, "x"), low=-1, high=1)
     same = F.interpolate(x, [8, 8], mode="bilinear", antialias=True)
     assert torch.equal(model.classify(x), model.classify(same))
     for size in ((1, 1), (4, 4), (4, 20), (64, 9)):

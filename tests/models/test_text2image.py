@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 import zoo
 from tests.contract import Data, ModelContract, trainer
-from zoo import pretrained, random
+from zoo import pretrained
 from zoo.base import Batch
+from zoo.engine import rng
 from zoo.text2image import Discriminator, Generator, Residual, Text2Image
 
 ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
@@ -38,7 +39,7 @@ class TestText2Image(ModelContract):
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         def draw(name: str, *shape: int) -> Tensor:
-            return random.uniform((n, *shape), random.key(seed, name), low=-1, high=1, dtype=torch.float64).to(dtype)
+            return rng.uniform((n, *shape), rng.key(seed, name), low=-1, high=1, dtype=torch.float64).to(dtype)
 
         return {
             "image": draw("image", 3, 16, 16),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import zoo
 from tests.contract import Data, ModelContract, trainer
-from zoo import pretrained, random
+from zoo import pretrained
 from zoo.base import Batch, GenerativeModel
+from zoo.engine import rng
 from zoo.text_encoders import ALPHABET, CharEncoder, SentenceEncoder, TextEncoder, joint_embedding_loss, text_encoder
 
 SMALL: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
@@ -32,7 +33,7 @@ class TestTextEncoder(ModelContract):
         return self.tiny()
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 3, 16, 16), random.key(seed, "b"), low=-1, high=1, dtype=torch.float64).to(dtype)
+        images = rng.uniform((n, 3, 16, 16), rng.key(seed, "b"), low=-1, high=1, dtype=torch.float64).to(dtype)
         # Sentences that fill the window: behind the end of a short one the network has biases only.
         captions = [
             f"{WORDS[i % 3]} thing number {i} of batch {seed}, drawn again and again and again" for i in range(n)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, state_of, trainer
-from zoo import random
 from zoo.base import Batch
 from zoo.beta_vae import BetaVAE
+from zoo.engine import rng
 from zoo.vae import VAE, kl_to_standard_normal
 
 
@@ -20,7 +20,7 @@ class TestVAE(ModelContract):
         return VAE(8, 1, 3, **self.options)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -104,7 +104,7 @@ def test_log_weights_are_those_of_the_densities() -> None:
     weights = model.log_weights(x, 5, seed=2)
     assert weights.shape == (5, 4)
     q = model.posterior(x)
-    eps = random.normal((4, 5, 3), random.key(2, "log_weights"))
+    eps = rng.normal((4, 5, 3), rng.key(2, "log_weights"))
     for k in range(5):
         z = q.mean + q.stddev * eps[:, k]
         prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
-from zoo import random
 from zoo.base import Batch
-from zoo.coders import SameConv2d
-from zoo.losses import inverse_multiquadratic, mmd
+from zoo.engine import rng
+from zoo.nn.autoencoders import SameConv2d
+from zoo.nn.losses import inverse_multiquadratic, mmd
 from zoo.wae import WAE, moment_distance
 
 
@@ -21,7 +21,7 @@ class TestWAE(ModelContract):
         return WAE(8, 1, 3, **{"pretraining_steps": 0, "weight_std": 0.5, **self.options})
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = random.uniform((n, 1, 8, 8), random.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
@@ -100,7 +100,7 @@ def test_discrepancy_by_the_sums_of_its_definition() -> None:
 
 def test_discrepancy_of_one_distribution_is_unbiased_around_0() -> None:
     kernel = inverse_multiquadratic(2.0 * 8)
-    draws = random.normal((400, 2, 20, 8), 7)
+    draws = rng.normal((400, 2, 20, 8), 7)
     values = torch.stack([mmd(p, q, kernel) for p, q in draws])
     assert abs(values.mean().item()) < 4 * values.std().item() / math.sqrt(400)
     assert values.min() < 0 < values.max()
@@ -113,7 +113,7 @@ def test_kernel_follows_the_variance_of_the_prior() -> None:
     z = model.prior(4000, 5)
     assert z.std().item() == pytest.approx(3, rel=0.02)
     other = WAE(8, networks="mlp", hidden_features=(4,))
-    a, b = random.normal((2, 50, 8), 1)
+    a, b = rng.normal((2, 50, 8), 1)
     assert model.discrepancy(3 * a, 3 * b).item() == pytest.approx(other.discrepancy(a, b).item(), abs=1e-5)
 
 

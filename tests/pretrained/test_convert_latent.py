@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.cli.parts import command
-from zoo import convert, layouts, pretrained
+from zoo import convert, pretrained
+from zoo.convert import layouts
 
 # VAE and beta-VAE -----------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import save as serialise
 
 import zoo
-from zoo import cards, pretrained, publish
+from zoo import pretrained
 from zoo.dcgan import DCGAN
+from zoo.pretrained import cards, publish
 
 
 def tiny(**options: Any) -> DCGAN:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import zoo
 from tests.contract import Data, trainer
-from zoo import cards, pretrained, publish, recipes, verification
+from zoo import pretrained, recipes
 from zoo.autoencoder import Autoencoder
 from zoo.callbacks import FrechetDistance, Measure
 from zoo.callbacks.frechet_distance import Result, frechet_distance
@@ -25,6 +25,7 @@ from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
+from zoo.pretrained import cards, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
 from zoo.text_encoders import TextEncoder
@@ -81,7 +82,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = ModuleType("zoo.datamodules.tiny")
     module.Tiny = Tiny  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zoo.datamodules.tiny", module)
-    monkeypatch.setattr("zoo.verification.frechet_distance", measure)
+    monkeypatch.setattr("zoo.pretrained.verify.frechet_distance", measure)
     folder, data_dir = tmp_path / "runs" / "dcgan-tiny8-smoke", tmp_path / "data"
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
@@ -174,7 +175,7 @@ def test_weights_that_do_not_fit_float16_stay_float32(run: Path, out: Path) -> N
 def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish.publish(run)
     data_dir = str(tmp_path / "data")
-    (result,) = verification.verify("dcgan-tiny8", data_dir=data_dir)
+    (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert result.passed
     assert result.measured == result.published
     assert result.protocol == PROTOCOL
@@ -182,14 +183,14 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(
         "zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
     )
-    (result,) = verification.verify("dcgan-tiny8", data_dir=data_dir)
+    (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
     monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
     with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
-        verification.verify("dcgan-tiny8", data_dir=data_dir)
+        verify.verify("dcgan-tiny8", data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):
-        verification.verify("dcgan-tiny8", data_dir="nowhere")
+        verify.verify("dcgan-tiny8", data_dir="nowhere")
 
 
 def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path, out: Path, tmp_path: Path) -> None:
@@ -201,8 +202,8 @@ def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path
     assert [metric["name"] for metric in metrics] == ["fd", "fid"]
     assert "/home/me" not in (out / "index.json").read_text()
     with pytest.raises(ValueError, match="a published value of dcgan-tiny8 is FID"):
-        verification.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"))
-    results = verification.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"), inception_weights="/mine.pth")
+        verify.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"))
+    results = verify.verify("dcgan-tiny8", data_dir=str(tmp_path / "data"), inception_weights="/mine.pth")
     assert [result.name for result in results] == ["fd", "fid"]
 
 
@@ -250,7 +251,7 @@ def test_all_measures_are_published_and_verified(
     assert "class_error during training: 90.00 % at step 0, 4.00 % at step 2." in card
 
     data_dir = str(tmp_path / "data")
-    results = verification.verify("dcgan-tiny8", data_dir=data_dir)
+    results = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert [(r.name, r.measured, r.passed) for r in results] == [
         (m["name"], m["value"], True) for m in (distance_, plain, matched)
     ]
@@ -259,10 +260,10 @@ def test_all_measures_are_published_and_verified(
     entries = pretrained.index(out)
     del entries["dcgan-tiny8"]["metrics"][0]["measure"]
     (out / "index.json").write_text(json.dumps(entries))
-    assert verification.verify("dcgan-tiny8", data_dir=data_dir)[0].passed
+    assert verify.verify("dcgan-tiny8", data_dir=data_dir)[0].passed
     monkeypatch.delitem(MEASURES, "class_error")
     with pytest.raises(ValueError, match="of the measure 'class_error', which this version does not have"):
-        verification.verify("dcgan-tiny8", data_dir=data_dir)
+        verify.verify("dcgan-tiny8", data_dir=data_dir)
 
 
 def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
@@ -406,7 +407,7 @@ def test_a_run_without_measurement(run: Path, out: Path) -> None:
     publish.publish(run)
     assert "Measured" not in pretrained.card("dcgan-tiny8")
     with pytest.raises(ValueError, match="published without a measured value"):
-        verification.verify("dcgan-tiny8")
+        verify.verify("dcgan-tiny8")
 
 
 def test_the_card_says_where_a_run_departs_from_its_recipe(

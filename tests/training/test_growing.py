@@ -14,7 +14,7 @@ from tests.contract import state_of, trainer
 from tests.ranks import on_ranks
 from zoo import ProgressiveGAN
 from zoo.datamodules.base import ImageDataModule, ImageSet
-from zoo.distributed import MultiNetStrategy
+from zoo.engine.distributed import MultiNetStrategy
 
 STEPS = 10
 OPTIONS: dict[str, Any] = {

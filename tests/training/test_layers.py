@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.layers import NarrowConv2d, instance_norm, random_affine, random_shift
+from zoo.nn.augment import random_affine, random_shift
+from zoo.nn.layers import NarrowConv2d, instance_norm
 
 
 @pytest.mark.parametrize("affine", [False, True])

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.contract import Data, trainer
 from zoo.dcgan import DCGAN
-from zoo.loop import AtomicCheckpointIO
+from zoo.engine.checkpoint import AtomicCheckpointIO
 
 
 def batches(n: int) -> list[dict[str, Any]]:

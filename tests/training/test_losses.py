@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zoo import losses
-from zoo.layers import diff_augment
+from zoo.nn import losses
+from zoo.nn.augment import diff_augment
 
 
 def test_gradient_penalty_of_a_linear_critic() -> None:

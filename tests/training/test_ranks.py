@@ -13,12 +13,12 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import zoo.distributed
+import zoo.engine.distributed
 from tests.ranks import on_ranks
-from zoo import random
 from zoo.base import AdversarialModel, Batch, Terms
-from zoo.distributed import MultiNetStrategy
-from zoo.losses import gradient_penalty, r1_penalty
+from zoo.engine import rng
+from zoo.engine.distributed import MultiNetStrategy
+from zoo.nn.losses import gradient_penalty, r1_penalty
 
 STEPS, GLOBAL_BATCH = 5, 12
 
@@ -47,7 +47,7 @@ class Probe(AdversarialModel):
 
     def forward_shared(self, batch: Batch) -> Tensor:
         n = len(batch["image"])
-        z = random.normal((n, 3), self.draw_key("z"), self.first_index(n), dtype=self.dtype)
+        z = rng.normal((n, 3), self.draw_key("z"), self.first_index(n), dtype=self.dtype)
         self.seen.append(z)
         return self.generator(z)
 
@@ -62,7 +62,7 @@ class Probe(AdversarialModel):
         real = batch["image"]
         terms = {"fake": self._critic(fake.detach()).mean(), "real": -self._critic(real).mean()}
         if self.case == "wgan_gp":
-            mix = random.uniform((len(real),), self.draw_key("mix"), self.first_index(len(real)), dtype=self.dtype)
+            mix = rng.uniform((len(real),), self.draw_key("mix"), self.first_index(len(real)), dtype=self.dtype)
             terms["penalty"] = gradient_penalty(self._critic, real, fake, mix)
         return terms
 
@@ -146,7 +146,7 @@ def train(case: str, world: int) -> dict[str, Any]:
     steps: list[int] = []
 
     class Counted:
-        """torch.distributed as zoo.distributed sees it, with a counter."""
+        """torch.distributed as zoo.engine.distributed sees it, with a counter."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(dist, name)
@@ -155,7 +155,7 @@ def train(case: str, world: int) -> dict[str, Any]:
             reduced.append(tensor.numel())
             return dist.all_reduce(tensor, *args, **kwargs)
 
-    zoo.distributed.dist = Counted()  # type: ignore[assignment]
+    zoo.engine.distributed.dist = Counted()  # type: ignore[assignment]
     model = Probe(case).double()
     run = trainer(world, sync_batchnorm=case == "batch_norm" and world > 1, precision="64-true")
     original = MultiNetStrategy.reduce_gradients
@@ -169,7 +169,7 @@ def train(case: str, world: int) -> dict[str, Any]:
         run.fit(model, batches(run.global_rank, world))
     finally:
         MultiNetStrategy.reduce_gradients = original  # type: ignore[method-assign]
-        zoo.distributed.dist = dist
+        zoo.engine.distributed.dist = dist
     return {
         "state": {name: value.clone() for name, value in model.state_dict().items()},
         "z": model.seen,

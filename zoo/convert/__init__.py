@@ -1,27 +1,23 @@
-"""Importers of reference checkpoints: one function per architecture, one branch per layout (`zoo.layouts`).
+"""Importers of reference checkpoints: one function per architecture, one branch per layout (`zoo.convert.layouts`).
 
 Sizes, widths and channels are read off the weights' shapes; what a file does not say, such as beta, has the
 architecture's default.
 """
 
-from zoo.convert.gans import dcgan, infogan
-from zoo.convert.latent import beta_vae, vae
-from zoo.convert.likelihood import nade, pixelcnn
-from zoo.convert.progressive import progressive_gan
-from zoo.convert.puzzle import puzzlegan
-from zoo.convert.text import text_encoder
-from zoo.convert.translation import cyclegan, stargan
+from zoo.engine.lazy import lazy_exports
 
-__all__ = [
-    "beta_vae",
-    "cyclegan",
-    "dcgan",
-    "infogan",
-    "nade",
-    "pixelcnn",
-    "progressive_gan",
-    "puzzlegan",
-    "stargan",
-    "text_encoder",
-    "vae",
-]
+_EXPORTS = {
+    "dcgan": "zoo.convert.gans",
+    "infogan": "zoo.convert.gans",
+    "beta_vae": "zoo.convert.latent",
+    "vae": "zoo.convert.latent",
+    "nade": "zoo.convert.likelihood",
+    "pixelcnn": "zoo.convert.likelihood",
+    "progressive_gan": "zoo.convert.progressive",
+    "puzzlegan": "zoo.convert.puzzle",
+    "text_encoder": "zoo.convert.text",
+    "cyclegan": "zoo.convert.translation",
+    "stargan": "zoo.convert.translation",
+}
+__all__ = sorted(_EXPORTS)
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import NORM, State, axes_of, build, expect, fill, read_pth
 from zoo.dcgan import DCGAN
 from zoo.infogan import InfoGAN

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo import layouts
 from zoo.beta_vae import BetaVAE
+from zoo.convert import layouts
 from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, read_pth, square
 from zoo.vae import VAE, Networks
 

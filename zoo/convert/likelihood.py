@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import axes_of, build, expect, fill, read_pth, square
 from zoo.nade import NADE
 from zoo.pixelcnn import PixelCNN

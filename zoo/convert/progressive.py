@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
 from zoo.progressive_gan import ProgressiveGAN
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import LINEAR, NORM, State, axes_of, build, expect, fill, read_pth
 from zoo.puzzlegan import PuzzleGAN
 

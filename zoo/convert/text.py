@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import LINEAR, axes_of, build, expect, fill, read_pth
 from zoo.text_encoders import TextEncoder
 

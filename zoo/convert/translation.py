@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import layouts
+from zoo.convert import layouts
 from zoo.convert.files import COUNT, LINEAR, State, axes_of, build, expect, fill, read_pth
 from zoo.cyclegan import CycleGAN
 from zoo.stargan import CELEBA, RAFD, StarGAN

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
+
+from zoo.engine.files import nearest
 
 __all__ = ["describe", "find", "list_recipes"]
 
@@ -25,8 +26,7 @@ def find(name: str) -> Path:
     known = list_recipes()
     if (stem := name.removesuffix(".yaml")) in known:
         return Path(str(files(__name__) / f"{stem}.yaml"))
-    close = difflib.get_close_matches(stem, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else "`zoo list` names them all"
+    hint = nearest(stem, known, "`zoo list` names them all")
     raise FileNotFoundError(f"there is no recipe or file {name!r}: {hint}")
 
 

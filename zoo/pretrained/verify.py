@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo import cards
 from zoo.callbacks import measures
 from zoo.callbacks.frechet_distance import frechet_distance
 from zoo.callbacks.measure import Measure
-from zoo.pretrained import entry_of, load
+from zoo.pretrained import cards, entry_of, load
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from zoo import random
 from zoo.base import GenerativeModel, inference
+from zoo.engine import rng
 
 __all__ = ["CodeModel", "LatentModel"]
 
@@ -89,7 +89,7 @@ class LatentModel(CodeModel):
             Output: (n, latent_dim).
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        z = random.normal((n, self.latent_dim), key, first, **options)
+        z = rng.normal((n, self.latent_dim), key, first, **options)
         return z if self.prior_std == 1 else self.prior_std * z
 
     @inference
@@ -99,7 +99,7 @@ class LatentModel(CodeModel):
         Shape:
             Output: (n, latent_dim).
         """
-        return self.prior(n, random.key(self.resolve_seed(seed), "sample"), first)
+        return self.prior(n, rng.key(self.resolve_seed(seed), "sample"), first)
 
     @inference
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:

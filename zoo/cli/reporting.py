@@ -1,12 +1,11 @@
-"""Run folders: `runs/<name>/` with config.yaml, checkpoints/, samples/ and metrics.csv, resumed by the same command."""
+"""What a run writes and shows while it trains."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,163 +18,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from zoo.migrations import current_names
+from zoo.engine.files import write_atomically
 
-__all__ = ["MetricsFile", "RunCheckpoint", "RunFolder", "StepBar", "global_rank", "write_atomically"]
-
-# What may differ when a run is resumed, because it cannot change the result.
-FREE = (
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-    "trainer.profiler",
-    "trainer.logger",
-    "trainer.default_root_dir",
-    "data.init_args.num_workers",
-    "data.init_args.cache_dir",
-)
-# And this too where the batches of a step do not depend on it: in models that say how large they are.
-FREE_WITH_SCHEDULE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
-
-
-def global_rank() -> int:
-    """Rank of this process as its launcher has set it, before any process group exists; 0 on the first process only."""
-    for name in ("RANK", "SLURM_PROCID"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    # Lightning's own launcher numbers the processes of each node, and the nodes.
-    return int(os.environ.get("LOCAL_RANK") or 0) + int(
-        os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or 0
-    )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is whole or absent.
-
-    Raises:
-        OSError: it could not be written; an earlier file is unchanged.
-    """
-    temporary = _temporary(path)
-    try:
-        with open(temporary, "w", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
-        for key in sorted(tree, key=str):
-            yield from _leaves(tree[key], f"{prefix}{key}.")
-    elif isinstance(tree, list) and tree:
-        for i, value in enumerate(tree):
-            yield from _leaves(value, f"{prefix}{i}.")
-    else:
-        yield prefix.removesuffix("."), tree
-
-
-def first_difference(old: Any, new: Any, free: tuple[str, ...] = FREE) -> tuple[str, Any, Any] | None:
-    """First key, in alphabetical order, whose value differs in two configurations, and both values; `free` may."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(free):
-            return key, before.get(key, "not set"), after.get(key, "not set")
-    return None
-
-
-class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: the folder.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def last(self) -> Path:
-        """The latest checkpoint."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    def set_aside(self) -> Path | None:
-        """Rename the folder to the first free `<name>.1`, `<name>.2`, ...; None if there is no folder."""
-        if not self.path.exists():
-            return None
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.{number}")).exists():
-            number += 1
-        self.path.rename(target)
-        return target
-
-    def check(self, config: dict[str, Any], *, scheduled: bool = False) -> Path | None:
-        """Make sure that the folder is this configuration's; nothing is written.
-
-        Args:
-            config: the resolved configuration.
-            scheduled: the model says how many images a step has, so that the number of devices may change.
-
-        Returns:
-            The checkpoint to resume from; None starts from scratch.
-
-        Raises:
-            ValueError: the folder holds a run with another configuration, or something else.
-        """
-        if self.config.exists():
-            if not self.last.exists() and not self.path.joinpath("metrics.csv").exists():
-                return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
-            old = current_names(yaml.safe_load(self.config.read_text()))
-            free = FREE + FREE_WITH_SCHEDULE if scheduled else FREE
-            if difference := first_difference(old, config, free):
-                key, before, after = difference
-                raise ValueError(
-                    f"{self.path} holds a run with {key}: {before!r}, this command has {after!r}; "
-                    "repeat the earlier command to resume it, or take --fresh or another --name"
-                )
-            return self.last if self.last.exists() else None
-        # Another rank may be writing the configuration at this moment: see `write_atomically`.
-        if self.path.exists() and any(path != _temporary(self.config) for path in self.path.iterdir()):
-            if self.config.exists():  # it was just written
-                return self.check(config, scheduled=scheduled)
-            raise ValueError(f"{self.path} is not empty and holds no run (no config.yaml): take another --name")
-        return None
-
-    def claim(self, config: dict[str, Any]) -> None:
-        """Make the folder and write the configuration into it (rank zero only).
-
-        Args:
-            config: the resolved configuration.
-
-        Raises:
-            OSError: it cannot be written to.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
-        except OSError as error:
-            raise OSError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
-
-    def finished(self, max_steps: int, max_epochs: int | None) -> int | None:
-        """Steps of the run if its last checkpoint has reached the end that is asked for, else None."""
-        from zoo.loop import AtomicCheckpointIO
-
-        checkpoint = AtomicCheckpointIO().load_checkpoint(self.last)
-        steps = int(checkpoint["global_step"])
-        epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
-        done = (max_steps > 0 and steps >= max_steps) or (max_epochs not in (None, -1) and epochs >= max_epochs)
-        return steps if done else None
+__all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from zoo.layers import CrossRankSync
+from zoo.engine.cross_rank import CrossRankSync
 
 __all__ = ["MultiNetStrategy", "average", "total"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import re
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +23,10 @@ import zoo
 from zoo import callbacks, datamodules, pretrained
 from zoo.base import GenerativeModel
 from zoo.callbacks.frechet_distance import frechet_distance
-from zoo.migrations import current_names
-from zoo.run import MetricsFile, RunCheckpoint, RunFolder, StepBar, global_rank
+from zoo.cli.messages import explain, read_config
+from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
+from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.engine.images import image_grid
 
 __all__ = ["run"]
 
@@ -115,7 +115,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     """
     _quiet()
     init = getattr(options, "init", None)
-    configs = [_read_config(Path(config)) for config in configs]
+    configs = [read_config(Path(config)) for config in configs]
     for package in (datamodules, callbacks):  # so that their classes can be called by their short names
         for export in package.__all__:
             getattr(package, export)
@@ -137,7 +137,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             run=False,
         )
     except (ArgumentError, ValueError) as error:
-        raise ValueError(_explain(str(error))) from error
+        raise ValueError(explain(str(error))) from error
     except MisconfigurationException as error:
         missing = re.search(r"No supported (\w+) backend found", str(error))
         reason = f"there is no {missing[1]} here: set --trainer.accelerator cpu or auto" if missing else str(error)
@@ -216,7 +216,7 @@ def _initialise(model: GenerativeModel, name: str) -> None:
 
 
 def _weights(model: GenerativeModel, checkpoint: Path) -> None:
-    from zoo.loop import AtomicCheckpointIO
+    from zoo.engine.checkpoint import AtomicCheckpointIO
 
     state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
     try:
@@ -237,8 +237,6 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
 
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     """As many images as the test split has, each a PNG."""
-    from zoo.pretrained import picture
-
     data: Any = cli.datamodule
     data.prepare_data()
     data.setup("predict")
@@ -248,7 +246,7 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     for batch in data.predict_dataloader():
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
-            picture(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
+            image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
         first += len(fake)
     print(f"{first} images: {folder}")
 
@@ -332,81 +330,3 @@ def _wandb(name: str, folder: Path, *, fresh: bool) -> Logger:
 def _netrc_has_wandb() -> bool:
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
-
-
-def _read_config(path: Path) -> str:
-    """The file's path, or its text if names had to be brought up to date; errors name the file and the line."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds no settings: it should have `model:`, `data:` and `trainer:`")
-    current = current_names(settings)
-    return str(path) if current == settings else yaml.safe_dump(current, sort_keys=False)
-
-
-def _explain(message: str) -> str:
-    """One line for a parser's long message: what is wrong, and what would be right."""
-    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|[Oo]ption '([\w.]+)'(?: is not accepted|)", message)
-    if unknown:
-        name = (unknown[1] or unknown[2]).split("=")[0]
-        return f"there is no setting {name}{_suggest(name.lstrip('-'))}"
-    keys = re.findall(r"(?:[Kk]ey|argument) [\"']?([\w.]+)[\"']?:", message)
-    kind = re.search(r"dot import path string: (\S+)", message)
-    if kind and keys:
-        known = {
-            "model": [*zoo.ARCHITECTURES],
-            "data": datamodules.__all__,
-            "trainer.callbacks": [*callbacks.__all__, *lightning_callbacks.__all__],
-        }
-        return f"there is no {keys[0]} {kind[1]!r}{_nearest(kind[1], known.get(keys[0], []))}"
-    got = re.search(r"Got value: (.+)", message) or re.search(r"Given value: (.+)", message)
-    if keys and got:
-        value = got[1].strip().strip("'")
-        literals = re.findall(r"Literal\[(.*?)\]", message)
-        choices = [word.strip().strip("'") for group in literals for word in group.split(",")]
-        plain = re.search(r"Expected an? <class '(\w+)'>\. Got", message)
-        what = _nearest(value, choices) if choices else f": expected {plain[1]}" if plain else ""
-        return f"{'.'.join(keys)} cannot be {value!r}{what}"
-    lines = [line.strip(" -") for line in message.partition("Errors:")[2].splitlines() or message.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("Expected a", "Problem with given"))]
-    return " ".join(lines[0].split()) if lines else message
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {close[0]!r}?" if close else f": take one of {', '.join(known)}" if known else ""
-
-
-def _suggest(name: str) -> str:
-    import inspect
-
-    known = [f"trainer.{parameter}" for parameter in inspect.signature(Trainer.__init__).parameters]
-    known += [
-        "model",
-        "data",
-        "config",
-        "name",
-        "runs_dir",
-        "init",
-        "fresh",
-        "checkpoint_every",
-        "wandb",
-        "seed_everything",
-    ]
-    for prefix, package in (("model", zoo), ("data", datamodules)):
-        exports = zoo.ARCHITECTURES if package is zoo else package.__all__
-        for export in exports:
-            parameters = inspect.signature(getattr(package, export).__init__).parameters
-            known += [f"{prefix}.{parameter}" for parameter in parameters]
-            known += [f"{prefix}.init_args.{parameter}" for parameter in parameters]
-    known = [option for option in known if not option.endswith(".self")]
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    if not close:  # without its prefix, as parsers name it within a group
-        ends = {option.rpartition(".")[2]: option for option in known}
-        close = [ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, 1)]
-    return f": did you mean {close[0]!r}?" if close else "; `zoo fit --help` says more"

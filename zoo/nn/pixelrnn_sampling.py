@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.masked import PixelNetwork, PixelSampler, matrices
+from zoo.nn.masked import PixelNetwork, PixelSampler, matrices
 
 __all__ = ["DiagonalSampler", "RowSampler"]
 

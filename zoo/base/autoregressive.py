@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo import random
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
+from zoo.engine import rng
 
 __all__ = ["AutoregressiveModel", "NaiveSampler", "Sampler", "pick"]
 
@@ -234,8 +234,8 @@ class AutoregressiveModel(SingleObjectiveModel):
             ValueError: a condition was given, the temperature is not positive, or the prefix has another shape.
         """
         x, rows = self.canvas(n, temperature, prefix, conditions)
-        key = random.key(self.resolve_seed(seed), "sample")
-        u = random.uniform(x.shape, key, first, device=x.device, dtype=x.dtype)
+        key = rng.key(self.resolve_seed(seed), "sample")
+        u = rng.uniform(x.shape, key, first, device=x.device, dtype=x.dtype)
         self.fill(x, rows, u, temperature, NaiveSampler(self.logits) if naive else self.sampler(n))
         return x
 

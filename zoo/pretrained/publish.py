@@ -16,12 +16,14 @@ from typing import Any, cast
 
 import yaml
 
-from zoo import cards, recipes
-from zoo.exhibits import exhibit
-from zoo.loop import AtomicCheckpointIO
-from zoo.migrations import current_names
-from zoo.pretrained import index, load, picture, read, save, sha256, weights_folder, write
-from zoo.verification import LOCAL, data_module, measured, measurements, portable
+from zoo import recipes
+from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.files import write_atomically
+from zoo.engine.images import image_grid
+from zoo.pretrained import cards, index, load, read, save, sha256, weights_folder
+from zoo.pretrained.migrations import current_names
+from zoo.pretrained.preview import exhibit
+from zoo.pretrained.verify import LOCAL, data_module, measured, measurements, portable
 
 __all__ = ["publish"]
 
@@ -35,7 +37,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
     to 8 bits changes them (0.29 grey levels, root mean square), else in float32. Translations, reconstructions, images
     assembled of patches, probabilities or cosines take the place of samples for a model that cannot sample, and the
-    log-likelihood for one that has it: see `zoo.exhibits`.
+    log-likelihood for one that has it: see `zoo.pretrained.preview`.
 
     Args:
         run: folder of a finished run.
@@ -108,10 +110,10 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     }
     if (grid := shows.grid(published)) is not None:
         png = io.BytesIO()
-        picture(*grid).save(png, "PNG")
+        image_grid(*grid).save(png, "PNG")
         written = {target / f"{slug}.png": png.getvalue(), **written}
     for file, content in written.items():
-        write(file, content)
+        write_atomically(file, content)
     return [path, *written]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import sys
@@ -13,7 +12,8 @@ from typing import Any, NoReturn
 
 import zoo
 from zoo import recipes
-from zoo.layouts import LAYOUTS, check
+from zoo.convert.layouts import LAYOUTS, check
+from zoo.engine.files import nearest
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if (option := message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]).startswith("-"):
-            message = f"there is no option {option}: {_nearest(option, self._option_string_actions)}"
+            message = f"there is no option {option}: {nearest(option, self._option_string_actions)}"
         raise UsageError(message)
 
 
@@ -59,7 +59,7 @@ def _dispatch(arguments: list[str]) -> None:
         return
     name = arguments[0]
     if name not in COMMANDS:
-        raise UsageError(f"there is no command {name!r}: {_nearest(name, COMMANDS)}")
+        raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
     COMMANDS[name][0](name, arguments[1:])
 
 
@@ -76,11 +76,6 @@ def _overview() -> str:
             "              zoo fit --config dcgan-emoji32-small",
         ]
     )
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else f"take one of {', '.join(known)}"
 
 
 def _one_line(error: Exception) -> str:
@@ -106,7 +101,8 @@ def _list(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("--json", action="store_true", help="print the index of checkpoints as JSON")
     options = parser.parse_args(arguments)
-    from zoo import cards, pretrained
+    from zoo import pretrained
+    from zoo.pretrained import cards
 
     index = pretrained.index()
     if options.json:
@@ -183,7 +179,7 @@ def _translate(name: str, arguments: list[str]) -> None:
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     options = parser.parse_args(arguments)
-    from zoo.folders import translate_folder
+    from zoo.cli.translate_folder import translate_folder
 
     model: Any = zoo.load(options.model, device=_device(options.device))
     if not hasattr(model, "translate"):
@@ -202,9 +198,9 @@ def _translate(name: str, arguments: list[str]) -> None:
 
 def _grid(images: Any, columns: int) -> Any:
     """Images (N, C, H, W) in [-1, 1] side by side, as a picture."""
-    from zoo.pretrained import picture
+    from zoo.engine.images import image_grid
 
-    return picture(images, columns)
+    return image_grid(images, columns)
 
 
 def _device(name: str) -> Any:
@@ -233,7 +229,7 @@ def _publish(name: str, arguments: list[str]) -> None:
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
     parser.add_argument("--out_dir", type=Path, help="folder for the files (zoo/weights)")
     options = parser.parse_args(arguments)
-    from zoo import publish
+    from zoo.pretrained import publish
 
     for path in publish.publish(options.run, options.slug, out_dir=options.out_dir):
         print(path)
@@ -246,9 +242,9 @@ def _verify(name: str, arguments: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     parser.add_argument("--inception_weights", help="path of Inception's weights, to verify an FID")
     options = parser.parse_args(arguments)
-    from zoo import verification
+    from zoo.pretrained import verify
 
-    results = verification.verify(
+    results = verify.verify(
         options.slug,
         data_dir=options.data_dir,
         device=_device(options.device),
@@ -310,9 +306,9 @@ def _train(name: str, arguments: list[str]) -> None:
     options, rest = parser.parse_known_args(arguments)
     if name == "fit" and options.checkpoint_every < 1:
         raise UsageError(f"--checkpoint_every must be at least 1, not {options.checkpoint_every}")
-    from zoo import training
+    from zoo.cli import fit
 
-    training.run(name, options, [str(recipes.find(config)) for config in options.config], rest)
+    fit.run(name, options, [str(recipes.find(config)) for config in options.config], rest)
 
 
 COMMANDS: dict[str, tuple[Callable[[str, list[str]], None], str, str]] = {

@@ -9,12 +9,9 @@ a plain `Trainer` is enough. The private names of Lightning used here are checke
 from __future__ import annotations
 
 import os
-import pickle
 import platform
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -27,12 +24,13 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_warn
 
-from zoo import random
+from zoo.engine import rng
+from zoo.engine.checkpoint import AtomicCheckpointIO
 
 if TYPE_CHECKING:
     from zoo.base import GenerativeModel
 
-__all__ = ["AtomicCheckpointIO", "LoopCallback", "OneStepPerBatch"]
+__all__ = ["LoopCallback", "OneStepPerBatch"]
 
 
 class OneStepPerBatch(_ManualOptimization):
@@ -70,80 +68,6 @@ class NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or absent: written beside their place, flushed to the disk, then renamed.
-
-    A kill or a full disk at any moment leaves the previous file as it was. Checkpoints are read without pickle
-    (`weights_only`): they hold tensors and plain types only.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint.
-
-        Args:
-            checkpoint: tensors and plain types.
-            path: where it goes; remote paths (`s3://...`) are left to Lightning.
-            storage_options: passed to Lightning for remote paths.
-
-        Raises:
-            OSError: it could not be written; an earlier file of that name is unchanged.
-        """
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
-            temporary.unlink(missing_ok=True)
-            kept = "the earlier one is unchanged" if target.exists() else "nothing was written"
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise OSError(f"cannot write the checkpoint {target}: {reason}; {kept}") from error
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Callable[..., Any] | None = lambda storage, location: storage,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read a checkpoint without pickle unless `weights_only=False` is asked for.
-
-        Args:
-            path: the file.
-            map_location: as in `torch.load`.
-            weights_only: as in `torch.load`; None means True.
-
-        Raises:
-            ValueError: the file is damaged, or holds more than tensors and plain types.
-        """
-        try:
-            loaded = super().load_checkpoint(path, map_location, weights_only is not False)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{path} holds more than tensors and plain types, so it was not read; "
-                f"if you trust it, pass weights_only=False ({str(error).splitlines()[0]})"
-            ) from error
-        except (FileNotFoundError, PermissionError):
-            raise
-        except (RuntimeError, EOFError, OSError) as error:  # torch seeks beyond the end of a truncated file
-            raise ValueError(
-                f"{path} is damaged or no checkpoint ({str(error).splitlines()[0]}); "
-                "resume from another one in the same folder, or start anew"
-            ) from error
-        return loaded
-
-
 class LoopCallback(Callback):
     """Step counting, keyed random state, atomic checkpoints and rank-local state of a `GenerativeModel`."""
 
@@ -162,7 +86,7 @@ class LoopCallback(Callback):
             if isinstance(trainer.precision_plugin, DoublePrecision):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
                 trainer.precision_plugin.convert_module(model)
-            model.seed = trainer.strategy.broadcast(random.run_seed())
+            model.seed = trainer.strategy.broadcast(rng.run_seed())
             if not model.automatic_optimization:
                 loop = trainer.fit_loop.epoch_loop
                 if not isinstance(loop.manual_optimization, OneStepPerBatch):
@@ -187,7 +111,7 @@ class LoopCallback(Callback):
             self._accepted = image.shape[1:]
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        seed = random.key(model.seed, "torch", model.batch_index, trainer.global_rank)
+        seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
         torch.default_generator.manual_seed(seed)
         if model.device.type == "cuda":
             torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)

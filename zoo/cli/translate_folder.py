@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.pretrained import picture
+from zoo.engine.images import image_grid
 
 __all__ = ["translate_folder"]
 
@@ -87,7 +87,7 @@ def translate_folder(
             found = model.translate(_mirrored(images, *sides).to(device), target)[..., :height, :width].cpu()
             for path, image in zip(chunk, found, strict=True):
                 files[path].parent.mkdir(parents=True, exist_ok=True)
-                picture(image[None], 1, gap=0).save(files[path])
+                image_grid(image[None], 1, gap=0).save(files[path])
             bar.update(len(chunk))
     return [files[path] for path in paths]
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor

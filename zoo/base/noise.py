@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from zoo import random
 from zoo.base import AdversarialModel, Batch, inference
-from zoo.layers import update_ema
+from zoo.engine import rng
+from zoo.nn.layers import update_ema
 
 __all__ = ["NoiseModel"]
 
@@ -51,8 +51,8 @@ class NoiseModel(AdversarialModel):
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if self.hparams.get("noise") == "uniform":
-            return random.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
-        return random.normal((n, self.latent_dim), key, first, **options)
+            return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
+        return rng.normal((n, self.latent_dim), key, first, **options)
 
     @inference
     def latent(self, n: int, *, seed: int | None = None, first: int = 0) -> Tensor:
@@ -61,7 +61,7 @@ class NoiseModel(AdversarialModel):
         Shape:
             Output: (n, latent_dim).
         """
-        return self.noise(n, random.key(self.resolve_seed(seed), "sample"), first)
+        return self.noise(n, rng.key(self.resolve_seed(seed), "sample"), first)
 
     @inference
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -97,7 +97,7 @@ class NoiseModel(AdversarialModel):
         if conditions:
             raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
         seed = self.resolve_seed(seed)
-        z = self.noise(n, random.key(seed, "sample"), first)
+        z = self.noise(n, rng.key(seed, "sample"), first)
         return self.generate(z, self._sample_labels(n, label, seed, first))
 
     def _sample_labels(self, n: int, label: int | Tensor | None, seed: int, first: int) -> Tensor | None:
@@ -106,7 +106,7 @@ class NoiseModel(AdversarialModel):
                 raise ValueError("this model is unconditional (num_classes=0): it takes no label")
             return None
         if label is None:
-            return random.integers(self.num_classes, (n,), random.key(seed, "label"), first, device=self.device)
+            return rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
         labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
         if n and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")

@@ -1,0 +1,6 @@
+"""What a model is: the base classes of all architectures."""
+
+from zoo.base.adversarial import AdversarialModel
+from zoo.base.model import Batch, GenerativeModel, SingleObjectiveModel, Terms, inference
+
+__all__ = ["AdversarialModel", "Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]

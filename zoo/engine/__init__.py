@@ -1,0 +1,1 @@
+"""How a model runs: the training loop, checkpoints, ranks, random numbers, files."""

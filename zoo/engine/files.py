@@ -1,0 +1,84 @@
+"""Files that are whole or absent, the cache folder, and the nearest known name for error messages.
+
+Nothing here imports torch: commands that look things up answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["atomic_file", "cache_home", "nearest", "write_atomically"]
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears under its name when it is complete.
+
+    The content goes into a temporary file in the same folder, reaches the disk, then gets its name. A kill or a full
+    disk at any moment leaves the earlier file as it was.
+
+    Args:
+        path: where the file goes; missing folders are made.
+
+    Raises:
+        OSError: the file could not be written; an earlier one is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # the new name, too, reaches the disk; elsewhere folders cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file that is whole or absent.
+
+    Args:
+        path: where the file goes; missing folders are made.
+        content: bytes, or text to be encoded as UTF-8.
+
+    Raises:
+        OSError: the file could not be written; an earlier one is unchanged.
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def cache_home() -> Path:
+    """Folder of everything that can be fetched or computed again: `$ZOO_HOME`, else `~/.cache/generative-zoo`."""
+    home = os.environ.get("ZOO_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "generative-zoo")
+    return Path(home).expanduser()
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """The end of an error message about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        name: the unknown name.
+        known: the known ones.
+        otherwise: what to say if none is near, in place of the whole list.
+    """
+    known = list(dict.fromkeys(known))
+    if close := difflib.get_close_matches(name, known, 1):
+        return f"did you mean {close[0]!r}?"
+    return otherwise or f"take one of {', '.join(known)}"

@@ -1,0 +1,46 @@
+"""Images as pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+__all__ = ["image_grid", "to_levels"]
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as 8-bit values.
+
+    Shape:
+        Input: any; output: the same, uint8.
+    """
+    import torch
+
+    return ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
+    """Images side by side on white.
+
+    Args:
+        images: values in [-1, 1].
+        columns: images per row.
+        gap: white pixels between and around them.
+
+    Shape:
+        images: (N, 1 or 3, H, W).
+    """
+    import torch
+    from PIL import Image
+
+    levels = to_levels(images).expand(-1, 3, -1, -1)
+    n, _, height, width = levels.shape
+    rows = -(-n // columns)
+    sheet = torch.full((3, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
+    for i, image in enumerate(levels):
+        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
+        sheet[:, top : top + height, left : left + width] = image
+    return Image.fromarray(sheet.permute(1, 2, 0).numpy())

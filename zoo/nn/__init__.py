@@ -1,0 +1,1 @@
+"""Networks and losses that papers share; `zoo/nn/<paper>.py` holds the parts of one paper."""
