@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import FixedBatchCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["Completion"]
 
@@ -56,4 +57,4 @@ class Completion(FixedBatchCallback):
             rows = max(1, round(self.share * images.size(2)))
             drawn = cast(base.Completes, model).completions(images[:, :, :rows], self.num_completions, seed=self.seed)
         sheet = torch.cat([images[:, None], drawn.to(images)], 1).flatten(0, 1)
-        self.show(trainer, "completion", base.grid(sheet, self.num_completions + 1), step)
+        self.show(trainer, "completion", image_grid(sheet, self.num_completions + 1), step)

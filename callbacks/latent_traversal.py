@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["LatentTraversal"]
 
@@ -58,12 +59,12 @@ class LatentTraversal(DrawingCallback):
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
         """Draw the picture and the animation."""
         strips = self.strips(model)
-        blocks = [base.grid(x.flatten(0, 1), x.size(1)) for x in strips.values()]
+        blocks = [image_grid(x.flatten(0, 1), x.size(1)) for x in strips.values()]
         path = self.show(trainer, "traversal", base.stacked(blocks, [*strips]), step)
         # As many frames as the longest code has values, so that none of its values is left out.
         count = max(x.size(1) for x in strips.values())
         frames = [
-            base.grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
+            image_grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
             for i in range(count)
         ]
         base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)

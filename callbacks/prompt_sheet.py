@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["PromptSheet"]
 
@@ -66,8 +67,8 @@ class PromptSheet(DrawingCallback):
             a, b = drawer.encode_text(list(self.between))
             shares = torch.linspace(0, 1, self.steps).tolist()
             way = torch.stack([self._images(drawer, torch.lerp(a, b, share)) for share in shares], 1)
-        self.show(trainer, "prompts", base.stacked([base.grid(row, len(row)) for row in rows], self.prompts), step)
-        between = base.grid(way.flatten(0, 1), self.steps)
+        self.show(trainer, "prompts", base.stacked([image_grid(row, len(row)) for row in rows], self.prompts), step)
+        between = image_grid(way.flatten(0, 1), self.steps)
         self.show(trainer, "between", base.stacked([between], [" to ".join(self.between)]), step)
 
     def _images(self, model: base.DrawsText, embedding: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import FixedBatchCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["Reconstruction"]
 
@@ -45,4 +46,4 @@ class Reconstruction(FixedBatchCallback):
         columns = min(self.columns, len(images))
         blank = images.new_ones(columns, *images.shape[1:])
         padded = [torch.cat([row, blank[len(row) :]]) for pair in rows for row in pair]
-        self.show(trainer, "reconstruction", base.grid(torch.cat(padded), columns), step)
+        self.show(trainer, "reconstruction", image_grid(torch.cat(padded), columns), step)

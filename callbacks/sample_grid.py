@@ -11,6 +11,7 @@ from PIL import Image
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["SampleGrid"]
 
@@ -89,7 +90,7 @@ class SampleGrid(DrawingCallback):
         with base.evaluating(model, self.seed):
             conditions: dict[str, Any] = {} if label is None else {"label": label}
             images = cast(base.Samples, model).sample(self.num_samples, seed=self.seed, **conditions)
-        picture = base.grid(images, self._columns(model))
+        picture = image_grid(images, self._columns(model))
         if isinstance(model, base.Grows):
             at = model.progress
             picture = base.captioned(

@@ -1,12 +1,12 @@
-"""Pictures of a run: grids of images, their captions, the files they go to, and the loggers that get them."""
+"""Pictures of a run: their captions, the files they go to, and the loggers that get them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,18 +15,18 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from zoo.engine.files import atomic_file
+from zoo.engine.images import image_grid
+
 __all__ = [
-    "atomic_write",
     "captioned",
     "class_count",
     "column_sheet",
     "cycled_labels",
     "evenly_spaced",
-    "grid",
     "log_picture",
     "samples_folder",
     "stacked",
-    "to_levels",
     "write_gif",
     "write_png",
 ]
@@ -48,40 +48,6 @@ def cycled_labels(model: nn.Module, n: int) -> Tensor | None:
     count = class_count(model)
     device = next((parameter.device for parameter in model.parameters()), None)
     return torch.arange(n, device=device) % count if count > 1 else None
-
-
-def to_levels(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images as 8-bit RGB; greyscale is repeated.
-
-    Args:
-        images: values in [-1, 1].
-
-    Shape:
-        images: (N, 1 or 3, H, W); output: (N, H, W, 3) uint8.
-    """
-    levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
-    """Images side by side on white, row after row.
-
-    Args:
-        images: values in [-1, 1].
-        columns: images per row.
-        gap: white pixels between them.
-
-    Shape:
-        images: (N, C, H, W).
-    """
-    tiles = to_levels(images)
-    n, height, width, _ = tiles.shape
-    rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
-        sheet[top : top + height, left : left + width] = tile
-    return Image.fromarray(sheet)
 
 
 def captioned(picture: Image.Image, text: str) -> Image.Image:
@@ -122,7 +88,7 @@ def column_sheet(columns: Mapping[str, Tensor]) -> Image.Image:
         columns: (N, C, H, W).
     """
     tiles = torch.stack([column.float().expand(-1, 3, -1, -1).cpu() for column in columns.values()], 1)
-    picture = grid(tiles.flatten(0, 1), len(columns))
+    picture = image_grid(tiles.flatten(0, 1), len(columns))
     width = tiles.shape[-1] + 2
     draw = ImageDraw.Draw(picture)
     heads = [_wrapped(draw, name, width) for name in columns]
@@ -168,26 +134,6 @@ def samples_folder(trainer: Trainer) -> Path:
     return folder
 
 
-def atomic_write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file that is whole or absent.
-
-    Args:
-        path: where it goes.
-        write: writes the content to an open file.
-
-    Raises:
-        OSError: it could not be written; an earlier file of that name is unchanged.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def write_png(path: Path, picture: Image.Image) -> None:
     """Write a picture as PNG, whole or not at all.
 
@@ -195,7 +141,8 @@ def write_png(path: Path, picture: Image.Image) -> None:
         path: the file.
         picture: the picture.
     """
-    atomic_write(path, lambda file: picture.save(file, format="PNG"))
+    with atomic_file(path) as file:
+        picture.save(file, format="PNG")
 
 
 def write_gif(path: Path, frames: Sequence[Image.Image], seconds: float, hold: float = 0.0) -> None:
@@ -212,7 +159,8 @@ def write_gif(path: Path, frames: Sequence[Image.Image], seconds: float, hold: f
     durations = [each] * (len(frames) - 1) + [each + round(hold * 100) * 10]
     first, *rest = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
     options = {"save_all": True, "append_images": rest, "duration": durations, "loop": 0, "optimize": False}
-    atomic_write(path, lambda file: first.save(file, format="GIF", **options))
+    with atomic_file(path) as file:
+        first.save(file, format="GIF", **options)
 
 
 def evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:

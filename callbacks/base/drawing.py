@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.callbacks.base.canvas import log_picture, samples_folder, write_png
+from zoo.callbacks.base.checks import check_at_least, require_protocol
 from zoo.callbacks.base.evaluating import evaluating
-from zoo.callbacks.base.protocols import HasReference, check_at_least, require_protocol
+from zoo.callbacks.base.protocols import HasReference
 
 __all__ = ["DrawingCallback", "FixedBatchCallback"]
 

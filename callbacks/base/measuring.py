@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
+from zoo.callbacks.base.checks import check_at_least
 from zoo.callbacks.base.evaluating import Result
-from zoo.callbacks.base.protocols import check_at_least
 
 __all__ = ["MeasuringCallback"]
 

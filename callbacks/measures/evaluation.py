@@ -93,7 +93,7 @@ class Evaluation:
         averaged = any(network.endswith("_ema") for network in getattr(self.model, "inference_networks", ()))
         return "ema" if averaged else "raw"
 
-    def result(self, value: Any, name: str | None = None, **protocol: Any) -> Result:
+    def result(self, value: Any, name: str | None = None, /, **protocol: Any) -> Result:
         """The value of rank zero with its protocol, `name[key=fact, ..., weights=...]`.
 
         Args:

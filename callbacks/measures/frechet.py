@@ -46,7 +46,8 @@ def _check(at: Evaluation, *, chunk_size: int = 64, resolution: int | None = Non
     check_at_least(at.name, 1, chunk_size=chunk_size)
     if resolution is None:
         return
-    if not isinstance(at.model, Grows):
+    grows = isinstance(at.model, Grows)
+    if not grows:
         raise TypeError(
             f"{at.name}: resolution={resolution} is for models that grow, which {type(at.model).__name__} does not"
         )

@@ -15,7 +15,6 @@ Then `brightness(model, datamodule)` measures, and so does the callback `Measure
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from zoo.callbacks.base import HasReference, Result, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation
+from zoo.engine.files import nearest
 
 __all__ = ["MEASURES", "MeasureFunction", "find_measure", "measure"]
 
@@ -124,7 +124,7 @@ class MeasureFunction:
         """
         known = self.__signature__.parameters.keys() - {"model", "datamodule"}
         if unknown := sorted(options.keys() - known):
-            raise ValueError(f"{self.name} has no option {unknown[0]!r}: it has {', '.join(sorted(known))}")
+            raise ValueError(f"{self.name} has no option {unknown[0]!r}: {nearest(unknown[0], sorted(known))}")
         hints = get_type_hints(self.function)
         for name, value in options.items():
             choices = get_args(hints.get(name)) if get_origin(hints.get(name)) is Literal else (value,)
@@ -157,9 +157,7 @@ def find_measure(name: str) -> MeasureFunction:
         ValueError: there is none of that name.
     """
     if name not in MEASURES:
-        close = difflib.get_close_matches(name, MEASURES, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"take one of {', '.join(sorted(MEASURES))}"
-        raise ValueError(f"there is no measure {name!r}: {hint}")
+        raise ValueError(f"there is no measure {name!r}: {nearest(name, sorted(MEASURES))}")
     return MEASURES[name]
 
 

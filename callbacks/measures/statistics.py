@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -13,7 +12,7 @@ import safetensors.torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from zoo.callbacks.base import atomic_write
+from zoo.engine.files import cache_home, write_atomically
 
 __all__ = ["RealStatistics"]
 
@@ -37,8 +36,7 @@ class RealStatistics:
     def __init__(
         self, folder: str | Path | None, extractor: nn.Module, name: str, chunk_size: int, resolution: int | None
     ) -> None:
-        cache = os.environ.get("ZOO_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "generative-zoo")
-        self.folder = Path(folder if folder is not None else Path(cache, "statistics")).expanduser()
+        self.folder = (cache_home() / "statistics" if folder is None else Path(folder)).expanduser()
         self.extractor, self.name = extractor, name
         self.facts = [name, str(extractor.name), getattr(extractor, "resize", "none"), chunk_size]
         self.facts += [] if resolution is None else [f"resolution={resolution}"]  # keys of plain ones stay
@@ -81,9 +79,7 @@ class RealStatistics:
         content = safetensors.torch.save(state, {"key": self.key, "sha256": _digest(state), "images": self.name})
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in self.name)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{safe}-{self.key[:16]}.safetensors"
-            atomic_write(path, lambda file: file.write(content))
+            write_atomically(self.folder / f"{safe}-{self.key[:16]}.safetensors", content)
         except OSError as error:
             rank_zero_warn(f"statistics of real images were not kept for the next time: {error}")
 

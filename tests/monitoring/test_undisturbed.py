@@ -69,7 +69,7 @@ def test_a_vae_with_all_that_a_code_offers(tmp_path: Path) -> None:
         Reconstruction(3, num_images=4),
         LatentTraversal(5, steps=3),
         LatentScatter(5, num_images=9),
-        Measure("elbo", {"num_importance": 2}, None, 3, at_start=True, num_samples=9),
+        Measure("elbo", {"num_importance": 2}, every_n_steps=3, at_start=True, num_samples=9),
     ]
     assert_equal(final(tmp_path, vae(), [], Images()), final(tmp_path, vae(), callbacks, Images()))
 
@@ -145,8 +145,8 @@ def test_a_puzzle_gan_with_its_sheet_and_measures(tmp_path: Path) -> None:
 
     callbacks: list[L.Callback] = [
         PatchSheet(3, num_images=4),
-        Measure("mask_iou", None, None, 4, at_start=True, num_samples=9),
-        Measure("patch_error", {"shuffled": True}, None, 5, num_samples=9),
+        Measure("mask_iou", every_n_steps=4, at_start=True, num_samples=9),
+        Measure("patch_error", {"shuffled": True}, every_n_steps=5, num_samples=9),
     ]
     assert_equal(final(tmp_path, model(), [], PatchedImages()), final(tmp_path, model(), callbacks, PatchedImages()))
     assert len(list(tmp_path.glob("samples/patches-*.png"))) == 6
