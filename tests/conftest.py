@@ -11,6 +11,10 @@ os.environ |= {"WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-snapshots", action="store_true", help="write the state-dict keys of new architectures")
+
+
 @pytest.fixture(autouse=True)
 def _owned_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test starts from the same random state and leaves no seed behind."""

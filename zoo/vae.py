@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.base.latent import LatentModel
+from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.nn.autoencoders import Activation, MLPDecoder, MLPEncoder
 
@@ -135,7 +135,7 @@ class BurgessDecoder(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class VAE(SingleObjectiveModel, LatentModel):
+class VAE(SingleObjectiveModel, LatentVariableModel):
     """Variational autoencoder.
 
     Densities refer to the image in [0, 1]; the reconstruction term is summed over pixels, the KL over dimensions, and

@@ -113,7 +113,7 @@ def test_step_sizes_fall_at_the_epochs_of_the_paper(monkeypatch: pytest.MonkeyPa
 
     def rates(epoch: int) -> list[float]:
         monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch})())
-        return [model.optimizer_options(phase, 0)["lr"] for phase in model.phases]
+        return [model.optimizer_overrides(phase, 0)["lr"] for phase in model.phases]
 
     assert rates(49) == pytest.approx([0.01, 0.1, 0.1, 0.1])
     assert rates(50) == pytest.approx([0.001, 0.01, 0.01, 0.01])

@@ -74,11 +74,11 @@ def test_optimal_discriminator_of_gaussians_is_the_best_of_all_logistic_ones() -
 
 
 def test_gradients_of_both_generator_losses_with_respect_to_the_logit() -> None:
-    from zoo.nn.losses import generator_loss
+    from zoo.nn.losses import generator_term
 
     logits = torch.linspace(-6, 6, 7, dtype=torch.float64, requires_grad=True)
-    (minimax,) = torch.autograd.grad(generator_loss("minimax", logits) * 7, logits)
-    (non_saturating,) = torch.autograd.grad(generator_loss("non_saturating", logits) * 7, logits)
+    (minimax,) = torch.autograd.grad(generator_term("minimax", logits) * 7, logits)
+    (non_saturating,) = torch.autograd.grad(generator_term("non_saturating", logits) * 7, logits)
     sigma = logits.detach().sigmoid()
     assert torch.allclose(minimax, -sigma)
     assert torch.allclose(non_saturating, -(1 - sigma))
@@ -123,7 +123,7 @@ def test_schedule_of_rate_and_momentum() -> None:
     rates, momenta = [], []
 
     class Watch(GAN):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             group = self.trainer.optimizers[0].param_groups[0]
             if phase == "generator":
                 rates.append(group["lr"])

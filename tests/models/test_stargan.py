@@ -211,9 +211,9 @@ def test_the_averaged_generator_translates(batch: Batch) -> None:
         p.data += 1
     assert torch.equal(model.translate(batch["image"], batch["attributes"]), before)
     old = [p.clone() for p in model.generator_ema.parameters()]
-    model.after_step("discriminator")
+    model.on_phase_stepped("discriminator")
     assert all(torch.equal(a, b) for a, b in zip(old, model.generator_ema.parameters(), strict=True))
-    model.after_step("generator")
+    model.on_phase_stepped("generator")
     for a, b in zip(old, model.generator_ema.parameters(), strict=True):
         torch.testing.assert_close(b, a + 0.1)
 
@@ -384,7 +384,7 @@ def test_learning_rate_falls_to_zero_or_as_in_the_authors_code() -> None:
 
     def rates(model: StarGAN) -> list[float]:
         steps = (0, 100_000, 150_000, 199_999, 200_000)
-        return [model.optimizer_options("generator", step)["lr"] for step in steps]
+        return [model.optimizer_overrides("generator", step)["lr"] for step in steps]
 
     assert rates(paper) == pytest.approx([1, 1, 0.5, 1e-5, 0])
     assert rates(code) == pytest.approx([1, 1, 1 - 50e-5, 1 - 99e-5, 1 - 100e-5])

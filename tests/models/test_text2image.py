@@ -253,7 +253,7 @@ def test_variants() -> None:
 def test_the_step_size_is_halved() -> None:
     with torch.device("meta"):
         model = Text2Image(learning_rate=1.0, halve_every=10)
-    assert [model.optimizer_options("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    assert [model.optimizer_overrides("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_smooth_schedule_falls_to_a_hundredth_over_the_run() -> None:
     rates = []
 
     class Watch(WAE):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     model.__class__ = Watch
@@ -163,4 +163,4 @@ def test_step_sizes_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     model = WAE(8, networks="mlp", hidden_features=(4,))
     for epoch, rate in ((29, 1e-3), (30, 5e-4), (50, 1e-4), (100, 1e-5)):
         monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch})())
-        assert model.optimizer_options("autoencoder", 0)["lr"] == pytest.approx(rate)
+        assert model.optimizer_overrides("autoencoder", 0)["lr"] == pytest.approx(rate)

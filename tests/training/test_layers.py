@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.nn.augment import random_affine, random_shift
-from zoo.nn.layers import NarrowConv2d, instance_norm
+from zoo.nn.layers import FewChannelConv2d, instance_norm
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -38,7 +38,7 @@ def test_instance_norm_is_torchs(affine: bool) -> None:
 )
 def test_narrow_convolution_is_torchs(kernel: Any, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    narrow = NarrowConv2d(5, 3, kernel, **options).double()
+    narrow = FewChannelConv2d(5, 3, kernel, **options).double()
     plain = nn.Conv2d(5, 3, kernel, **options).double()
     plain.load_state_dict(narrow.state_dict())
     x = torch.randn(2, 5, 9, 8, dtype=torch.float64, requires_grad=True)
@@ -51,7 +51,7 @@ def test_narrow_convolution_is_torchs(kernel: Any, options: dict[str, Any]) -> N
 
 def test_narrow_convolution_sums_in_single_precision_under_autocast() -> None:
     torch.manual_seed(0)
-    narrow = NarrowConv2d(16, 3, 7, padding=3)
+    narrow = FewChannelConv2d(16, 3, 7, padding=3)
     x = torch.randn(2, 16, 16, 16)
     with torch.autocast("cpu", torch.bfloat16):
         found = narrow(x)

@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(phase: str, tmp_path: Path, mon
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) -> None:
     class Poisoned(DCGAN):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             if self.batch_index == 2:
                 self.generator.layers[0].conv.weight.data[0] = float("inf")
 

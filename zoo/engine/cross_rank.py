@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "gather_rows"]
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "all_gather_rows"]
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -82,7 +82,7 @@ class CrossRankSync(LayerSync):
         return model
 
 
-def gather_rows(x: Tensor) -> Tensor:
+def all_gather_rows(x: Tensor) -> Tensor:
     """The rows of all ranks, differentiable: each rank's gradient is the sum over all ranks' uses of its rows.
 
     Args:
