@@ -29,6 +29,8 @@ from zoo.callbacks import (
     TranslationSheet,
 )
 from zoo.callbacks.base import evaluating
+from zoo.dcgan import DCGAN
+from zoo.sngan import SNGAN
 from zoo.vae import VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
@@ -107,13 +109,13 @@ def test_a_gan_that_draws_from_the_global_generators(tmp_path: Path, num_classes
     assert_equal(bare, final(tmp_path, model, everything(tmp_path), Images()))
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "discriminator_norm": "spectral"}])
-def test_dcgan(tmp_path: Path, options: dict[str, Any]) -> None:
-    from zoo.dcgan import DCGAN
+@pytest.mark.parametrize(("kind", "options"), [(DCGAN, {}), (SNGAN, {"ema_decay": 0.9})])
+def test_gans_of_the_zoo(tmp_path: Path, kind: type[DCGAN] | type[SNGAN], options: dict[str, Any]) -> None:
+    """Batch normalisation, an averaged generator, and the buffers of spectral normalisation."""
 
-    def model() -> DCGAN:
+    def model() -> DCGAN | SNGAN:
         L.seed_everything(1, verbose=False)
-        return DCGAN(8, base_channels=4, latent_dim=4, **options)
+        return kind(8, base_channels=4, latent_dim=4, **options)
 
     assert_equal(final(tmp_path, model(), [], Images()), final(tmp_path, model(), everything(tmp_path), Images()))
     assert len(list(tmp_path.glob("samples/step-*.png"))) == 5

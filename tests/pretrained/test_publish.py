@@ -62,7 +62,7 @@ class Tiny:
         yield 0, {"image": image, "image_a": image, "image_b": -image, "caption": captions}
 
 
-def distance_of(at: Evaluation, *, inception_weights: str | None, **options: Any) -> Result:
+def distance_of(at: Evaluation, *, inception_weights: str | None = None, **options: Any) -> Result:
     """A value that depends on the weights, in place of minutes of features."""
     name = "fid" if inception_weights else "fd"
     return Result(float(100 * at.model.sample(32, seed=at.seed).std()), PROTOCOL.replace("fd", name), name)
@@ -126,7 +126,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights that stands for the installation's."""
-    monkeypatch.setattr(pretrained, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr("zoo.pretrained.fetch.weights_folder", lambda: tmp_path / "weights")
     monkeypatch.setattr(publish, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
@@ -150,7 +150,7 @@ def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Pat
     assert entry["stored"] == "float16"
     (metric,) = entry["metrics"]
     assert metric["history"] == [[0, 80.5], [2, 40.0]]
-    assert metric["value"] == measure(zoo.load("dcgan-tiny8"), Tiny("", 8), seed=0, inception_weights=None).value
+    assert metric["value"] == MEASURES["frechet_distance"](zoo.load("dcgan-tiny8"), Tiny("", 8)).value
     header, tensors = pretrained.read(pretrained.pull("dcgan-tiny8"))
     assert header.items() <= entry.items()
     assert all(name.startswith("generator.") for name in tensors)
