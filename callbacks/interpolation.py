@@ -1,4 +1,4 @@
-"""Walks through the latent space between fixed points."""
+"""Walks between fixed points of the latent space."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def walk(a: Tensor, b: Tensor, frames: int, spherical: bool = True) -> Tensor:
     generative networks", section 2.1).
 
     Args:
-        a: where the walks start.
-        b: where they end.
+        a: starts of the walks.
+        b: ends of the walks.
         frames: points on each walk.
-        spherical: turn, rather than go straight.
+        spherical: turn at constant speed instead of going straight.
 
     Shape:
         a, b: (N, ...); output: (frames, N, ...).

@@ -90,7 +90,7 @@ class LatentScatter(FixedBatchCallback):
 def plot(
     codes: Tensor, label: Tensor | None = None, names: Sequence[str] | None = None, limit: float | None = None
 ) -> Image.Image:
-    """Codes as points, colored by label; those that are not finite are left out.
+    """Codes as points, colored by label, without codes that are not finite.
 
     Args:
         codes: codes.
@@ -112,14 +112,14 @@ def plot(
 
 
 def _figure(codes: Tensor, label: Tensor | None, names: Sequence[str], limit: float | None) -> Figure:
-    """The plot as matplotlib has it."""
+    """The plot as a figure of matplotlib."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     finite = codes.isfinite().all(1)
     points, axes_names = project(codes[finite]) if finite.any() else (codes.new_zeros(0, 2), ["", ""])
     groups = (torch.zeros(len(codes), dtype=torch.int64) if label is None else label)[finite].tolist()
-    # A class has its color from its number, not from which others are there.
+    # The color of a class depends on its number, not on the other classes of the batch.
     count = len(names) or max(groups, default=0) + 1
     colors = colormaps["tab10" if count <= 10 else "gist_rainbow"]
     color = {value: colors(value % count if count <= 10 else value % count / count) for value in set(groups)}
@@ -130,7 +130,7 @@ def _figure(codes: Tensor, label: Tensor | None, names: Sequence[str], limit: fl
     axes = figure.add_subplot(
         aspect="equal", xlabel=axes_names[0], ylabel=axes_names[1], xlim=window[0], ylim=window[1]
     )
-    # All at once and in the subset's random order: class by class, the last would lie over the others.
+    # All at once and in the subset's random order: class by class, the last class would hide the others.
     x, y = points.T.tolist()
     axes.scatter(x, y, s=6, c=[color[value] for value in groups], linewidths=0)
     if label is not None and len(color) <= 20:

@@ -1,4 +1,4 @@
-"""Images while one dimension of a code varies and all else stays."""
+"""Images along single dimensions of a code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["LatentTraversal"]
 
 
 class LatentTraversal(DrawingCallback):
-    """What each code or dimension of a code does: `samples/traversal-*.png` and `.gif`.
+    """The effect of each code or dimension of a code: `samples/traversal-*.png` and `.gif`.
 
-    The picture has a named block for each code; its rows are fixed latents in which only this code varies, from left to
-    right. In the animation each code has a column, in which all rows run through its values, there and back.
+    The picture has a named block per code; its rows are fixed latents in which only this code varies, from left to
+    right. The animation has a column per code, in which all rows run through the code's values, there and back.
 
     Args:
         every_n_steps: steps between pictures; None draws at the end only.
@@ -61,7 +61,7 @@ class LatentTraversal(DrawingCallback):
         strips = self.strips(model)
         blocks = [image_grid(x.flatten(0, 1), x.size(1)) for x in strips.values()]
         path = self.show(trainer, "traversal", base.stacked(blocks, [*strips]), step)
-        # As many frames as the longest code has values, so that none of its values is left out.
+        # One frame for each value of the code with the most values.
         count = max(x.size(1) for x in strips.values())
         frames = [
             image_grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))

@@ -1,4 +1,4 @@
-"""What a model draws for fixed sentences, and on the way from one sentence to another."""
+"""Images of fixed sentences, and of embeddings between two sentences."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["PromptSheet"]
 
 
 class PromptSheet(DrawingCallback):
-    """A row for each of some fixed sentences, a column for each of some fixed noises: `samples/prompts-*.png`.
+    """A row for each sentence, a column for each of some fixed noises: `samples/prompts-*.png`.
 
-    Down a column only the sentence changes. `samples/between-*.png` goes from one sentence to another in even steps,
-    a row for each noise.
+    Within a column only the sentence changes. `samples/between-*.png` goes from one sentence to another in even steps,
+    a row per noise.
 
     Args:
         prompts: the sentences.
         every_n_steps: steps between pictures; None draws at the end only.
         num_noises: columns.
         between: the two sentences; None takes the first and the last of `prompts`.
-        steps: images from the one to the other.
+        steps: images from the first to the second.
         seed: seed of the noise.
 
     Raises:

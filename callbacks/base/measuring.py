@@ -126,7 +126,7 @@ class MeasuringCallback(Callback):
             return
         for logger in trainer.loggers:
             if result.protocol != self._announced:
-                # TensorBoard shows only what it was given last.
+                # TensorBoard shows only the hyperparameters that it was given last.
                 known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
                 logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
             values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}

@@ -78,7 +78,7 @@ def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)  # the last row of an odd number is left out
         similarity, contrast = _ssim(x, y)
         last = scale == len(WEIGHTS) - 1
-        value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative one has no such power
+        value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative value has no such power
     return value
 
 

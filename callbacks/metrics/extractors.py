@@ -64,7 +64,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def _fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Multiply each batch normalisation into the convolution before it: the same function, twice as fast on a CPU."""
+    """Multiply each batch normalization into the convolution before it: the same function, twice as fast on a CPU."""
     pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
     for block in cast(nn.ModuleList, network._blocks):
         pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
@@ -127,7 +127,7 @@ class InceptionV3(nn.Module):
 
 
 def load_extractor(extractor: str | nn.Module, inception_weights: str | Path | None = None) -> nn.Module:
-    """The extractor that the arguments of a Fréchet distance mean.
+    """The extractor that the arguments of a Fréchet distance name.
 
     Args:
         extractor: "efficientnet-lite0", or a module `(N, 3, H, W) in [-1, 1] -> (N, d)` with a `name`.

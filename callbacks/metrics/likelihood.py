@@ -1,4 +1,4 @@
-"""Bounds of the log-likelihood from importance weights, and Parzen-window estimates of it, in nats per image."""
+"""Bounds of the log-likelihood by importance weights, and estimates by Parzen windows, in nats per image."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class LikelihoodBounds(Metric):
 class ParzenLogLikelihood(AnyShare):
     """Log-likelihood of images under isotropic Gaussians around generated ones, in nats per image.
 
-    log p(x) = log mean_j exp(-|x - c_j|^2 / (2 s^2)) - D log(s sqrt(2 pi)), with pixels in [0, 1]; s is that of ten
-    values between 0.1 and 1 (evenly spaced in the logarithm) which is best on validation images. Ranks may add centers,
-    validation and test images in any shares: they are gathered in the order of the ranks, and each log-likelihood is a
-    function of the set of centers. The estimator ranks models poorly in high dimension (Theis et al. 2016).
+    log p(x) = log mean_j exp(-|x - c_j|^2 / (2 s^2)) - D log(s sqrt(2 pi)), with pixels in [0, 1]. The width s is the
+    one of ten values between 0.1 and 1 (evenly spaced in the logarithm) with the best likelihood of validation images.
+    Ranks may add any shares of centers, validation and test images: all are gathered, and each log-likelihood depends
+    on the set of centers only. The estimator ranks models poorly in high dimension (Theis et al. 2016).
 
     Args:
         kwargs: passed to torchmetrics.
@@ -108,7 +108,7 @@ class ParzenLogLikelihood(AnyShare):
         norms = centers.square().sum(1)
         for part in x.split(500):
             squared = (part.square().sum(1, keepdim=True) + norms - 2 * part @ centers.T).clamp(min=0)
-            # The largest exponent is taken out in float32 already: what is left is small where it matters.
+            # The largest exponent is subtracted in float32 already: the remainders that matter are small.
             least = squared.min(1, keepdim=True).values
             rest = (squared - least).double()
             logs = [(-rest / (2 * s * s)).logsumexp(1) - least.squeeze(1).double() / (2 * s * s) for s in sigmas]
