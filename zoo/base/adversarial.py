@@ -74,7 +74,6 @@ class AdversarialModel(GenerativeModel):
         averaging_phase: the phase after whose steps the average moves.
         detached_phases: phases that need no gradient through what `forward_shared` makes.
         unsupported_options: options that the architecture does not take, each with the reason.
-        active_phases: phases that step with the present batch; `forward_shared` may leave out what they do not need.
     """
 
     automatic_optimization = False
@@ -118,7 +117,7 @@ class AdversarialModel(GenerativeModel):
         self.ema_decay = ema_decay
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
-        self.active_phases: tuple[str, ...] = ()
+        self._active: tuple[str, ...] | None = None
         self._pending: list[tuple[int, Batch]] = []
 
     # What an architecture defines ------------------------------------------------------------------------------------
@@ -128,7 +127,10 @@ class AdversarialModel(GenerativeModel):
         return {"discriminator": self.discriminator_loss, "generator": self.generator_loss}
 
     def forward_shared(self, batch: Batch) -> Any:
-        """What several phases need of this batch, made once; None if there is nothing to share."""
+        """What several phases need of this batch, made once; None if there is nothing to share.
+
+        Whatever none of `active_phases` needs may be left out.
+        """
         return None
 
     def discriminator_loss(self, batch: Batch, shared: Any) -> Terms:
@@ -180,6 +182,11 @@ class AdversarialModel(GenerativeModel):
     def phases(self) -> tuple[str, ...]:
         """Names of the phases, in the order in which they step."""
         return tuple(self.objectives())
+
+    @property
+    def active_phases(self) -> tuple[str, ...]:
+        """The phases that step with the present batch; all of them outside a fit."""
+        return self.phases if self._active is None else self._active
 
     def setup(self, stage: str) -> None:
         """Refuse strategies that give wrong gradients for several optimizers; lay out and compile the networks."""
@@ -269,7 +276,7 @@ class AdversarialModel(GenerativeModel):
 
     def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:
         self.batch_index = index
-        self.active_phases = active
+        self._active = active
         with torch.set_grad_enabled(self.update == "simultaneous" or not set(active) <= set(self.detached_phases)):
             return self.forward_shared(batch)
 

@@ -124,7 +124,7 @@ class GenerativeModel(LeanModule):
         `type(model)(**model.hparams)` builds the same model again.
         """
         frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
-        if frame is not None and frame.f_code is type(self).__init__.__code__:
+        if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
 
