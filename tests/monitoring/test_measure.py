@@ -106,6 +106,8 @@ def test_both_callbacks_share_their_schedule() -> None:
 def test_keys_in_checkpoints_stay() -> None:
     assert FrechetDistance().state_key == "FrechetDistance{'extractor': 'efficientnet-lite0'}"
     assert FrechetDistance(inception_weights="x").state_key == "FrechetDistance{'extractor': 'inception'}"
+    sized = FrechetDistance(resolution=4)
+    assert sized.state_key == "FrechetDistance{'extractor': 'efficientnet-lite0', 'resolution': '4'}"
     expected = {"measure": "class_error", "split": "test", "num_samples": None, "seed": 0, "matching": "hungarian"}
     assert Measure("class_error", {"matching": "hungarian"}).state_key == f"Measure{expected}"
 
