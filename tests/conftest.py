@@ -12,9 +12,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so d
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process: there is a process per core
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
