@@ -84,7 +84,7 @@ def write(pair: tuple[nn.Module, ...], folder: Path, drop: str = "-") -> list[Pa
 def test_same_outputs_as_the_reference(labels: int, mask: int, width: int, drop: str, tmp_path: Path) -> None:
     pair = nets(labels, mask, width)
     model = convert.stargan(write(pair, tmp_path, drop))
-    assert model.joint == bool(mask)
+    assert model.labels.joint == bool(mask)
     assert model.hparams["image_size"] == 32
     assert {5: "Young", 8: "surprised", 13: "surprised"}[labels] == model.target_names[-1]
     x, c = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randint(2, (2, labels + mask)).float()
