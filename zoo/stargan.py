@@ -185,7 +185,7 @@ class StarGAN(AdversarialModel):
         return cast(Tensor, self.averaged("generator")(x, domain))
 
     def _discriminate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.require_network("discriminator", "this needs a discriminator, import it with both files")
+        network = self.require_network("discriminator", "the discriminator is needed, import both files")
         return cast(tuple[Tensor, Tensor], network(x))
 
     def _source_domain(self, x: Tensor, domain: Tensor | None) -> Tensor:

@@ -133,10 +133,10 @@ def test_the_generator_alone_by_the_command(tmp_path: Path) -> None:
         assert torch.allclose(model.translate(x, blond), pair[0](x, blond), atol=1e-5)
     male = torch.tensor([[0.0, 1, 0, 1, 1]])
     assert torch.equal(model.translate(x, "Male", blond), model.translate(x, male))
-    with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds no discriminator"):
+    with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds generator, no discriminator"):
         model.translate(x, "Male")
     for method in (model.classify, model.score):
-        with pytest.raises(ValueError, match="the model's file holds no discriminator"):
+        with pytest.raises(ValueError, match="import both files: the model's file holds generator, no discriminator"):
             method(x)
     with pytest.raises(ValueError, match=r"give domain="):
         model.reconstruct(x)

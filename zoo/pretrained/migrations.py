@@ -72,9 +72,7 @@ _CRITICS = {
 def _stargan(arguments: dict[str, Any]) -> dict[str, Any]:
     old = {key: arguments.pop(key) for key in ("constant_steps", "decay_steps") if key in arguments}
     if (kind := arguments.get("decay")) == "reference_code":
-        raise ValueError(
-            "StarGAN no longer has decay='reference_code', which kept 99.9 % of the rate: take None"
-        )
+        raise ValueError("StarGAN no longer has decay='reference_code', which kept 99.9 % of the rate: take None")
     if old or kind == "paper":
         constant, length = old.get("constant_steps", 100_000), old.get("decay_steps", 100_000)
         arguments["decay"] = {"kind": "linear", "constant": constant, "length": length} if length else None
