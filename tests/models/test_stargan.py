@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, fit_on_ranks, trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import Batch
 from zoo.engine import rng
@@ -133,7 +134,7 @@ def test_generator_is_that_of_table_4() -> None:
     assert next(weights, None) is None
     expected = F.conv2d(y, last, padding=3).tanh()
     with torch.no_grad():
-        torch.testing.assert_close(generator(x, domain), expected, rtol=0, atol=1e-12)
+        assert_near(generator(x, domain), expected)
 
 
 def test_discriminator_is_that_of_table_5() -> None:
@@ -151,8 +152,8 @@ def test_discriminator_is_that_of_table_5() -> None:
     assert (critic.shape, classifier.shape) == ((1, 64, 3, 3), (5, 64, 2, 2))
     with torch.no_grad():
         values, logits = discriminator(x)
-    torch.testing.assert_close(values, F.conv2d(y, critic, padding=1), rtol=0, atol=1e-12)
-    torch.testing.assert_close(logits, F.conv2d(y, classifier).flatten(1), rtol=0, atol=1e-12)
+    assert_near(values, F.conv2d(y, critic, padding=1))
+    assert_near(logits, F.conv2d(y, classifier).flatten(1))
 
 
 def test_evaluation_mode_changes_nothing(model: StarGAN, batch: Batch) -> None:
@@ -183,7 +184,7 @@ def test_gradient_penalty_of_a_linear_critic_is_its_closed_form() -> None:
 
     for mix in (torch.zeros(5), torch.rand(5), torch.ones(5)):
         found = gradient_penalty(critic, real, fake, mix.double())
-        assert found.item() == pytest.approx((weight.norm().item() - 1) ** 2, abs=1e-12)
+        assert found.item() == pytest.approx((weight.norm().item() - 1) ** 2, rel=1e-10)
 
 
 def test_gradient_penalty_sums_over_the_patches(model: StarGAN, batch: Batch) -> None:
@@ -205,12 +206,12 @@ def test_gradient_by_transposed_convolutions_is_autograds(size: int) -> None:
     x = torch.randn(4, 3, size, size, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(critic(x)[0].sum(), x, create_graph=True)
     found = critic.input_gradient(x.detach())
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    assert_near(found, expected)
     weights = [critic.critic.weight, *(p for p in critic.layers.parameters() if p.dim() == 4)]
     gradients = [torch.autograd.grad(norm_penalty(g), weights) for g in (found, expected)]
     for a, b in zip(*gradients, strict=True):
         assert b.any()
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+        assert_near(a, b)
 
 
 def test_terms_are_those_of_the_paper() -> None:
@@ -365,7 +366,7 @@ def test_real_and_fake_depend_on_seed_and_index(model: StarGAN, batch: Batch) ->
     real, fake = model.real_and_fake(batch, seed=0, first=0)
     assert torch.equal(real, batch["image"])
     part = {name: value[2:] for name, value in batch.items()}
-    assert torch.allclose(model.real_and_fake(part, seed=0, first=2)[1], fake[2:], atol=1e-6)
+    assert_near(model.real_and_fake(part, seed=0, first=2)[1], fake[2:])
     assert not torch.allclose(model.real_and_fake(batch, seed=1, first=0)[1], fake)
 
 

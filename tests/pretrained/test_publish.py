@@ -181,12 +181,12 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     assert result.protocol == PROTOCOL
     assert str(result).startswith("agrees: fd ")
     monkeypatch.setattr(
-        "zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
+        "zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
     )
     (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
-    monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
+    monkeypatch.setattr("zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
     with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
         verify.verify("dcgan-tiny8", data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):

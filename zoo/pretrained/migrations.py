@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["CHANGES", "Change", "current_arguments", "current_class_path", "current_names"]
 
 MOVED = {"callbacks": "zoo.callbacks", "datamodules": "zoo.datamodules"}
@@ -60,6 +62,14 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The share of the learning rate that was left at the end of a run, as a schedule."""
+    if "final_rate" not in arguments:
+        return arguments
+    final = arguments.pop("final_rate")
+    return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
+
+
 _CRITICS = {
     "domain_critics": True,
     "domain_norm": True,
@@ -100,6 +110,7 @@ def _cyclegan(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 CHANGES: dict[str, Change] = {
+    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
@@ -148,6 +159,7 @@ CHANGES: dict[str, Change] = {
             "joint": False,
         },
     ),
+    "zoo.vae.VAE": Change(convert=_final_rate),
 }
 """What has changed, by the path of the class."""
 
