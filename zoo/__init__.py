@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zoo.recipes import list_recipes as list_recipes
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
@@ -52,6 +53,7 @@ ARCHITECTURES = {
     "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
+    "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",

@@ -23,7 +23,7 @@ TINY = {
     "cyclegan": Settings(
         8,
         4,
-        options=(("base_channels", 4), ("blocks", 1), ("discriminator_layers", 1), ("pool_size", 3)),
+        options=(("base_channels", 4), ("num_blocks", 1), ("discriminator_layers", 1), ("pool_size", 3)),
         unpaired=True,
     ),
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
@@ -36,7 +36,9 @@ TINY = {
     "puzzlegan": Settings(
         16, 4, patches=2, options=(("base_channels", 4), ("embedding_dim", 3), ("latent_dim", 3), ("n_critic", 1))
     ),
-    "stargan": Settings(8, 4, options=(("base_channels", 4), ("num_blocks", 1), ("num_layers", 2), ("n_critic", 1))),
+    "stargan": Settings(
+        8, 4, options=(("base_channels", 4), ("num_blocks", 1), ("discriminator_layers", 2), ("n_critic", 1))
+    ),
     "text2image": Settings(
         16,
         4,

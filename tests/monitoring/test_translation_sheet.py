@@ -51,7 +51,7 @@ def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
     from zoo.cyclegan import CycleGAN
 
     torch.manual_seed(0)
-    model = CycleGAN(8, base_channels=2, blocks=1, discriminator_layers=1)
+    model = CycleGAN(8, base_channels=2, num_blocks=1, discriminator_layers=1)
     run = trainer(tmp_path, callbacks=[TranslationSheet(num_images=3)], precision="64-true", max_steps=2)
     run.fit(model, datamodule=Domains())
     picture = np.asarray(Image.open(tmp_path / "samples" / "translation-00000002.png"))

@@ -126,7 +126,7 @@ def test_a_cyclegan_with_its_pools(tmp_path: Path) -> None:
 
     def model() -> CycleGAN:
         L.seed_everything(1, verbose=False)
-        return CycleGAN(8, base_channels=2, blocks=1, discriminator_layers=1, pool_size=3)
+        return CycleGAN(8, base_channels=2, num_blocks=1, discriminator_layers=1, pool_size=3)
 
     watch = FrechetDistance(None, 4, at_start=True, num_samples=40, cache_dir=tmp_path, extractor=Features())
     bare, watched = model(), model()

@@ -336,7 +336,7 @@ def published(run: Path, out: Path, model: Any, slug: str, size: int = 8) -> tup
 
 
 def test_a_translator(run: Path, out: Path) -> None:
-    small: dict[str, Any] = {"base_channels": 4, "blocks": 1, "discriminator_layers": 1, "schedule": "steps"}
+    small: dict[str, Any] = {"base_channels": 4, "num_blocks": 1, "discriminator_layers": 1}
     entry, card = published(run, out, CycleGAN(8, **small, domain_names=("day", "night")), "cyclegan-tiny8")
     assert entry["pictures"] == "translations"
     assert entry["columns"] == ["day", "to night", "day again", "night", "to day", "night again"]

@@ -69,3 +69,14 @@ def test_a_model_with_one_objective_has_the_rates_of_its_schedule(unit: Any) -> 
     )
     assert VAE(**model.hparams).decay == decay
     assert type(model.hparams["decay"]) is dict
+
+
+def test_a_field_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="decay has no field 'lenght': take kind, unit, "):
+        Decay.of({"kind": "linear", "lenght": 3})
+
+
+def test_a_model_keeps_the_fields_that_differ_from_their_defaults() -> None:
+    model = VAE(8, 1, 3, hidden_features=(4,), decay=Decay("linear", "epochs", length=3))
+    expected = {"kind": "linear", "unit": "epochs", "length": 3}
+    assert model.hparams["decay"] == model.hparams_initial["decay"] == expected

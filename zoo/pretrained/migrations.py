@@ -70,6 +70,45 @@ def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
 
 
+_CRITICS = {
+    "domain_critics": True,
+    "domain_norm": True,
+    "residual": True,
+    "loss": "least_squares",
+    "gradient_penalty_weight": 0.0,
+}
+
+
+def _stargan(arguments: dict[str, Any]) -> dict[str, Any]:
+    old = {key: arguments.pop(key) for key in ("constant_steps", "decay_steps") if key in arguments}
+    if (kind := arguments.get("decay")) == "reference_code":
+        raise ValueError("StarGAN no longer has decay='reference_code', which kept 99.9 % of the rate: take None")
+    if old or kind == "paper":
+        constant, length = old.get("constant_steps", 100_000), old.get("decay_steps", 100_000)
+        arguments["decay"] = {"kind": "linear", "constant": constant, "length": length} if length else None
+    return arguments
+
+
+def _domain_critics(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "categories" in arguments:
+        arguments["domains"] = arguments.pop("categories")[0]
+    return _stargan(arguments)
+
+
+def _cyclegan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.get("generator") == "unet":
+        raise ValueError("CycleGAN no longer has generator='unet': take 'resnet'")
+    if arguments.pop("attention", False):
+        arguments["generator"] = "attention_resnet"
+    old = {key: arguments.pop(key) for key in ("schedule", "constant") if key in arguments}
+    if old or isinstance(arguments.get("decay"), int):
+        # The rate would have reached 0 one step or epoch after the last.
+        constant, length = old.get("constant", 100) - 1, arguments.get("decay", 100) + 1
+        decay = {"kind": "linear", "unit": old.get("schedule", "epochs"), "constant": constant, "length": length}
+        arguments["decay"] = decay if length > 1 else None
+    return arguments
+
+
 CHANGES: dict[str, Change] = {
     "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
@@ -84,6 +123,41 @@ CHANGES: dict[str, Change] = {
         ],
         convert=_dcgan,
         retired=_DCGAN,
+    ),
+    "zoo.cyclegan.CycleGAN": Change(
+        convert=_cyclegan,
+        renamed={
+            "blocks": "num_blocks",
+            "generator": "generator_kind",
+            "identity_weight": "identity_ratio",
+            "num_pools": "pools_per_process",
+        },
+        retired={"betas": (0.5, 0.999), "loss": "least_squares"},
+    ),
+    "zoo.stargan.StarGAN": Change(
+        forms=[(_CRITICS, "zoo.stargan_critics.DomainCriticStarGAN")],
+        convert=_stargan,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "betas": (0.5, 0.999),
+            "domain_critics": False,
+            "domain_norm": False,
+            "gradient_penalty_weight": 10.0,
+            "identity_weight": 0.0,
+            "loss": "wasserstein",
+            "residual": False,
+        },
+    ),
+    "zoo.stargan_critics.DomainCriticStarGAN": Change(
+        convert=_domain_critics,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "attributes": [],
+            "betas": (0.5, 0.999),
+            "classification_weight": 1.0,
+            "identity_weight": 0.0,
+            "joint": False,
+        },
     ),
     "zoo.vae.VAE": Change(convert=_final_rate),
 }
@@ -121,9 +195,13 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
         found = change.convert(found)
     found = {change.renamed.get(key, key): value for key, value in found.items()}
     for key, value in change.retired.items():
-        if found.pop(key, value) != value:
+        if _plain(found.pop(key, value)) != _plain(value):
             raise ValueError(f"{path} no longer has {key}={arguments[key]!r}: CHANGELOG names the class that has")
     return path, found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _change(path: str) -> Change | None:
