@@ -1,11 +1,11 @@
-"""Clustering AAE: the encoder gives a class next to the style, which the decoder both needs; the classes become clusters.
+"""Clustering AAE: the encoder gives a class and a style, the decoder needs both, and the classes become clusters.
 
     reconstruction:  encoder and decoder minimize  E ||x - dec(q(y | x), z)||^2
     discriminators:  minimize  -E log D(z') - E log(1 - D(z))  and  -E log D'(y') - E log(1 - D'(q(y | x))),
                      z' ~ N(0, I),   y' ~ Cat(1/K)
     encoder:         minimizes  -E log D(z) - E log D'(q(y | x))
 
-Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 5.
+Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 6.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ClusteringAAE(AAE, ClassCodeModel):
         options: see `AAEOptions`.
 
     References:
-        Makhzani et al. 2015, section 5 and figure 9.
+        Makhzani et al. 2015, section 6 and figure 9.
     """
 
     def __init__(
@@ -96,6 +96,13 @@ class ClusteringAAE(AAE, ClassCodeModel):
         label = rng.integers(self.num_classes, (n,), key, first, device=self.device)
         return super().priors(batch) | {"class": self.onehot(label)}
 
+    def discriminated(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
+        """Style, and classes with noise."""
+        if not self.class_noise_std:
+            return codes
+        noise = self.training_normal(codes["class"].shape, purpose)
+        return codes | {"class": codes["class"] + self.class_noise_std * noise}
+
     def decoded(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
         """Class probabilities and style."""
         return torch.cat([codes["class"], codes["style"]], 1)
@@ -117,10 +124,3 @@ class ClusteringAAE(AAE, ClassCodeModel):
             x: (N, C, H, W) in [-1, 1]; output: (N, num_classes).
         """
         return self.heads((x + 1) / 2)[0].softmax(1)
-
-    def discriminated(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
-        """Style, and classes with noise."""
-        if not self.class_noise_std:
-            return codes
-        noise = self.training_normal(codes["class"].shape, purpose)
-        return codes | {"class": codes["class"] + self.class_noise_std * noise}

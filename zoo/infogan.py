@@ -10,7 +10,6 @@ normalization have no bias here, because the normalization would subtract it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack, cast
 
@@ -23,110 +22,10 @@ from zoo.base import Batch, Terms, inference
 from zoo.base.latent import sweep
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
-from zoo.nn.infogan import LatentCodes
-from zoo.nn.layers import stages
+from zoo.nn.infogan import Generator, LatentCodes, RecognitionNetwork, SharedTrunk, initialize
 from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
-__all__ = ["Generator", "InfoGAN", "RecognitionNetwork", "SharedTrunk"]
-
-
-class Generator(nn.Module):
-    """Noise and codes to image: two linear layers, then strided transposed convolutions.
-
-    Shape:
-        z: (N, inputs); output: (N, image_channels, image_size, image_size) in (0, 1).
-    """
-
-    def __init__(self, inputs: int, image_size: int, image_channels: int, base_channels: int, hidden: int) -> None:
-        super().__init__()
-        start, doublings = stages(image_size)
-        width = base_channels * 2 ** (doublings - 1)
-        self.start_shape = (width, start, start)
-        features = math.prod(self.start_shape)
-        self.linear = nn.Sequential(
-            nn.Linear(inputs, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(True),  # (N, hidden)
-            nn.Linear(hidden, features, bias=False),
-            nn.BatchNorm1d(features),
-            nn.ReLU(True),  # (N, C * start * start)
-        )
-        layers: list[nn.Module] = []
-        for _ in range(doublings - 1):
-            layers += [
-                nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(width // 2),
-                nn.ReLU(True),
-            ]
-            width //= 2  # (N, C / 2, 2H, 2W)
-        self.conv = nn.Sequential(*layers, nn.ConvTranspose2d(width, image_channels, 4, 2, 1), nn.Sigmoid())
-
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Generate images in (0, 1)."""
-        x = cast(Tensor, self.linear(z)).view(-1, *self.start_shape)
-        return cast(Tensor, self.conv(x))
-
-
-class SharedTrunk(nn.Module):
-    """Image to features, shared by the discriminator and the recognition network.
-
-    Shape:
-        x: (N, image_channels, image_size, image_size) in [0, 1]; output: (N, hidden).
-    """
-
-    def __init__(
-        self, image_size: int, image_channels: int, base_channels: int, hidden: int, negative_slope: float
-    ) -> None:
-        super().__init__()
-        start, doublings = stages(image_size)
-        width = base_channels
-        layers: list[nn.Module] = [nn.Conv2d(image_channels, width, 4, 2, 1), nn.LeakyReLU(negative_slope, True)]
-        for _ in range(doublings - 1):
-            layers += [
-                nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(2 * width),
-                nn.LeakyReLU(negative_slope, True),
-            ]
-            width *= 2  # (N, 2C, H / 2, W / 2)
-        self.conv = nn.Sequential(*layers)
-        self.linear = nn.Sequential(
-            nn.Linear(width * start * start, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.LeakyReLU(negative_slope, True),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of images."""
-        return cast(Tensor, self.linear(self.conv(x).flatten(1)))
-
-
-class RecognitionNetwork(nn.Sequential):
-    """Features to the parameters of Q(c | x): logits of each categorical code, then means and log variances.
-
-    Shape:
-        input: (N, hidden); output: (N, outputs).
-    """
-
-    def __init__(self, hidden: int, outputs: int, negative_slope: float) -> None:
-        layers = [
-            nn.Linear(hidden, 128, bias=False),
-            nn.BatchNorm1d(128),
-            nn.LeakyReLU(negative_slope, True),
-            nn.Linear(128, outputs),
-        ]
-        super().__init__(*layers)
-
-
-def initialize(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02), those of convolutions within two deviations; norms' scales from N(1, 0.02)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
-    elif isinstance(module, nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-    if getattr(module, "bias", None) is not None:
-        nn.init.zeros_(cast(Tensor, module.bias))
+__all__ = ["InfoGAN"]
 
 
 class InfoGAN(NoiseToImageGAN):
@@ -221,25 +120,19 @@ class InfoGAN(NoiseToImageGAN):
         z = self.noise(n, rng.key(self.resolve_seed(seed), "sample"), first)
         if category is None:
             return z
-        chosen = self.labels_for(n, category, self._num_categories(), "category")
+        chosen = self.labels_for(n, category, self.codes.num_categories, "category")
         z, c = z.split([self.latent_dim, self.codes.size], 1)
         return torch.cat([z, self.codes.choose(c, chosen)], 1)
 
     @inference
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw images.
+        """Draw images, see `NoiseToImageGAN`.
 
         Args:
             n: number of images.
             seed: seed of the draw; None takes a new one.
-            first: global index of the first image: image i depends on (seed, first + i) only.
+            first: global index of the first image.
             conditions: `category`, a value of the first categorical code, or one per image; by default it is drawn.
-
-        Shape:
-            Output: (n, C, H, W) in [-1, 1].
-
-        Raises:
-            ValueError: there is no such condition or category.
         """
         self.check_conditions(conditions)
         return self.generate(self.latent(n, seed=seed, first=first, **conditions))
@@ -293,13 +186,8 @@ class InfoGAN(NoiseToImageGAN):
         Raises:
             ValueError: the model has no categorical code.
         """
-        probabilities: Tensor = self.encode(x)[:, : self._num_categories()]
+        probabilities: Tensor = self.encode(x)[:, : self.codes.num_categories]
         return probabilities
-
-    def _num_categories(self) -> int:
-        if not self.codes.categorical:
-            raise ValueError("this model has no categorical code")
-        return self.codes.categorical[0]
 
     @inference
     def score(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     classification:  the encoder minimizes  -E log q(y | x)  on labeled images
 
-Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 4; the other phases are those
+Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 5; the other phases are those
 of `zoo.clustering_aae`.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from zoo.aae import AAEOptions
 from zoo.base import Batch, Objective, Terms
 from zoo.clustering_aae import ClusteringAAE
-from zoo.engine.distributed import average
+from zoo.engine.cross_rank import global_mean
 from zoo.nn.aae import Phase, falls_at
 
 __all__ = ["SemiSupervisedAAE"]
@@ -37,7 +37,7 @@ class SemiSupervisedAAE(ClusteringAAE):
         options: see `AAEOptions`.
 
     References:
-        Makhzani et al. 2015, section 4, figure 8 and appendix A.
+        Makhzani et al. 2015, section 5, figure 8 and appendix A.
     """
 
     def __init__(
@@ -84,6 +84,5 @@ class SemiSupervisedAAE(ClusteringAAE):
         labelled = batch.get("labelled", batch)
         x, label = (labelled["image"] + 1) / 2, labelled["label"]
         logits, _ = self.heads(self.affine(x, "classification") if self.affine_classes else x, "classification")
-        # Gradients are averaged over ranks: so the sum is divided by the mean number of labelled images per rank.
-        count = average((label >= 0).sum().to(self.dtype)).clamp(min=1e-9)
-        return {"cross_entropy": F.cross_entropy(logits, label, ignore_index=-1, reduction="sum") / count}
+        loss = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum")
+        return {"cross_entropy": global_mean(loss, (label >= 0).sum())}

@@ -2,7 +2,7 @@
 
     reconstruction:  encoder and decoder minimize  E ||x - dec(y, z)||^2,   z ~ q(z | x)
 
-Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 3; the other phases are those
+Makhzani et al., "Adversarial Autoencoders", ICLR 2016 workshop, arXiv 1511.05644, section 4; the other phases are those
 of `zoo.aae`.
 """
 
@@ -31,7 +31,7 @@ class SupervisedAAE(AAE, ClassCodeModel):
         options: see `AAEOptions`.
 
     References:
-        Makhzani et al. 2015, section 3 and figure 6.
+        Makhzani et al. 2015, section 4, figures 6 and 7.
     """
 
     def __init__(

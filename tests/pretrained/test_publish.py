@@ -25,7 +25,7 @@ from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
-from zoo.pretrained import cards, publish, verify
+from zoo.pretrained import cards, fetch, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
 from zoo.text_encoders import TextEncoder
@@ -123,7 +123,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights that stands for the installation's."""
-    monkeypatch.setattr(pretrained, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(fetch, "weights_folder", lambda: tmp_path / "weights")
     monkeypatch.setattr(publish, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 

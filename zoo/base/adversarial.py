@@ -10,7 +10,6 @@ from operator import add
 from typing import Any, Literal, TypedDict, cast
 
 import torch
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
@@ -74,7 +73,6 @@ class AdversarialModel(GenerativeModel):
         averaging_phase: the phase after whose steps the average moves.
         detached_phases: phases that need no gradient through what `forward_shared` makes.
         unsupported_options: options that the architecture does not take, each with the reason.
-        active_phases: phases that step with the present batch; `forward_shared` may leave out what they do not need.
     """
 
     automatic_optimization = False
@@ -118,7 +116,7 @@ class AdversarialModel(GenerativeModel):
         self.ema_decay = ema_decay
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
-        self.active_phases: tuple[str, ...] = ()
+        self._active: tuple[str, ...] | None = None
         self._pending: list[tuple[int, Batch]] = []
 
     # What an architecture defines ------------------------------------------------------------------------------------
@@ -128,7 +126,10 @@ class AdversarialModel(GenerativeModel):
         return {"discriminator": self.discriminator_loss, "generator": self.generator_loss}
 
     def forward_shared(self, batch: Batch) -> Any:
-        """What several phases need of this batch, made once; None if there is nothing to share."""
+        """What several phases need of this batch, made once; None if there is nothing to share.
+
+        Whatever none of `active_phases` needs may be left out.
+        """
         return None
 
     def discriminator_loss(self, batch: Batch, shared: Any) -> Terms:
@@ -168,11 +169,17 @@ class AdversarialModel(GenerativeModel):
         if self.ema_decay is not None:
             averaged = {name: f"{name}_ema" for name in self.averaged_networks}
             self.inference_networks = tuple(averaged.get(name, name) for name in self.inference_networks)
+            self.optional_networks = tuple(averaged.get(name, name) for name in self.optional_networks)
 
-    def averaged(self, name: str) -> nn.Module:
-        """The network that serves inference under this name: its average, or itself if none is kept."""
-        average = getattr(self, f"{name}_ema", None)
-        return cast(nn.Module, getattr(self, name) if average is None else average)
+    def averaged(self, name: str, purpose: str = "this is needed") -> nn.Module:
+        """The network that serves inference under this name: its average, or itself if none is kept.
+
+        Args:
+            name: name of the network in training.
+            purpose: see `require_network`.
+        """
+        kept = getattr(self, f"{name}_ema", None) is not None
+        return self.require_network(f"{name}_ema" if kept else name, purpose)
 
     # The step --------------------------------------------------------------------------------------------------------
 
@@ -180,6 +187,11 @@ class AdversarialModel(GenerativeModel):
     def phases(self) -> tuple[str, ...]:
         """Names of the phases, in the order in which they step."""
         return tuple(self.objectives())
+
+    @property
+    def active_phases(self) -> tuple[str, ...]:
+        """The phases that step with the present batch; all of them outside a fit."""
+        return self.phases if self._active is None else self._active
 
     def setup(self, stage: str) -> None:
         """Refuse strategies that give wrong gradients for several optimizers; lay out and compile the networks."""
@@ -269,7 +281,7 @@ class AdversarialModel(GenerativeModel):
 
     def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:
         self.batch_index = index
-        self.active_phases = active
+        self._active = active
         with torch.set_grad_enabled(self.update == "simultaneous" or not set(active) <= set(self.detached_phases)):
             return self.forward_shared(batch)
 
@@ -329,10 +341,6 @@ class AdversarialModel(GenerativeModel):
     def load_rank_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `rank_state_dict` gave."""
         self._pending = [(index, batch) for index, batch in state.get("pending", [])]
-
-    def on_train_start(self) -> None:
-        """Move restored batches to the device, which is not known yet when a checkpoint is loaded."""
-        self._pending = [(index, move_data_to_device(batch, self.device)) for index, batch in self._pending]
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -1,15 +1,117 @@
-"""The codes of InfoGAN: their draws, the parameters of Q(c | x), and the values that a traversal shows."""
+"""Parts of InfoGAN: its networks and its codes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LatentCodes"]
+from zoo.nn.layers import stages
+
+__all__ = ["Generator", "LatentCodes", "RecognitionNetwork", "SharedTrunk", "initialize"]
+
+
+class Generator(nn.Module):
+    """Noise and codes to image: two linear layers, then strided transposed convolutions.
+
+    Shape:
+        z: (N, inputs); output: (N, image_channels, image_size, image_size) in (0, 1).
+    """
+
+    def __init__(self, inputs: int, image_size: int, image_channels: int, base_channels: int, hidden: int) -> None:
+        super().__init__()
+        start, doublings = stages(image_size)
+        width = base_channels * 2 ** (doublings - 1)
+        self.start_shape = (width, start, start)
+        features = math.prod(self.start_shape)
+        self.linear = nn.Sequential(
+            nn.Linear(inputs, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(True),  # (N, hidden)
+            nn.Linear(hidden, features, bias=False),
+            nn.BatchNorm1d(features),
+            nn.ReLU(True),  # (N, C * start * start)
+        )
+        layers: list[nn.Module] = []
+        for _ in range(doublings - 1):
+            layers += [
+                nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width // 2),
+                nn.ReLU(True),
+            ]
+            width //= 2  # (N, C / 2, 2H, 2W)
+        self.conv = nn.Sequential(*layers, nn.ConvTranspose2d(width, image_channels, 4, 2, 1), nn.Sigmoid())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Generate images in (0, 1)."""
+        x = cast(Tensor, self.linear(z)).view(-1, *self.start_shape)
+        return cast(Tensor, self.conv(x))
+
+
+class SharedTrunk(nn.Module):
+    """Image to features, shared by the discriminator and the recognition network.
+
+    Shape:
+        x: (N, image_channels, image_size, image_size) in [0, 1]; output: (N, hidden).
+    """
+
+    def __init__(
+        self, image_size: int, image_channels: int, base_channels: int, hidden: int, negative_slope: float
+    ) -> None:
+        super().__init__()
+        start, doublings = stages(image_size)
+        width = base_channels
+        layers: list[nn.Module] = [nn.Conv2d(image_channels, width, 4, 2, 1), nn.LeakyReLU(negative_slope, True)]
+        for _ in range(doublings - 1):
+            layers += [
+                nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(2 * width),
+                nn.LeakyReLU(negative_slope, True),
+            ]
+            width *= 2  # (N, 2C, H / 2, W / 2)
+        self.conv = nn.Sequential(*layers)
+        self.linear = nn.Sequential(
+            nn.Linear(width * start * start, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.LeakyReLU(negative_slope, True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of images."""
+        return cast(Tensor, self.linear(self.conv(x).flatten(1)))
+
+
+class RecognitionNetwork(nn.Sequential):
+    """Features to the parameters of Q(c | x): logits of each categorical code, then means and log variances.
+
+    Shape:
+        input: (N, hidden); output: (N, outputs).
+    """
+
+    def __init__(self, hidden: int, outputs: int, negative_slope: float) -> None:
+        layers = [
+            nn.Linear(hidden, 128, bias=False),
+            nn.BatchNorm1d(128),
+            nn.LeakyReLU(negative_slope, True),
+            nn.Linear(128, outputs),
+        ]
+        super().__init__(*layers)
+
+
+def initialize(module: nn.Module) -> None:
+    """Draw weights from N(0, 0.02), those of convolutions within two deviations; norms' scales from N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, 0.0, 0.02, -0.04, 0.04)
+    elif isinstance(module, nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    if getattr(module, "bias", None) is not None:
+        nn.init.zeros_(cast(Tensor, module.bias))
 
 
 class LatentCodes:
@@ -37,6 +139,17 @@ class LatentCodes:
         self.size = sum(categorical) + continuous
         self.num_draws = continuous + len(self.categorical)
         self.num_parameters = sum(categorical) + 2 * continuous
+
+    @property
+    def num_categories(self) -> int:
+        """Number of values of the first categorical code.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.categorical:
+            raise ValueError("this model has no categorical code")
+        return self.categorical[0]
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Codes from uniform numbers: continuous codes are numbers themselves, categories have equal chances.
