@@ -92,6 +92,7 @@ class InfoGAN(NoiseToImageGAN):
         self.recogniser = RecognitionNetwork(hidden_features, self.codes.num_parameters, negative_slope)
         self.apply(initialize)
         self.average_networks()
+        self.lay_out()
 
     # Latents ---------------------------------------------------------------------------------------------------------
 
@@ -148,12 +149,7 @@ class InfoGAN(NoiseToImageGAN):
 
     @inference
     def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
-        """Images while one code varies and all else stays.
-
-        Args:
-            num: fixed latents, a row for each.
-            steps: values of a continuous code; a category takes all its own.
-            seed: seed of the fixed latents.
+        """Images while one code varies and all else stays: `num` rows of `steps` values, of a category all its own.
 
         Shape:
             Outputs, by the name of the code: (num, steps, C, H, W).
@@ -248,11 +244,6 @@ class InfoGAN(NoiseToImageGAN):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the discriminator with Q, and for the generator."""
-        groups = {
-            "discriminator_learning_rate": (self.trunk, self.discriminator, self.recogniser),
-            "generator_learning_rate": (self.generator,),
-        }
-        return [
-            self.adam([p for network in networks for p in network.parameters()], self.hparams[rate], betas=(0.5, 0.999))
-            for rate, networks in groups.items()
-        ]
+        networks = nn.ModuleList([self.trunk, self.discriminator, self.recogniser]), self.generator
+        rates = self.hparams["discriminator_learning_rate"], self.hparams["generator_learning_rate"]
+        return [self.adam(n.parameters(), rate, betas=(0.5, 0.999)) for n, rate in zip(networks, rates, strict=True)]
