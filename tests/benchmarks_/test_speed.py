@@ -53,8 +53,7 @@ FORMS["infogan-simultaneous"] = (
     "infogan",
     replace(TINY["infogan"], options=(*TINY["infogan"].options, ("update", "simultaneous"))),
 )
-SEMI = (("form", "semi_supervised"), ("num_classes", 10), ("input_noise", 0.3))
-FORMS["aae-semi"] = ("aae", replace(TINY["aae"], options=(*TINY["aae"].options, *SEMI), labelled=3))
+FORMS["aae-semi"] = ("aae", replace(TINY["aae"], labelled=3))
 GAN_PENALTY = (("penalty", "gan"), ("discriminator_features", (5,)), ("density_trick", True), ("input_noise", 0.1))
 FORMS["wae-gan"] = ("wae", replace(TINY["wae"], options=(*TINY["wae"].options, *GAN_PENALTY)))
 FORMS["pixelrnn-row"] = (

@@ -109,8 +109,74 @@ def _cyclegan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+# Options of all forms of the AAE, and of those whose prior and posterior are not a choice.
+_AAE = {
+    "noise_dim": 10,
+    "networks": "mlp",
+    "base_channels": 64,
+    "reconstruction_weight": 1 / 784,
+    "betas": (0.5, 0.999),
+}
+_AAE_UNIMODAL = _AAE | {"prior": "gaussian", "prior_std": 1.0, "posterior": "deterministic"}
+_AAE_CLASSES = {"input_noise": "input_noise_std", "transformed_classes": "affine_classes"}
+_NO_CLASSES = {"input_noise": 0.0, "class_noise": 0.0, "transformed_classes": False}
+
+
+def _aae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Epochs of a tenth became a schedule."""
+    if "decay_epochs" not in arguments:
+        return arguments
+    epochs = arguments["decay_epochs"]
+    decay = {"kind": "milestones", "unit": "epochs", "milestones": {}}
+    for i, epoch in enumerate(epochs or (), 1):
+        decay["milestones"][epoch] = 10.0**-i
+    kept = {key: value for key, value in arguments.items() if key != "decay_epochs"}
+    return kept | {"decay": decay if epochs is not None else None}
+
+
+def _unlabeled_aae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Every form had the step size of the classification, which one form has."""
+    return {key: value for key, value in _aae(arguments).items() if key != "classification_learning_rate"}
+
+
+# How the port that `zoo import infogan` reads was trained, which its weights do not need.
+_INFOGAN_PORT = {"recogniser_learns": "generator", "learn_std": True}
+_INFOGAN_RENAMED = {
+    "categories": "categorical_codes",
+    "continuous": "num_continuous",
+    "slope": "negative_slope",
+}
+_INFOGAN = {
+    "information_warmup": 0,
+    "recogniser_learns": "discriminator",
+    "learn_std": False,
+    "betas": (0.5, 0.999),
+}
+
+
+def _infogan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if all(arguments.get(key) == value for key, value in _INFOGAN_PORT.items()):
+        return {key: value for key, value in arguments.items() if key not in _INFOGAN_PORT}
+    return arguments
+
+
 CHANGES: dict[str, Change] = {
     "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
+    "zoo.aae.AAE": Change(
+        forms=[
+            ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
+            ({"form": "supervised"}, "zoo.supervised_aae.SupervisedAAE"),
+            ({"form": "semi_supervised"}, "zoo.semi_supervised_aae.SemiSupervisedAAE"),
+            ({"form": "clustering"}, "zoo.clustering_aae.ClusteringAAE"),
+        ],
+        convert=_unlabeled_aae,
+        retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
+    ),
+    "zoo.clustering_aae.ClusteringAAE": Change(
+        convert=_unlabeled_aae,
+        renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
+        retired=_AAE_UNIMODAL,
+    ),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
@@ -160,6 +226,25 @@ CHANGES: dict[str, Change] = {
         },
     ),
     "zoo.vae.VAE": Change(convert=_final_rate),
+    "zoo.infogan.InfoGAN": Change(
+        forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
+        convert=_infogan,
+        renamed=_INFOGAN_RENAMED,
+        retired=_INFOGAN | {"transformed_share": 0.0},
+    ),
+    "zoo.label_prior_aae.LabelPriorAAE": Change(
+        convert=_unlabeled_aae,
+        retired=_AAE
+        | _NO_CLASSES
+        | {"latent_dim": 2, "num_classes": 10, "prior_std": 1.0, "posterior": "deterministic"},
+    ),
+    "zoo.semi_supervised_aae.SemiSupervisedAAE": Change(
+        convert=_aae, renamed=_AAE_CLASSES, retired=_AAE_UNIMODAL | {"class_noise": 0.0}
+    ),
+    "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
+    "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
+        convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
+    ),
 }
 """What has changed, by the path of the class."""
 
@@ -201,6 +286,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
 
 
 def _plain(value: Any) -> Any:
+    """A tuple as the list that files make of it."""
     return list(value) if isinstance(value, tuple) else value
 
 
