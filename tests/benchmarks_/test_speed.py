@@ -27,7 +27,9 @@ TINY = {
         unpaired=True,
     ),
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
-    "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
+    "gan": Settings(
+        8, 4, options=(("hidden_features", 6), ("discriminator_features", 4), ("maxout_pieces", 3), ("latent_dim", 5))
+    ),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
     "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
     "progressive_gan": Settings(

@@ -163,7 +163,9 @@ class GenerativeModel(LeanModule):
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
-        for kept in (self._hparams, self._hparams_initial):  # checkpoints and headers hold plain types
+        kept: dict[str, Any]
+        for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
+            # Checkpoints and headers hold plain types.
             kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:

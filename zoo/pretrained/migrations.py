@@ -160,8 +160,26 @@ def _infogan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _vae(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("noise_std", None)  # of the densities other than "bernoulli"
+    return _final_rate(arguments)
+
+
+def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The divisor of the step size after each step as a schedule; options of Adam had no effect on gradient descent."""
+    if arguments.get("optimizer", "sgd") == "sgd":
+        arguments.pop("betas", None)
+    divisor = arguments.get("decay")
+    if isinstance(divisor, float | int):
+        arguments["decay"] = None if divisor == 1 else Decay("repeated", factor=1 / divisor).fields()
+    return arguments
+
+
+_VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
+
+
 CHANGES: dict[str, Change] = {
-    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.aae.AAE": Change(
         forms=[
             ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
@@ -225,7 +243,23 @@ CHANGES: dict[str, Change] = {
             "joint": False,
         },
     ),
-    "zoo.vae.VAE": Change(convert=_final_rate),
+    "zoo.gan.GAN": Change(
+        convert=_gan,
+        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
+        retired={
+            "activation": "maxout",
+            "dropout": [0.2, 0.5],
+            "noise": "uniform",
+            "optimizer": "sgd",
+            "momentum": [0.5, 0.7],
+            "momentum_epochs": 250,
+            "n_critic": 1,
+            "weight_range": 0.05,
+            "data_bias": True,
+            "update": "simultaneous",
+        },
+    ),
+    "zoo.vae.VAE": _VAE,
     "zoo.infogan.InfoGAN": Change(
         forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
         convert=_infogan,
