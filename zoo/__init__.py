@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from zoo.semi_supervised_aae import SemiSupervisedAAE as SemiSupervisedAAE
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
     from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
@@ -58,6 +59,7 @@ ARCHITECTURES = {
     "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
+    "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
     "LabelPriorAAE": "zoo.label_prior_aae",

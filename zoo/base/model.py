@@ -163,7 +163,9 @@ class GenerativeModel(LeanModule):
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
-        for kept in (self._hparams, self._hparams_initial):
+        kept: dict[str, Any]
+        for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
+            # Checkpoints and headers hold plain types.
             kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
@@ -342,13 +344,25 @@ class SingleObjectiveModel(GenerativeModel):
     """A model with one objective, trained by Lightning's automatic optimization.
 
     Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
-    validation and test as `val/<term>` and `test/<term>`, each with
-    the sum as `loss`.
+    validation and test as `val/<term>` and `test/<term>`, each with the sum as `loss`.
+
+    Attributes:
+        decay: schedule of the optimizer's learning rate; None leaves the rate as it is.
     """
 
+    decay: Decay | None = None
+
     def objective(self, batch: Batch) -> Terms:
-        """Terms whose sum is minimised, each a mean over the batch."""
+        """Terms whose sum is minimized, each a mean over the batch."""
         raise NotImplementedError(f"{type(self).__name__} defines no objective")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of the schedule: a function of the step or epoch, so that a checkpoint holds none."""
+        if self.decay is not None:
+            for optimizer in self.trainer.optimizers:
+                rate = self.decayed(optimizer.defaults["lr"], self.decay, self.trainer.global_step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

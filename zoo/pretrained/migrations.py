@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["CHANGES", "Change", "current_arguments", "current_class_path", "current_names"]
 
 MOVED = {"callbacks": "zoo.callbacks", "datamodules": "zoo.datamodules"}
@@ -57,6 +59,53 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     theano = _THEANO | {"weight_decay": 1e-5}
     if "kernel_size" in arguments and all(arguments.get(key) == value for key, value in theano.items()):
         return {key: value for key, value in arguments.items() if key not in theano} | {"variant": "theano"}
+    return arguments
+
+
+def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The share of the learning rate that was left at the end of a run, as a schedule."""
+    if "final_rate" not in arguments:
+        return arguments
+    final = arguments.pop("final_rate")
+    return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
+
+
+_CRITICS = {
+    "domain_critics": True,
+    "domain_norm": True,
+    "residual": True,
+    "loss": "least_squares",
+    "gradient_penalty_weight": 0.0,
+}
+
+
+def _stargan(arguments: dict[str, Any]) -> dict[str, Any]:
+    old = {key: arguments.pop(key) for key in ("constant_steps", "decay_steps") if key in arguments}
+    if (kind := arguments.get("decay")) == "reference_code":
+        raise ValueError("StarGAN no longer has decay='reference_code', which kept 99.9 % of the rate: take None")
+    if old or kind == "paper":
+        constant, length = old.get("constant_steps", 100_000), old.get("decay_steps", 100_000)
+        arguments["decay"] = {"kind": "linear", "constant": constant, "length": length} if length else None
+    return arguments
+
+
+def _domain_critics(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "categories" in arguments:
+        arguments["domains"] = arguments.pop("categories")[0]
+    return _stargan(arguments)
+
+
+def _cyclegan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.get("generator") == "unet":
+        raise ValueError("CycleGAN no longer has generator='unet': take 'resnet'")
+    if arguments.pop("attention", False):
+        arguments["generator"] = "attention_resnet"
+    old = {key: arguments.pop(key) for key in ("schedule", "constant") if key in arguments}
+    if old or isinstance(arguments.get("decay"), int):
+        # The rate would have reached 0 one step or epoch after the last.
+        constant, length = old.get("constant", 100) - 1, arguments.get("decay", 100) + 1
+        decay = {"kind": "linear", "unit": old.get("schedule", "epochs"), "constant": constant, "length": length}
+        arguments["decay"] = decay if length > 1 else None
     return arguments
 
 
@@ -111,7 +160,26 @@ def _infogan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _vae(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("noise_std", None)  # of the densities other than "bernoulli"
+    return _final_rate(arguments)
+
+
+def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The divisor of the step size after each step as a schedule; options of Adam had no effect on gradient descent."""
+    if arguments.get("optimizer", "sgd") == "sgd":
+        arguments.pop("betas", None)
+    divisor = arguments.get("decay")
+    if isinstance(divisor, float | int):
+        arguments["decay"] = None if divisor == 1 else Decay("repeated", factor=1 / divisor).fields()
+    return arguments
+
+
+_VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
+
+
 CHANGES: dict[str, Change] = {
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.aae.AAE": Change(
         forms=[
             ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
@@ -140,6 +208,58 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.cyclegan.CycleGAN": Change(
+        convert=_cyclegan,
+        renamed={
+            "blocks": "num_blocks",
+            "generator": "generator_kind",
+            "identity_weight": "identity_ratio",
+            "num_pools": "pools_per_process",
+        },
+        retired={"betas": (0.5, 0.999), "loss": "least_squares"},
+    ),
+    "zoo.stargan.StarGAN": Change(
+        forms=[(_CRITICS, "zoo.stargan_critics.DomainCriticStarGAN")],
+        convert=_stargan,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "betas": (0.5, 0.999),
+            "domain_critics": False,
+            "domain_norm": False,
+            "gradient_penalty_weight": 10.0,
+            "identity_weight": 0.0,
+            "loss": "wasserstein",
+            "residual": False,
+        },
+    ),
+    "zoo.stargan_critics.DomainCriticStarGAN": Change(
+        convert=_domain_critics,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "attributes": [],
+            "betas": (0.5, 0.999),
+            "classification_weight": 1.0,
+            "identity_weight": 0.0,
+            "joint": False,
+        },
+    ),
+    "zoo.gan.GAN": Change(
+        convert=_gan,
+        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
+        retired={
+            "activation": "maxout",
+            "dropout": [0.2, 0.5],
+            "noise": "uniform",
+            "optimizer": "sgd",
+            "momentum": [0.5, 0.7],
+            "momentum_epochs": 250,
+            "n_critic": 1,
+            "weight_range": 0.05,
+            "data_bias": True,
+            "update": "simultaneous",
+        },
+    ),
+    "zoo.vae.VAE": _VAE,
     "zoo.infogan.InfoGAN": Change(
         forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
         convert=_infogan,
