@@ -212,8 +212,8 @@ class GenerativeModel(LeanModule):
             shape: shape of the draws, (N, ...).
             purpose: as for `draw_key`.
         """
-        key, first = self.draw_key(purpose), self.first_index(shape[0])
-        return rng.normal(shape, key, first, device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.normal(shape, self.draw_key(purpose), self.first_index(shape[0]), **options)
 
     def first_index(self, n: int) -> int:
         """Global index of this rank's first sample in a batch of n per rank."""
