@@ -32,7 +32,7 @@ DROPOUT = (0.2, 0.5)
 """Share of the discriminator's inputs, and of its hidden units, that is left out in training."""
 INIT_RANGE = 0.05
 """Weights of the generator start in U(-0.05, 0.05), those of the discriminator in a tenth of this range."""
-DECAY = Decay("repeated", factor=1 / 1.000004)
+DECAY = Decay("repeated", divisor=1.000004)
 """The step size is divided by 1.000004 after every step."""
 MOMENTUM, MOMENTUM_EPOCHS = (0.5, 0.7), 250
 """Momentum of the first epoch and from the 250th on, linear in between."""
