@@ -216,7 +216,7 @@ class GAN(NoiseToImageGAN):
         """Step size and momentum of the authors' schedule."""
         first, last = MOMENTUM
         share = min(1.0, self.trainer.current_epoch / (MOMENTUM_EPOCHS - 1))
-        rate = self.decayed(self.hparams["learning_rate"], self.decay, step)
+        rate = max(1e-6, self.decayed(self.hparams["learning_rate"], self.decay, step))
         return {"lr": rate, "momentum": first + (last - first) * share}
 
     def configure_optimizers(self) -> list[Optimizer]:

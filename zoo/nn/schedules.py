@@ -50,8 +50,6 @@ class Decay:
             raise ValueError(f"decay: an exponential fall needs a final factor above 0, not {self.final}")
         if min(self.warmup, self.constant, self.length) < 0 or self.every < 1:
             raise ValueError("decay: warmup, constant and length must be at least 0, every at least 1")
-        # Files in JSON name milestones by strings.
-        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
 
     @classmethod
     def of(cls, value: Decay | Mapping[str, Any] | None) -> Decay | None:
