@@ -175,6 +175,11 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _autoencoder(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("base_channels", None)  # of convolutions
+    return arguments
+
+
 _NOISE = {"input_noise": "input_noise_std"}
 _SCHEDULES = {
     "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
@@ -210,7 +215,6 @@ _VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
 
 
 CHANGES: dict[str, Change] = {
-    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.aae.AAE": Change(
         forms=[
             ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
@@ -221,6 +225,8 @@ CHANGES: dict[str, Change] = {
         convert=_unlabeled_aae,
         retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
     ),
+    "zoo.autoencoder.Autoencoder": Change(convert=_autoencoder, retired={"networks": "mlp", "input_noise": 0.0}),
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.clustering_aae.ClusteringAAE": Change(
         convert=_unlabeled_aae,
         renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
