@@ -180,6 +180,18 @@ def _autoencoder(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _warmup_and_fall(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Steps in which the learning rate rises, and in which it falls to zero (0: it stays), as a schedule."""
+    warmup, fall = arguments.pop("warmup_steps", None), arguments.pop("decay_steps", None)
+    if fall:
+        arguments["decay"] = Decay("linear", length=fall, warmup=warmup or 0).fields()
+    elif warmup:
+        arguments["decay"] = Decay("milestones", warmup=warmup).fields()
+    elif warmup is not None or fall is not None:
+        arguments["decay"] = None
+    return arguments
+
+
 _NOISE = {"input_noise": "input_noise_std"}
 _SCHEDULES = {
     "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
@@ -227,6 +239,7 @@ CHANGES: dict[str, Change] = {
     ),
     "zoo.autoencoder.Autoencoder": Change(convert=_autoencoder, retired={"networks": "mlp", "input_noise": 0.0}),
     "zoo.beta_vae.BetaVAE": _VAE,
+    "zoo.classifier.Classifier": Change(convert=_warmup_and_fall, renamed={"shift": "max_shift"}),
     "zoo.clustering_aae.ClusteringAAE": Change(
         convert=_unlabeled_aae,
         renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
