@@ -36,7 +36,7 @@ from zoo.datamodules.emoji import Emoji
 from zoo.datamodules.image_folder import ImageFolder
 from zoo.datamodules.stream import ImageSet
 from zoo.datamodules.unpaired import augmented
-from zoo.text_encoders import text_encoder
+from zoo.nn.text import load_text_encoder
 
 __all__ = ["Captioned"]
 
@@ -264,7 +264,7 @@ class Captioned(ImageDataModule):
     def _embedded(self, texts: list[str]) -> Tensor:
         """The embedding of each sentence, from the cache or computed."""
         assert self.text_encoder is not None
-        encoder = text_encoder(self.text_encoder)
+        encoder = load_text_encoder(self.text_encoder)
         self.encoder_digest = encoder.digest()
         content = blake2b("\n".join([str(self.encoder_digest), *texts]).encode(), digest_size=8).hexdigest()
         path = self.cache_dir / "embeddings" / f"{self.name}-{content}.safetensors"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.engine import published
 from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
     from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
     from zoo.text2image import Text2Image as Text2Image
-    from zoo.text_encoders import TextEncoder as TextEncoder
+    from zoo.text_encoder import TextEncoder as TextEncoder
     from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
@@ -79,7 +80,7 @@ ARCHITECTURES = {
     "StarGAN": "zoo.stargan",
     "SupervisedAAE": "zoo.supervised_aae",
     "Text2Image": "zoo.text2image",
-    "TextEncoder": "zoo.text_encoders",
+    "TextEncoder": "zoo.text_encoder",
     "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
@@ -97,6 +98,7 @@ __all__ = sorted([*_EXPORTS, "__version__"])
 
 
 _get, _ = lazy_exports(__name__, _EXPORTS)
+published.connect(lambda source: _get("load")(source))
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ from zoo.engine import rng
 from zoo.engine.cross_rank import all_gather_rows
 from zoo.nn.layers import update_ema
 from zoo.nn.losses import at_least_float32
-from zoo.text_encoders import text_encoder as build_encoder
+from zoo.nn.text import load_text_encoder
 
 __all__ = ["Discriminator", "Generator", "Text2Image"]
 
@@ -194,7 +194,7 @@ class Text2Image(AdversarialModel):
         image_size: side of the images, a power of two from 8.
         image_channels: channels of the images.
         text_encoder: name or file of a published `TextEncoder`, "sentence", or settings of an untrained encoder (see
-            `zoo.text_encoders.text_encoder`); None for a model that is given embeddings only.
+            `zoo.nn.text.load_text_encoder`); None for a model that is given embeddings only.
         text_features: length of an embedding where there is no text encoder.
         prompts: sentences that `sample` draws from when it is given none.
         latent_dim: length of the noise.
@@ -255,10 +255,10 @@ class Text2Image(AdversarialModel):
     ) -> None:
         super().__init__(accumulate=accumulate, gradient_clip=gradient_clip)
         prompts = list(prompts)
-        encoder = None if text_encoder is None else build_encoder(text_encoder)
+        encoder = None if text_encoder is None else load_text_encoder(text_encoder)
         # What is kept builds the encoder again anywhere; its weights are those of the checkpoint.
         text_encoder = None if encoder is None else encoder.settings
-        text_features = text_features if encoder is None else encoder.features
+        text_features = text_features if encoder is None else encoder.embedding_dim
         self.save_hyperparameters(ignore=["text_encoder", "text_features", "prompts"])
         self.save_hyperparameters({"text_encoder": text_encoder, "text_features": text_features, "prompts": prompts})
         if not 0 <= mismatch_weight < 1:

@@ -326,6 +326,10 @@ CHANGES: dict[str, Change] = {
         convert=_aae, renamed=_AAE_CLASSES, retired=_AAE_UNIMODAL | {"class_noise": 0.0}
     ),
     "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
+    "zoo.text_encoder.TextEncoder": Change(
+        convert=_warmup_and_fall, renamed={"features": "embedding_dim"}, retired={"margin": 1.0}
+    ),
+    "zoo.text_encoders.TextEncoder": Change(forms=[({}, "zoo.text_encoder.TextEncoder")]),
     "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
         convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
     ),
@@ -364,7 +368,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
     Raises:
         ValueError: an argument has a value that no class of this version stands for.
     """
-    path, found = current_class_path(path), dict(arguments)
+    path, found = current_class_path(path), {key: current_names(value) for key, value in arguments.items()}
     change = _change(path)
     if change is None:
         return path, found
@@ -413,6 +417,8 @@ def current_names(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     result = {key: current_names(value) for key, value in tree.items()}
+    if result.get("kind") == "char" and "features" in result:  # settings of an encoder of sentences
+        result = {"embedding_dim" if key == "features" else key: value for key, value in result.items()}
     for name in ("class_path", "class"):
         if isinstance(result.get(name), str):
             given = next((key for key in ("init_args", "hparams") if isinstance(result.get(key), dict)), "")
