@@ -144,9 +144,11 @@ def test_gaussian_posterior_has_the_mean_and_deviation_that_the_encoder_gives() 
     assert z.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_a_prior_of_two_dimensions_needs_a_code_of_two() -> None:
+def test_settings_and_conditions_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="set latent_dim=2, not 8"):
         AAE(prior="mixture")
+    with pytest.raises(ValueError, match="AAE does not take ema_decay: it averages a generator"):
+        AAE(ema_decay=0.9)
     with pytest.raises(ValueError, match="AAE has no condition 'label'"):
         AAE(8, hidden_features=(4,)).sample(1, label=0)
 
