@@ -7,6 +7,7 @@ import torch
 
 from tests.models import test_aae
 from tests.models.test_aae import WIDTHS
+from tests.numerics import assert_near
 from zoo.clustering_aae import ClusteringAAE
 
 SIZES: dict[str, Any] = {"latent_dim": 2, "num_classes": 4, **WIDTHS}
@@ -62,10 +63,10 @@ def test_class_head_alone_sees_transformed_images_and_in_training_alone() -> Non
     batch = {"image": 2 * x - 1}
     logits, style = model.heads(x, "reconstruction")
     codes = model.codes(batch, "reconstruction")
-    assert torch.allclose(codes["style"], style, atol=1e-5)
+    assert_near(codes["style"], style)
     assert not torch.allclose(codes["class"], logits.softmax(1), atol=1e-3)
     expected, _ = model.heads(model.affine(x, "reconstruction"), "reconstruction/class")
-    assert torch.allclose(codes["class"], expected.softmax(1), atol=1e-5)
+    assert_near(codes["class"], expected.softmax(1))
     assert torch.equal(model.classify(batch["image"]), model.heads((batch["image"] + 1) / 2)[0].softmax(1))
 
 

@@ -182,7 +182,7 @@ class GenerativeModel(LeanModule):
         if decay.follows_the_run:
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
-        return rate * decay(t, total)
+        return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:
         """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
