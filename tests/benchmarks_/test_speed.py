@@ -31,7 +31,7 @@ TINY = {
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
     "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
     "progressive_gan": Settings(
-        8, 4, options=(("channel_base", 16), ("max_channels", 4), ("latent_dim", 5), ("stddev_group", 2))
+        8, 4, options=(("fmap_base", 16), ("max_channels", 4), ("latent_dim", 5), ("minibatch_stddev_group", 2))
     ),
     "puzzlegan": Settings(
         16, 4, patches=2, options=(("base_channels", 4), ("embedding_dim", 3), ("latent_dim", 3), ("n_critic", 1))

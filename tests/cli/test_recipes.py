@@ -62,10 +62,8 @@ SMALL: dict[str, Any] = {
     "discriminator_channels": 4,
     "channels": [8, 8],
     "text_encoder": "encoder.safetensors",
-    "channel_base": 64,
+    "fmap_base": 64,
     "max_channels": 4,
-    "global_batch_size": 4,
-    "global_batch_sizes": {},
 }
 
 
@@ -77,6 +75,8 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
         if arguments.get(name, default.get(name)):  # 0 is off, and stays so
             is_list = isinstance(arguments.get(name, default.get(name)), list | tuple)
             arguments[name] = [value] if is_list and not isinstance(value, list) else value
+    if "growth" in default:
+        arguments["growth"] = arguments.get("growth", {}) | {"global_batch_size": 4, "global_batch_sizes": {}}
     return model | {"init_args": arguments}
 
 

@@ -20,6 +20,7 @@ from zoo.engine import rng
 from zoo.engine.finite import FiniteWatch, broken_network
 from zoo.engine.loop import ExactTraining
 from zoo.engine.overhead import LeanModule
+from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
 __all__ = ["Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
@@ -59,6 +60,7 @@ class GenerativeModel(LeanModule):
     Attributes:
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
         optional_networks: those of them that a file may lack.
+        conditions: names of what `sample` can be conditioned on.
         available_networks: names of the submodules that a file held of which the model was made, the others being
             untrained; None for a model made of no file, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
@@ -67,6 +69,7 @@ class GenerativeModel(LeanModule):
 
     inference_networks: tuple[str, ...] = ()
     optional_networks: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
 
     def __init__(self) -> None:
@@ -97,6 +100,19 @@ class GenerativeModel(LeanModule):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot sample")
 
+    def check_conditions(self, given: Iterable[str]) -> None:
+        """Refuse conditions that the model does not have.
+
+        Args:
+            given: names of the conditions.
+
+        Raises:
+            ValueError: names the first one that does not exist, and those that do.
+        """
+        if unknown := [name for name in given if name not in self.conditions]:
+            own = f": it has {', '.join(map(repr, self.conditions))}" if self.conditions else ""
+            raise ValueError(f"{type(self).__name__} has no condition {unknown[0]!r}{own}")
+
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
 
@@ -122,14 +138,14 @@ class GenerativeModel(LeanModule):
         """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
 
         A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
-        `type(model)(**model.hparams)` builds the same model again. A `Decay` is kept as its fields: plain types.
+        `type(model)(**model.hparams)` builds the same model again. Groups of options are kept as their fields.
         """
         frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
         for kept in (self._hparams, self._hparams_initial):
-            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
+            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, OptionGroup)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
         """A learning rate at a step, under a schedule.

@@ -60,10 +60,68 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_GROWTH = {
+    "training_images": "training_images",
+    "transition_images": "transition_images",
+    "first_resolution": "first_resolution",
+    "global_batch_size": "global_batch_size",
+    "global_batch_sizes": "global_batch_sizes",
+    "learning_rates": "learning_rates",
+    "repeats": "steps_per_schedule_check",
+}
+
+
+def _progressive_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Options of the schedule became one; None stood for the default."""
+    weights = ("gradient_penalty_weight", "drift")
+    kept = {key: value for key, value in arguments.items() if key not in (*weights, *_GROWTH)}
+    kept |= {key: arguments[key] for key in weights if arguments.get(key) is not None}
+    growth = {new: arguments[old] for old, new in _GROWTH.items() if old in arguments}
+    growth = {key: {} if value is None else value for key, value in growth.items()}
+    return kept | ({"growth": growth} if growth else {})
+
+
+_PROGRESSIVE_GAN = Change(
+    forms=[({"unit_bias": True}, "zoo.convert.progressive.UnitBiasProgressiveGAN")],
+    convert=_progressive_gan,
+    renamed={"channel_base": "fmap_base", "stddev_group": "minibatch_stddev_group"},
+    retired={
+        "betas": (0.0, 0.99),
+        "drift": 0.001,
+        "gradient_penalty_weight": 10.0,
+        "loss": "wasserstein",
+        "n_critic": 1,
+        "num_classes": 0,
+        "unit_bias": False,
+    },
+)
+
+
+def _text2image(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Steps of a half became a schedule."""
+    if "halve_every" not in arguments:
+        return arguments
+    every = arguments.pop("halve_every")
+    return arguments | {"decay": {"kind": "repeated", "every": every} if every else None}
+
+
+def _puzzlegan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Both differences have one weight."""
+    if not {"mask_weight", "appearance_weight"} & arguments.keys():
+        return arguments
+    mask, appearance = (arguments.pop(f"{name}_weight", (1e-2, 1e-4)) for name in ("mask", "appearance"))
+    if _plain(mask) != _plain(appearance):
+        raise ValueError(
+            "PuzzleGAN no longer has a mask_weight and an appearance_weight that differ: l1_weight is both"
+        )
+    return arguments | {"l1_weight": mask}
+
+
 CHANGES: dict[str, Change] = {
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
+    "zoo.convert.progressive.UnitBiasProgressiveGAN": _PROGRESSIVE_GAN,
     "zoo.dcgan.DCGAN": Change(
         forms=[
             (
@@ -73,6 +131,13 @@ CHANGES: dict[str, Change] = {
         ],
         convert=_dcgan,
         retired=_DCGAN,
+    ),
+    "zoo.progressive_gan.ProgressiveGAN": _PROGRESSIVE_GAN,
+    "zoo.puzzlegan.PuzzleGAN": Change(convert=_puzzlegan, retired={"betas": (0.5, 0.999), "l1_reduction": "sum"}),
+    "zoo.text2image.Text2Image": Change(
+        convert=_text2image,
+        renamed={"normalize_text": "normalize_embeddings"},
+        retired={"betas": (0.5, 0.999), "projection": 128},
     ),
 }
 """What has changed, by the path of the class."""
@@ -109,9 +174,14 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
         found = change.convert(found)
     found = {change.renamed.get(key, key): value for key, value in found.items()}
     for key, value in change.retired.items():
-        if found.pop(key, value) != value:
+        if _plain(found.pop(key, value)) != _plain(value):
             raise ValueError(f"{path} no longer has {key}={arguments[key]!r}: CHANGELOG names the class that has")
     return path, found
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as the list that files make of it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _change(path: str) -> Change | None:
