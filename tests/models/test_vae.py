@@ -11,6 +11,8 @@ from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.beta_vae import BetaVAE
 from zoo.engine import rng
+from zoo.nn.schedules import Decay
+from zoo.pretrained.migrations import current_arguments
 from zoo.vae import VAE, kl_to_standard_normal
 
 
@@ -169,7 +171,7 @@ def test_capacity_grows_per_step_and_stops() -> None:
 
 
 def test_step_size_falls_over_the_run() -> None:
-    model = VAE(8, 1, 3, hidden_features=(12,), final_rate=0.01)
+    model = VAE(8, 1, 3, hidden_features=(12,), decay=Decay("exponential", final=0.01))
     rates = []
 
     class Watch(VAE):
@@ -180,6 +182,16 @@ def test_step_size_falls_over_the_run() -> None:
     model.__class__ = Watch
     trainer(max_epochs=2).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 4))
     assert rates == pytest.approx([1e-3 * 0.01 ** (k / 8) for k in range(8)])
+
+
+def test_earlier_arguments_make_the_same_schedule() -> None:
+    for path, kind in (("zoo.vae.VAE", VAE), ("zoo.beta_vae.BetaVAE", BetaVAE)):
+        found, arguments = current_arguments(path, {"image_size": 32, "networks": "conv", "final_rate": 0.03})
+        assert found == path
+        assert kind(**arguments).decay == Decay("exponential", final=0.03)
+        assert (
+            kind(**current_arguments(path, {"image_size": 32, "networks": "conv", "final_rate": 1.0})[1]).decay is None
+        )
 
 
 def test_validation_logs_the_mean_over_the_images() -> None:

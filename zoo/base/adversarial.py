@@ -172,7 +172,7 @@ class AdversarialModel(GenerativeModel):
             self.inference_networks = tuple(averaged.get(name, name) for name in self.inference_networks)
             self.optional_networks = tuple(averaged.get(name, name) for name in self.optional_networks)
 
-    def averaged(self, name: str, purpose: str = "this is needed") -> nn.Module:
+    def averaged(self, name: str, purpose: str = "a network is missing") -> nn.Module:
         """The network that serves inference under this name: its average, or itself if none is kept.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, cast
 
-import torch
 from torch import Tensor, nn
 
 from zoo.base.adversarial import AdversarialModel
@@ -160,10 +159,7 @@ class NoiseToImageGAN(AdversarialModel):
             return None
         if label is None:
             return rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")
-        return labels
+        return self.labels_for(n, label, self.num_classes)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images, and generated ones with the same labels where the model is conditional."""

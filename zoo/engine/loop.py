@@ -142,7 +142,7 @@ class ExactTraining(Callback):
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
         model = cast(Trainable, pl_module)
         model.raise_if_not_finite(parameters=True)
-        state = model.rank_state_dict()
+        state = move_data_to_device(model.rank_state_dict(), torch.device("cpu"))
         states = [state]
         if _distributed_is_initialized() and dist.get_world_size() > 1:
             gathered: list[Any] = [None] * dist.get_world_size()

@@ -44,6 +44,8 @@ class Decay(OptionGroup):
     """milestones: factor from each step or epoch on."""
 
     def __post_init__(self) -> None:
+        # JSON makes strings of keys.
+        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
         if self.kind not in ("linear", "exponential", "milestones", "repeated"):
             raise ValueError(f"decay: kind must be linear, exponential, milestones or repeated, not {self.kind!r}")
         if self.kind == "exponential" and self.final <= 0:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["CHANGES", "Change", "current_arguments", "current_class_path", "current_names"]
 
 MOVED = {"callbacks": "zoo.callbacks", "datamodules": "zoo.datamodules"}
@@ -111,17 +113,139 @@ def _puzzlegan(arguments: dict[str, Any]) -> dict[str, Any]:
         return arguments
     mask, appearance = (arguments.pop(f"{name}_weight", (1e-2, 1e-4)) for name in ("mask", "appearance"))
     if _plain(mask) != _plain(appearance):
-        raise ValueError(
-            "PuzzleGAN no longer has a mask_weight and an appearance_weight that differ: l1_weight is both"
-        )
+        raise ValueError("PuzzleGAN's mask_weight and appearance_weight must be equal now: l1_weight is both")
     return arguments | {"l1_weight": mask}
 
 
+def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The share of the learning rate that was left at the end of a run, as a schedule."""
+    if "final_rate" not in arguments:
+        return arguments
+    final = arguments.pop("final_rate")
+    return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
+
+
+_CRITICS = {
+    "domain_critics": True,
+    "domain_norm": True,
+    "residual": True,
+    "loss": "least_squares",
+    "gradient_penalty_weight": 0.0,
+}
+
+
+def _stargan(arguments: dict[str, Any]) -> dict[str, Any]:
+    old = {key: arguments.pop(key) for key in ("constant_steps", "decay_steps") if key in arguments}
+    if (kind := arguments.get("decay")) == "reference_code":
+        raise ValueError("StarGAN no longer has decay='reference_code', which kept 99.9 % of the rate: take None")
+    if old or kind == "paper":
+        constant, length = old.get("constant_steps", 100_000), old.get("decay_steps", 100_000)
+        arguments["decay"] = {"kind": "linear", "constant": constant, "length": length} if length else None
+    return arguments
+
+
+def _domain_critics(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "categories" in arguments:
+        arguments["domains"] = arguments.pop("categories")[0]
+    return _stargan(arguments)
+
+
+def _cyclegan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.get("generator") == "unet":
+        raise ValueError("CycleGAN no longer has generator='unet': take 'resnet'")
+    if arguments.pop("attention", False):
+        arguments["generator"] = "attention_resnet"
+    old = {key: arguments.pop(key) for key in ("schedule", "constant") if key in arguments}
+    if old or isinstance(arguments.get("decay"), int):
+        # The rate would have reached 0 one step or epoch after the last.
+        constant, length = old.get("constant", 100) - 1, arguments.get("decay", 100) + 1
+        decay = {"kind": "linear", "unit": old.get("schedule", "epochs"), "constant": constant, "length": length}
+        arguments["decay"] = decay if length > 1 else None
+    return arguments
+
+
+# Options of all forms of the AAE, and of those whose prior and posterior are not a choice.
+_AAE = {
+    "noise_dim": 10,
+    "networks": "mlp",
+    "base_channels": 64,
+    "reconstruction_weight": 1 / 784,
+    "betas": (0.5, 0.999),
+}
+_AAE_UNIMODAL = _AAE | {"prior": "gaussian", "prior_std": 1.0, "posterior": "deterministic"}
+_AAE_CLASSES = {"input_noise": "input_noise_std", "transformed_classes": "affine_classes"}
+_NO_CLASSES = {"input_noise": 0.0, "class_noise": 0.0, "transformed_classes": False}
+
+
+def _aae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Epochs of a tenth became a schedule."""
+    if "decay_epochs" not in arguments:
+        return arguments
+    epochs = arguments["decay_epochs"]
+    decay = {"kind": "milestones", "unit": "epochs", "milestones": {}}
+    for i, epoch in enumerate(epochs or (), 1):
+        decay["milestones"][epoch] = 10.0**-i
+    kept = {key: value for key, value in arguments.items() if key != "decay_epochs"}
+    return kept | {"decay": decay if epochs is not None else None}
+
+
+def _unlabeled_aae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Every form had the step size of the classification, which one form has."""
+    return {key: value for key, value in _aae(arguments).items() if key != "classification_learning_rate"}
+
+
+# How the port that `zoo import infogan` reads was trained, which its weights do not need.
+_INFOGAN_PORT = {"recogniser_learns": "generator", "learn_std": True}
+_INFOGAN_RENAMED = {
+    "categories": "categorical_codes",
+    "continuous": "num_continuous",
+    "slope": "negative_slope",
+}
+_INFOGAN = {
+    "information_warmup": 0,
+    "recogniser_learns": "discriminator",
+    "learn_std": False,
+    "betas": (0.5, 0.999),
+}
+
+
+def _infogan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if all(arguments.get(key) == value for key, value in _INFOGAN_PORT.items()):
+        return {key: value for key, value in arguments.items() if key not in _INFOGAN_PORT}
+    return arguments
+
+
 CHANGES: dict[str, Change] = {
+    "zoo.aae.AAE": Change(
+        forms=[
+            ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
+            ({"form": "supervised"}, "zoo.supervised_aae.SupervisedAAE"),
+            ({"form": "semi_supervised"}, "zoo.semi_supervised_aae.SemiSupervisedAAE"),
+            ({"form": "clustering"}, "zoo.clustering_aae.ClusteringAAE"),
+        ],
+        convert=_unlabeled_aae,
+        retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
+    ),
+    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
+    "zoo.clustering_aae.ClusteringAAE": Change(
+        convert=_unlabeled_aae,
+        renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
+        retired=_AAE_UNIMODAL,
+    ),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
     ),
     "zoo.convert.progressive.UnitBiasProgressiveGAN": _PROGRESSIVE_GAN,
+    "zoo.cyclegan.CycleGAN": Change(
+        convert=_cyclegan,
+        renamed={
+            "blocks": "num_blocks",
+            "generator": "generator_kind",
+            "identity_weight": "identity_ratio",
+            "num_pools": "pools_per_process",
+        },
+        retired={"betas": (0.5, 0.999), "loss": "least_squares"},
+    ),
     "zoo.dcgan.DCGAN": Change(
         forms=[
             (
@@ -132,13 +256,58 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.infogan.InfoGAN": Change(
+        forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
+        convert=_infogan,
+        renamed=_INFOGAN_RENAMED,
+        retired=_INFOGAN | {"transformed_share": 0.0},
+    ),
+    "zoo.label_prior_aae.LabelPriorAAE": Change(
+        convert=_unlabeled_aae,
+        retired=_AAE
+        | _NO_CLASSES
+        | {"latent_dim": 2, "num_classes": 10, "prior_std": 1.0, "posterior": "deterministic"},
+    ),
     "zoo.progressive_gan.ProgressiveGAN": _PROGRESSIVE_GAN,
     "zoo.puzzlegan.PuzzleGAN": Change(convert=_puzzlegan, retired={"betas": (0.5, 0.999), "l1_reduction": "sum"}),
+    "zoo.semi_supervised_aae.SemiSupervisedAAE": Change(
+        convert=_aae, renamed=_AAE_CLASSES, retired=_AAE_UNIMODAL | {"class_noise": 0.0}
+    ),
+    "zoo.stargan.StarGAN": Change(
+        forms=[(_CRITICS, "zoo.stargan_critics.DomainCriticStarGAN")],
+        convert=_stargan,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "betas": (0.5, 0.999),
+            "domain_critics": False,
+            "domain_norm": False,
+            "gradient_penalty_weight": 10.0,
+            "identity_weight": 0.0,
+            "loss": "wasserstein",
+            "residual": False,
+        },
+    ),
+    "zoo.stargan_critics.DomainCriticStarGAN": Change(
+        convert=_domain_critics,
+        renamed={"num_layers": "discriminator_layers"},
+        retired={
+            "attributes": [],
+            "betas": (0.5, 0.999),
+            "classification_weight": 1.0,
+            "identity_weight": 0.0,
+            "joint": False,
+        },
+    ),
+    "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
     "zoo.text2image.Text2Image": Change(
         convert=_text2image,
         renamed={"normalize_text": "normalize_embeddings"},
         retired={"betas": (0.5, 0.999), "projection": 128},
     ),
+    "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
+        convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
+    ),
+    "zoo.vae.VAE": Change(convert=_final_rate),
 }
 """What has changed, by the path of the class."""
 
