@@ -43,7 +43,7 @@ TINY = {
         16,
         4,
         sentences=6,
-        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3), ("projection", 4)),
+        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3)),
     ),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
     "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
@@ -238,7 +238,7 @@ def test_loops_refuse_what_they_would_not_do() -> None:
     for name, options in (
         ("aae", (("prior_std", 2.0),)),
         ("puzzlegan", (("l1_reduction", "mean"),)),
-        ("text2image", (("normalize_text", True),)),
+        ("text2image", (("normalize_embeddings", True),)),
         ("wae", (("kernel", "rbf"),)),
     ):
         module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]

@@ -50,7 +50,7 @@ class NoiseToImageGAN(AdversarialModel):
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
-    inference_networks = ("generator",)
+    inference_networks: tuple[str, ...] = ("generator",)
     generator: nn.Module
     latent_dim: int
     num_classes = 0
