@@ -33,7 +33,7 @@ TINY = {
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
     "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
     "progressive_gan": Settings(
-        8, 4, options=(("channel_base", 16), ("max_channels", 4), ("latent_dim", 5), ("stddev_group", 2))
+        8, 4, options=(("fmap_base", 16), ("max_channels", 4), ("latent_dim", 5), ("minibatch_stddev_group", 2))
     ),
     "puzzlegan": Settings(
         16, 4, patches=2, options=(("base_channels", 4), ("embedding_dim", 3), ("latent_dim", 3), ("n_critic", 1))
@@ -45,7 +45,7 @@ TINY = {
         16,
         4,
         sentences=6,
-        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3), ("projection", 4)),
+        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3)),
     ),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
     "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("weight_std", None), ("prior_std", 1.5))),
@@ -240,7 +240,7 @@ def test_loops_refuse_what_they_would_not_do() -> None:
     for name, options in (
         ("aae", (("prior_std", 2.0),)),
         ("puzzlegan", (("l1_reduction", "mean"),)),
-        ("text2image", (("normalize_text", True),)),
+        ("text2image", (("normalize_embeddings", True),)),
         ("wae", (("kernel", "rbf"),)),
     ):
         module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]
