@@ -100,6 +100,10 @@ class GenerativeModel(LeanModule):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot sample")
 
+    def averaged(self, name: str) -> nn.Module:
+        """The network that serves inference under this name: itself, where no average of its weights is kept."""
+        return cast(nn.Module, getattr(self, name))
+
     def check_conditions(self, given: Iterable[str]) -> None:
         """Refuse conditions that the model does not have.
 

@@ -79,4 +79,4 @@ class Decay(OptionGroup):
             share = self.milestones[max(reached)] if reached else 1.0
         else:
             initial = initial / self.divisor ** (t // self.every)
-        return initial * share * (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0)
+        return initial * (share * (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0))

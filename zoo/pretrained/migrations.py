@@ -230,6 +230,37 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_NOISE = {"input_noise": "input_noise_std"}
+_SCHEDULES = {
+    "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
+    "smooth": Decay("exponential", final=0.01).fields(),
+    "constant": None,
+}
+_WAE = {
+    "penalty": "mmd",
+    "kernel": "imq",
+    "posterior": "deterministic",
+    "networks": "conv",
+    "betas": [0.5, 0.999],
+    "weight_std": 0.01,
+}
+
+
+def _wae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The names of schedules as schedules; options of the discriminator had no effect without one."""
+    for name in ("discriminator_features", "density_trick", "discriminator_learning_rate"):
+        arguments.pop(name, None)
+    return _wae_gan(arguments)
+
+
+def _wae_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "schedule" in arguments:
+        arguments["decay"] = _SCHEDULES[arguments.pop("schedule")]
+    if arguments.get("networks", "conv") == "conv":
+        arguments.pop("hidden_features", None)
+    return arguments
+
+
 _VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
 
 
@@ -332,6 +363,7 @@ CHANGES: dict[str, Change] = {
             "joint": False,
         },
     ),
+    "zoo.gaussian_wae.GaussianWAE": Change(convert=_wae, renamed=_NOISE, retired=_WAE),
     "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
     "zoo.text2image.Text2Image": Change(
         convert=_text2image,
@@ -342,6 +374,16 @@ CHANGES: dict[str, Change] = {
         convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
     ),
     "zoo.vae.VAE": _VAE,
+    "zoo.wae.WAE": Change(
+        forms=[
+            ({"penalty": "gan"}, "zoo.wae_gan.WAEGAN"),
+            ({"posterior": "gaussian"}, "zoo.gaussian_wae.GaussianWAE"),
+        ],
+        convert=_wae,
+        renamed=_NOISE,
+        retired=_WAE,
+    ),
+    "zoo.wae_gan.WAEGAN": Change(convert=_wae_gan, renamed=_NOISE, retired=_WAE),
 }
 """What has changed, by the path of the class."""
 
