@@ -184,7 +184,7 @@ def _aae(arguments: dict[str, Any]) -> dict[str, Any]:
     epochs = arguments["decay_epochs"]
     decay: dict[str, Any] = {"kind": "milestones", "unit": "epochs", "milestones": {}}
     for i, epoch in enumerate(epochs or (), 1):
-        decay["milestones"][epoch] = 10.0**-i
+        decay["milestones"][str(epoch)] = 10.0**-i
     kept = {key: value for key, value in arguments.items() if key != "decay_epochs"}
     return kept | {"decay": decay if epochs is not None else None}
 
