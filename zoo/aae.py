@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from zoo.base import AdversarialModel, Batch, Objective, Terms, inference
 from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
-from zoo.engine.distributed import average
+from zoo.engine.cross_rank import global_mean
 from zoo.nn.augment import random_affine
 from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
 from zoo.nn.losses import discriminator_terms, generator_term
@@ -444,10 +444,8 @@ class AAE(AdversarialModel, LatentVariableModel):
         x = self._transformed((labelled["image"] + 1) / 2, "classification")
         logits, _ = self._heads(x, "classification")
         label = labelled["label"]
-        # Gradients are averaged over ranks: so the sum is divided by the mean number of labelled images per rank.
-        count = average((label >= 0).sum().to(self.dtype)).clamp(min=1e-9)
         loss = F.cross_entropy(cast(Tensor, logits), label, ignore_index=-1, reduction="sum")
-        return {"cross_entropy": loss / count}
+        return {"cross_entropy": global_mean(loss, (label >= 0).sum())}
 
     def _codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         logits, z = self._code((batch["image"] + 1) / 2, purpose)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from zoo.engine.distributed import average
+from zoo.engine.cross_rank import average
 from zoo.nn.autoencoders import Activation
 from zoo.vae import VAE, Likelihood, Networks
 

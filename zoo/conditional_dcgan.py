@@ -119,7 +119,6 @@ class ConditionalDCGAN(NoiseToImageGAN):
         base_channels: channels of the largest feature map in both networks.
         num_classes: number of classes.
         learning_rate: Adam's step size, for both networks.
-        betas: Adam's decay rates.
         options: see `NoiseOptions`.
 
     Raises:
@@ -143,7 +142,6 @@ class ConditionalDCGAN(NoiseToImageGAN):
         num_classes: int = 10,
         *,
         learning_rate: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
         **options: Unpack[NoiseOptions],
     ) -> None:
         super().__init__(**options)
@@ -179,5 +177,5 @@ class ConditionalDCGAN(NoiseToImageGAN):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam with weight decay for each network."""
-        rate, betas = self.hparams["learning_rate"], self.hparams["betas"]
-        return self.adam_for_each((self.discriminator, self.generator), rate, betas, weight_decay=2.5e-5)
+        networks, rate = (self.discriminator, self.generator), self.hparams["learning_rate"]
+        return self.adam_for_each(networks, rate, (0.5, 0.999), weight_decay=2.5e-5)

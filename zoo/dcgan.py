@@ -155,7 +155,7 @@ class DCGAN(NoiseToImageGAN):
     ) -> None:
         super().__init__(**options)
         self.save_hyperparameters()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.betas = latent_dim, betas
         self.theano = variant == "theano"
         self.noise_kind = "uniform" if self.theano else "normal"
         self.generator = Generator(image_size, image_channels, latent_dim, base_channels, self.theano).apply(initialize)
@@ -196,6 +196,6 @@ class DCGAN(NoiseToImageGAN):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network."""
-        rate, betas = self.hparams["learning_rate"], self.hparams["betas"]
         weight_decay = 1e-5 if self.theano else 0.0
-        return self.adam_for_each((self.discriminator, self.generator), rate, betas, weight_decay=weight_decay)
+        networks, rate = (self.discriminator, self.generator), self.hparams["learning_rate"]
+        return self.adam_for_each(networks, rate, self.betas, weight_decay=weight_decay)

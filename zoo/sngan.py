@@ -9,7 +9,7 @@ discriminator steps of the authors' published setting.
 
 from __future__ import annotations
 
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -83,7 +83,6 @@ class SNGAN(NoiseToImageGAN):
         base_channels: channels of the largest feature map in both networks.
         n_critic: discriminator steps per generator step.
         learning_rate: Adam's step size, for both networks.
-        betas: Adam's decay rates.
         options: see `NoiseOptions`.
 
     Raises:
@@ -102,7 +101,6 @@ class SNGAN(NoiseToImageGAN):
         *,
         n_critic: int = 5,
         learning_rate: float = 2e-4,
-        betas: tuple[float, float] = (0.0, 0.9),
         **options: Unpack[NoiseOptions],
     ) -> None:
         super().__init__(step_every={"generator": n_critic}, **options)
@@ -131,6 +129,4 @@ class SNGAN(NoiseToImageGAN):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network."""
-        hparams: Any = self.hparams
-        networks = (self.discriminator, self.generator)
-        return self.adam_for_each(networks, hparams["learning_rate"], hparams["betas"])
+        return self.adam_for_each((self.discriminator, self.generator), self.hparams["learning_rate"], (0.0, 0.9))

@@ -31,7 +31,6 @@ class WGANGP(DCGAN):
         penalty_weight: weight of the gradient penalty.
         n_critic: critic steps per generator step.
         learning_rate: Adam's step size, for both networks.
-        betas: Adam's decay rates.
         options: see `NoiseOptions`.
 
     References:
@@ -50,11 +49,16 @@ class WGANGP(DCGAN):
         penalty_weight: float = 10.0,
         n_critic: int = 5,
         learning_rate: float = 1e-4,
-        betas: tuple[float, float] = (0.0, 0.9),
         **options: Unpack[NoiseOptions],
     ) -> None:
         super().__init__(
-            image_size, image_channels, latent_dim, base_channels, learning_rate=learning_rate, betas=betas, **options
+            image_size,
+            image_channels,
+            latent_dim,
+            base_channels,
+            learning_rate=learning_rate,
+            betas=(0.0, 0.9),
+            **options,
         )
         self.save_hyperparameters()
         self.step_every = {"generator": n_critic}

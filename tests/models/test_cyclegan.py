@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import Batch, GenerativeModel
 from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
@@ -222,9 +223,9 @@ def test_a_patch_discriminator_sees_patches(layers: int, side: int, field: int) 
     "make", [lambda: ResnetGenerator(3, 2, 2), lambda: ResnetGenerator(3, 2, 2, True), lambda: UNetGenerator(16, 3, 2)]
 )
 def test_generators_treat_each_image_alone(make: Any) -> None:
-    network = make()
-    x = images(3, "x", size=16)
-    assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-6)
+    network = make().double()
+    x = images(3, "x", size=16).double()
+    assert_near(network(x[1:2]), network(x)[1:2])
 
 
 def test_attention_leaves_alone_what_its_mask_hides() -> None:
@@ -233,10 +234,10 @@ def test_attention_leaves_alone_what_its_mask_hides() -> None:
     with torch.no_grad():
         network.end.weight.zero_()
         network.end.bias.copy_(torch.tensor([9.0, 9.0, -9.0, -30.0]))  # white and black, hidden
-        assert torch.allclose(network(x), x, atol=1e-6)
+        assert_near(network(x), x)
         network.end.bias[3] = 0
         expected = (x + torch.tensor([1.0, 1.0, -1.0])[:, None, None]) / 2
-        assert torch.allclose(network(x), expected, atol=1e-6)
+        assert_near(network(x), expected)
 
 
 def test_learning_rate_is_constant_and_then_falls_linearly() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
+from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.gan import GAN, Maxout, optimal_discriminator, value_at_optimum
@@ -85,10 +86,10 @@ def test_gradients_of_both_generator_losses_with_respect_to_the_logit() -> None:
 
 
 def test_maxout_is_the_largest_piece() -> None:
-    layer = Maxout(3, 2, 4)
-    x = torch.randn(5, 3)
+    layer = Maxout(3, 2, 4).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
     maps = (x @ layer.weight.T + layer.bias).view(5, 2, 4)
-    assert torch.allclose(layer(x), maps.max(2).values)
+    assert_near(layer(x), maps.max(2).values)
 
 
 def test_noise_has_unit_variance_in_all_kinds() -> None:

@@ -62,7 +62,6 @@ def test_hyperparameters_are_its_own() -> None:
         "penalty_weight",
         "n_critic",
         "learning_rate",
-        "betas",
     }
 
 

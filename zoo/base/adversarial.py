@@ -10,7 +10,6 @@ from operator import add
 from typing import Any, Literal, TypedDict, cast
 
 import torch
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
@@ -170,11 +169,17 @@ class AdversarialModel(GenerativeModel):
         if self.ema_decay is not None:
             averaged = {name: f"{name}_ema" for name in self.averaged_networks}
             self.inference_networks = tuple(averaged.get(name, name) for name in self.inference_networks)
+            self.optional_networks = tuple(averaged.get(name, name) for name in self.optional_networks)
 
-    def averaged(self, name: str) -> nn.Module:
-        """The network that serves inference under this name: its average, or itself if none is kept."""
-        average = getattr(self, f"{name}_ema", None)
-        return cast(nn.Module, getattr(self, name) if average is None else average)
+    def averaged(self, name: str, purpose: str = "this is needed") -> nn.Module:
+        """The network that serves inference under this name: its average, or itself if none is kept.
+
+        Args:
+            name: name of the network in training.
+            purpose: see `require_network`.
+        """
+        kept = getattr(self, f"{name}_ema", None) is not None
+        return self.require_network(f"{name}_ema" if kept else name, purpose)
 
     # The step --------------------------------------------------------------------------------------------------------
 
@@ -336,10 +341,6 @@ class AdversarialModel(GenerativeModel):
     def load_rank_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `rank_state_dict` gave."""
         self._pending = [(index, batch) for index, batch in state.get("pending", [])]
-
-    def on_train_start(self) -> None:
-        """Move restored batches to the device, which is not known yet when a checkpoint is loaded."""
-        self._pending = [(index, move_data_to_device(batch, self.device)) for index, batch in self._pending]
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -114,6 +114,7 @@ class GenerativeModel(LeanModule):
     def setup(self, stage: str) -> None:
         """From the start of a fit on, all networks train."""
         if stage == "fit":
+            self.check_data(getattr(self._trainer, "datamodule", None))
             self.available_networks = None
             self.finite.forget()
 
@@ -121,12 +122,14 @@ class GenerativeModel(LeanModule):
         """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
 
         A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
-        `type(model)(**model.hparams)` builds the same model again.
+        `type(model)(**model.hparams)` builds the same model again. A `Decay` is kept as its fields: plain types.
         """
         frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
+        for kept in (self._hparams, self._hparams_initial):
+            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
         """A learning rate at a step, under a schedule.
@@ -138,9 +141,26 @@ class GenerativeModel(LeanModule):
         """
         if decay is None:
             return rate
-        if decay.unit == "epochs":
-            return rate * decay(self.current_epoch, float(self.trainer.max_epochs or 0) or math.inf)
-        return rate * decay(step, self.trainer.estimated_stepping_batches)
+        t, total = (self.current_epoch if decay.unit == "epochs" else step), math.inf
+        if decay.follows_the_run:
+            epochs = float(self.trainer.max_epochs or 0) or math.inf
+            total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
+        return rate * decay(t, total)
+
+    def require_network(self, name: str, purpose: str) -> nn.Module:
+        """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
+
+        Args:
+            name: name of the submodule.
+            purpose: what the network is needed for, or what the caller can do without it.
+
+        Raises:
+            ValueError: the file does not hold the network.
+        """
+        if self.available_networks is not None and name not in self.available_networks:
+            held = ", ".join(self.available_networks) or "none"
+            raise ValueError(f"{purpose}: the model's file holds {held}, no {name}")
+        return self.get_submodule(name)
 
     # Keyed randomness ------------------------------------------------------------------------------------------------
 
@@ -158,6 +178,28 @@ class GenerativeModel(LeanModule):
         return int(torch.randint(2**31, ()).item()) if seed is None else seed
 
     # Training --------------------------------------------------------------------------------------------------------
+
+    def check_data(self, data: Any) -> None:
+        """Refuse data that mean something else than the model's, at the start of a fit; see `require_same`.
+
+        Args:
+            data: the DataModule, or None.
+        """
+
+    @staticmethod
+    def require_same(what: str, given: Sequence[str], own: Sequence[str]) -> None:
+        """Refuse data with other names than the model's, or in another order: they would be mistaken silently.
+
+        Args:
+            what: what the names are of.
+            given: the data's.
+            own: the model's.
+
+        Raises:
+            ValueError: they differ.
+        """
+        if list(given) != list(own):
+            raise ValueError(f"the data have the {what} {', '.join(given)}; the model has {', '.join(own)}")
 
     def check_images(self, shape: torch.Size) -> None:
         """Refuse training images of a shape that the model is not made for.

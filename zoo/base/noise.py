@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from zoo.base.adversarial import AdversarialModel, TrainingOptions
+from zoo.base.adversarial import AdversarialModel
 from zoo.base.model import Batch, inference
 from zoo.engine import rng
 from zoo.nn.augment import diff_augment
@@ -15,9 +15,20 @@ from zoo.nn.augment import diff_augment
 __all__ = ["NoiseOptions", "NoiseToImageGAN"]
 
 
-class NoiseOptions(TrainingOptions, total=False):
+class NoiseOptions(TypedDict, total=False):
     """How a model that makes images from noise is trained, whatever its paper."""
 
+    # Those of TrainingOptions again, because the command's help shows the texts of a TypedDict's own fields only.
+    accumulate: int
+    """Batches whose gradients make one step (1)."""
+    gradient_clip: float | None
+    """Largest gradient norm of each phase (none)."""
+    ema_decay: float | None
+    """Decay of an average of the generator's weights; the average then makes the samples (none)."""
+    channels_last: bool
+    """Lay out convolutions channels last, which is faster on most devices (false)."""
+    compile: bool
+    """Compile the networks with torch.compile (false)."""
     augment: bool
     """DiffAugment for whatever the discriminator sees, real and generated images alike (false)."""
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.distributed import _distributed_is_initialized
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
@@ -87,6 +88,7 @@ class ExactTraining(Callback):
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
+        self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop and the atomic writer."""
@@ -104,8 +106,11 @@ class ExactTraining(Callback):
                     loop.manual_optimization = OneStepPerBatch(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; give the model back its rank's own state, on its device."""
         self._started = time.monotonic()
+        if self._rank_state is not None:
+            cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
+            self._rank_state = None
         skip_idle_checks(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -152,7 +157,7 @@ class ExactTraining(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the run's seed and this rank's own state."""
+        """Take up the run's seed, and this rank's own state for the start of training."""
         if (saved := checkpoint.get("zoo")) is None:
             return
         model = cast(Trainable, pl_module)
@@ -165,7 +170,7 @@ class ExactTraining(Callback):
                 f"the checkpoint is of {len(states)} ranks, now there are {trainer.world_size}: of what each keeps for "
                 f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
             )
-        model.load_rank_state_dict(states[trainer.global_rank % len(states)])
+        self._rank_state = states[trainer.global_rank % len(states)]
 
 
 def _hardware(model: LightningModule, world_size: int) -> str:

@@ -48,15 +48,31 @@ class Decay:
             raise ValueError(f"decay: an exponential fall needs a final factor above 0, not {self.final}")
         if min(self.warmup, self.constant, self.length) < 0 or self.every < 1:
             raise ValueError("decay: warmup, constant and length must be at least 0, every at least 1")
+        # Files in JSON name milestones by strings.
+        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
 
     @classmethod
     def of(cls, value: Decay | Mapping[str, Any] | None) -> Decay | None:
-        """A schedule from what a hyperparameter holds: a `Decay`, its fields, or None for a constant rate."""
-        return cls(**value) if isinstance(value, Mapping) else value
+        """A schedule from what a hyperparameter holds: a `Decay`, its fields, or None for a constant rate.
+
+        Raises:
+            ValueError: there is no such field.
+        """
+        if not isinstance(value, Mapping):
+            return value
+        if unknown := sorted(value.keys() - cls.__dataclass_fields__.keys()):
+            raise ValueError(f"decay has no field {unknown[0]!r}: take {', '.join(cls.__dataclass_fields__)}")
+        return cls(**value)
 
     def fields(self) -> dict[str, Any]:
-        """All fields as plain types."""
-        return asdict(self)
+        """The fields that differ from their defaults, as plain types: `Decay(**fields)` is the same schedule."""
+        defaults = {name: given.default for name, given in self.__dataclass_fields__.items()}
+        return {name: value for name, value in asdict(self).items() if value not in (defaults[name], {})}
+
+    @property
+    def follows_the_run(self) -> bool:
+        """Whether the fall takes as long as the run."""
+        return self.kind in ("linear", "exponential") and not self.length
 
     def __call__(self, t: int, total: float = math.inf) -> float:
         """Factor of the learning rate.

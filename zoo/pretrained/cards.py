@@ -45,18 +45,33 @@ def value(metric: dict[str, Any], number: float | None = None) -> str:
     return f"{metric['value'] if number is None else number:.{digits}f}{' %' if percent else ''}"
 
 
-def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters that differ from the defaults of the class."""
+def default_arguments(class_path: str) -> dict[str, Any]:
+    """Arguments of a class with their defaults, as plain types: its own and those that it passes on to its bases.
+
+    Args:
+        class_path: a class of this package.
+    """
     import inspect
     from importlib import import_module
 
-    module, _, name = entry["class"].rpartition(".")
+    module, _, name = class_path.rpartition(".")
     defaults: dict[str, Any] = {}
-    for kind in reversed(getattr(import_module(module), name).__mro__):
-        if "__init__" in vars(kind):
-            defaults |= {key: p.default for key, p in inspect.signature(kind.__init__).parameters.items()}
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
-    return {key: value for key, value in entry["hparams"].items() if key not in plain or plain[key] != value}
+    kind = getattr(import_module(module), name)
+    while True:
+        parameters = inspect.signature(vars(kind).get("__init__", kind)).parameters.values()
+        own = {p.name: p.default for p in parameters if p.default is not p.empty}
+        defaults = own | defaults
+        passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        bases = [base for base in kind.__mro__[1:] if "__init__" in vars(base)]
+        if not (passes_on and bases and bases[0].__module__.startswith("zoo.")):
+            return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+        kind = bases[0]
+
+
+def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that differ from the defaults of the class."""
+    defaults = default_arguments(entry["class"])
+    return {key: value for key, value in entry["hparams"].items() if key not in defaults or defaults[key] != value}
 
 
 def card(slug: str, entry: dict[str, Any]) -> str:
