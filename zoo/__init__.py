@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
+    from zoo.gru_pixelrnn import GRUPixelRNN as GRUPixelRNN
     from zoo.infogan import InfoGAN as InfoGAN
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
     from zoo.nade import NADE as NADE
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.rnade import RNADE as RNADE
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.tanh_pixelrnn import TanhPixelRNN as TanhPixelRNN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
@@ -53,6 +56,7 @@ ARCHITECTURES = {
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
+    "GRUPixelRNN": "zoo.gru_pixelrnn",
     "InfoGAN": "zoo.infogan",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
     "NADE": "zoo.nade",
@@ -62,8 +66,10 @@ ARCHITECTURES = {
     "PixelTransformer": "zoo.pixel_transformer",
     "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
+    "RNADE": "zoo.rnade",
     "SNGAN": "zoo.sngan",
     "StarGAN": "zoo.stargan",
+    "TanhPixelRNN": "zoo.tanh_pixelrnn",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",

@@ -97,9 +97,7 @@ class MultiScalePixelRNN(PixelRNN):
         small = self.network(self.small(self.to_images(target)))
         return super().log_likelihood(x) + self.density(small, self.small(target))
 
-    def draw_images(
-        self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool
-    ) -> Tensor:
+    def draw_images(self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool) -> Tensor:
         """Draw small images, then whole ones given these.
 
         With given rows, the small image is completed from their pixels that belong to it.

@@ -16,7 +16,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.engine import rng
 from zoo.nn.nade import recursion
 from zoo.nn.sampling import Sampler, pick
@@ -120,6 +120,7 @@ class NADE(AutoregressiveModel):
         hidden_features: number of hidden units.
         nonlinearity: "sigmoid", as in the paper, or "relu".
         ordering: order in which values are read: "raster", or a "random" one, drawn once and kept with the weights.
+        optimizer: "adam", "rmsprop", or "sgd" with momentum.
         options: see `LikelihoodOptions`.
 
     Raises:
@@ -141,9 +142,10 @@ class NADE(AutoregressiveModel):
         *,
         nonlinearity: Literal["sigmoid", "relu"] = "sigmoid",
         ordering: Literal["raster", "random"] = "raster",
+        optimizer: OptimizerName = "adam",
         **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(2, **options)
+        super().__init__(2, optimizer=optimizer, **options)
         self.save_hyperparameters()
         if nonlinearity not in ("sigmoid", "relu"):
             raise ValueError(f"nonlinearity must be 'sigmoid' or 'relu', not {nonlinearity!r}")

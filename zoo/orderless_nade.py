@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.engine import rng
 from zoo.nn.orderless_nade import OrderlessNetwork
 from zoo.nn.sampling import pick
@@ -38,6 +38,7 @@ class OrderlessNADE(AutoregressiveModel):
         image_channels: channels of the images.
         hidden_features: widths of the hidden layers.
         val_orderings: orders of validation and test; 0 logs the objective there too.
+        optimizer: "adam", "rmsprop", or "sgd" with momentum.
         options: see `LikelihoodOptions`.
 
     Raises:
@@ -58,9 +59,10 @@ class OrderlessNADE(AutoregressiveModel):
         hidden_features: Sequence[int] = (500, 500),
         *,
         val_orderings: int = 1,
+        optimizer: OptimizerName = "adam",
         **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(2, **options)
+        super().__init__(2, optimizer=optimizer, **options)
         self.save_hyperparameters()
         if not hidden_features:
             raise ValueError("hidden_features must name at least one layer")
@@ -136,9 +138,7 @@ class OrderlessNADE(AutoregressiveModel):
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
-    def draw_images(
-        self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool
-    ) -> Tensor:
+    def draw_images(self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool) -> Tensor:
         """Draw value by value, each image in a random order of its own.
 
         Given rows come first in the order, so the rest follows the model's exact conditional distribution.

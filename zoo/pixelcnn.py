@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, matrix
 from zoo.nn.sampling import Sampler
 
@@ -95,6 +95,7 @@ class PixelCNN(AutoregressiveModel):
         num_layers: residual blocks.
         head_channels: feature maps of the head.
         head_layers: 1x1 convolutions before the last one, which gives the logits.
+        optimizer: "adam", "rmsprop", or "sgd" with momentum.
         options: see `LikelihoodOptions`.
 
     Raises:
@@ -116,9 +117,10 @@ class PixelCNN(AutoregressiveModel):
         num_layers: int = 15,
         head_channels: int = 32,
         head_layers: int = 1,
+        optimizer: OptimizerName = "adam",
         **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(num_levels, **options)
+        super().__init__(num_levels, optimizer=optimizer, **options)
         self.save_hyperparameters()
         self.network = PixelNetwork(
             [ResidualBlock(hidden_channels, image_channels) for _ in range(num_layers)],

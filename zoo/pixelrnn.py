@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, colors
 from zoo.nn.pixelrnn import LSTM, Cell, diagonal_scan, row_scan
 from zoo.nn.pixelrnn_sampling import DiagonalSampler, RecurrentSampler, RowSampler
@@ -142,6 +142,7 @@ class PixelRNN(AutoregressiveModel):
         num_layers: recurrent layers.
         skip: connect every layer to the head.
         head_channels: feature maps of the head.
+        optimizer: "rmsprop", as in the paper, "adam", or "sgd" with momentum.
         options: see `LikelihoodOptions`.
 
     Attributes:
@@ -169,9 +170,10 @@ class PixelRNN(AutoregressiveModel):
         num_layers: int = 7,
         skip: bool = False,
         head_channels: int = 32,
+        optimizer: OptimizerName = "rmsprop",
         **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(num_levels, **LikelihoodOptions(optimizer="rmsprop") | options)
+        super().__init__(num_levels, optimizer=optimizer, **options)
         self.save_hyperparameters()
         if layer not in ("row", "diagonal"):
             raise ValueError(f"layer must be 'row' or 'diagonal', not {layer!r}")
@@ -198,8 +200,8 @@ class PixelRNN(AutoregressiveModel):
             head_channels=options["head_channels"],
             head_layers=2,
             skip=options["skip"],
-            # NOTE(paper): a blank column. Mask A hides the last pixel of a row from all features of its own row: without
-            # a column behind it most of the next row could not see it, and the context would not be full.
+            # NOTE(paper): a blank column. Mask A hides the last pixel of a row from all features of its row; without a
+            # column behind it most of the next row would not see it, and the context would not be full.
             margin=1 if self.layer is DiagonalLayer else 0,
         )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.base.autoregressive import LikelihoodOptions
+from zoo.base.autoregressive import LikelihoodOptions, OptimizerName
 from zoo.nade import NADE, NADENetwork
 
 __all__ = ["RNADE"]
@@ -30,6 +30,7 @@ class RNADE(NADE):
         hidden_features: number of hidden units.
         num_components: Gaussians per value.
         ordering: as in `NADE`.
+        optimizer: as in `NADE`.
         options: see `LikelihoodOptions`.
 
     Raises:
@@ -49,15 +50,14 @@ class RNADE(NADE):
         *,
         num_components: int = 10,
         ordering: Literal["raster", "random"] = "raster",
+        optimizer: OptimizerName = "adam",
         **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(image_size, image_channels, hidden_features, ordering=ordering, **options)
+        super().__init__(image_size, image_channels, hidden_features, ordering=ordering, optimizer=optimizer, **options)
         self.save_hyperparameters()
         if num_components < 1:
             raise ValueError(f"num_components must be at least 1, not {num_components}")
-        self.network = NADENetwork(
-            self.network.order, hidden_features, 3 * num_components, relu=True, rescaled=True
-        )
+        self.network = NADENetwork(self.network.order, hidden_features, 3 * num_components, relu=True, rescaled=True)
         with torch.no_grad():  # components that start apart: evenly over [0, 1]
             _, mean, log_std = self.network.output_bias.chunk(3, 1)
             mean.copy_((torch.arange(num_components) + 0.5) / num_components)

@@ -29,7 +29,7 @@ TINY = {
     "dcgan": Settings(16, 4, options=(("base_channels", 4), ("latent_dim", 5))),
     "gan": Settings(8, 4, options=(("hidden_features", 6), ("units", 4), ("pieces", 3), ("latent_dim", 5))),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
-    "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
+    "pixelrnn": Settings(6, 4, options=(("hidden_channels", 4), ("num_layers", 2), ("head_channels", 6))),
     "progressive_gan": Settings(
         8, 4, options=(("channel_base", 16), ("max_channels", 4), ("latent_dim", 5), ("stddev_group", 2))
     ),

@@ -56,6 +56,7 @@ SMALL: dict[str, Any] = {
     "units": 4,
     "num_blocks": 1,
     "features": 8,
+    "hidden_channels": 8,
     "num_layers": 1,
     "blocks": 1,
     "pretraining_steps": 0,

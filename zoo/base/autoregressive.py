@@ -20,7 +20,9 @@ from zoo.engine import rng
 from zoo.nn.sampling import NaiveSampler, Sampler, pick
 from zoo.nn.schedules import Decay
 
-__all__ = ["AutoregressiveModel", "LikelihoodOptions"]
+__all__ = ["AutoregressiveModel", "LikelihoodOptions", "OptimizerName"]
+
+OptimizerName = Literal["adam", "rmsprop", "sgd"]
 
 
 class LikelihoodOptions(TypedDict, total=False):
@@ -28,9 +30,7 @@ class LikelihoodOptions(TypedDict, total=False):
 
     learning_rate: float
     """Step size (0.001)."""
-    optimizer: Literal["adam", "rmsprop", "sgd"]
-    """"adam", "rmsprop", or "sgd" with a momentum of 0.9 (adam; PixelRNN rmsprop)."""
-    decay: Decay | dict[str, Any] | None
+    decay: Decay | None
     """Schedule of the step size (constant)."""
 
 
@@ -42,8 +42,8 @@ class AutoregressiveModel(SingleObjectiveModel):
 
     Args:
         num_levels: values that a sub-pixel can take: 2 for binary images, 256 for 8 bits.
-        learning_rate: step size.
         optimizer: "adam", "rmsprop", or "sgd" with a momentum of 0.9.
+        learning_rate: step size.
         decay: schedule of the step size; None keeps it.
 
     Raises:
@@ -57,9 +57,9 @@ class AutoregressiveModel(SingleObjectiveModel):
         self,
         num_levels: int,
         *,
+        optimizer: OptimizerName = "adam",
         learning_rate: float = 1e-3,
-        optimizer: Literal["adam", "rmsprop", "sgd"] = "adam",
-        decay: Decay | dict[str, Any] | None = None,
+        decay: Decay | None = None,
     ) -> None:
         super().__init__()
         if num_levels < 2:
@@ -67,7 +67,7 @@ class AutoregressiveModel(SingleObjectiveModel):
         if optimizer not in ("adam", "rmsprop", "sgd"):
             raise ValueError(f"optimizer must be 'adam', 'rmsprop' or 'sgd', not {optimizer!r}")
         self.num_levels = num_levels
-        self.learning_rate, self.optimizer_kind, self.decay = learning_rate, optimizer, Decay.of(decay)
+        self.optimizer_kind, self.learning_rate, self.decay = optimizer, learning_rate, Decay.of(decay)
 
     @property
     def outputs(self) -> int:
@@ -231,9 +231,7 @@ class AutoregressiveModel(SingleObjectiveModel):
             x[:, :, :rows] = self.to_images(self.to_levels(prefix.to(**options)))
         return x, rows
 
-    def draw_images(
-        self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool
-    ) -> Tensor:
+    def draw_images(self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool) -> Tensor:
         """The drawing of `sample`, whose arguments these are; architectures that draw in another way override it.
 
         Args:
@@ -303,13 +301,11 @@ class AutoregressiveModel(SingleObjectiveModel):
             batch_size=len(batch["image"]),
         )
 
-    def configure_optimizers(self) -> Any:
-        """Adam, RMSProp or gradient descent, with the schedule if there is one."""
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, RMSProp, or gradient descent with momentum."""
         parameters, rate = self.parameters(), self.learning_rate
         if self.optimizer_kind == "adam":
-            optimizer: torch.optim.Optimizer = self.adam(parameters, rate)
-        elif self.optimizer_kind == "rmsprop":
-            optimizer = torch.optim.RMSprop(parameters, rate)
-        else:
-            optimizer = torch.optim.SGD(parameters, rate, momentum=0.9)
-        return self.scheduled(optimizer, self.decay)
+            return self.adam(parameters, rate)
+        if self.optimizer_kind == "rmsprop":
+            return torch.optim.RMSprop(parameters, rate)
+        return torch.optim.SGD(parameters, rate, momentum=0.9)

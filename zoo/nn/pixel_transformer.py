@@ -1,8 +1,7 @@
-"""Blocks of PixelTransformer: causal self-attention for a whole sequence, or for one slot with cached keys and values."""
+"""Blocks of PixelTransformer: causal self-attention of a whole sequence, or of one slot with cached keys and values."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["CHANGES", "Change", "current_arguments", "current_class_path", "current_names"]
 
 MOVED = {"callbacks": "zoo.callbacks", "datamodules": "zoo.datamodules"}
@@ -60,6 +62,24 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The share of the learning rate that was left at the end of a run, as a schedule."""
+    if "final_rate" not in arguments:
+        return arguments
+    final = arguments.pop("final_rate")
+    return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
+
+
+def _nade(arguments: dict[str, Any]) -> dict[str, Any]:
+    """None stood for the nonlinearity of the likelihood's paper."""
+    return _final_rate({key: value for key, value in arguments.items() if (key, value) != ("nonlinearity", None)})
+
+
+_PIXEL_NAMES = {"levels": "num_levels", "features": "hidden_channels", "head_features": "head_channels"}
+_PIXELRNN = Change(
+    convert=_final_rate, renamed=_PIXEL_NAMES, retired={"cell": "lstm", "head_layers": 2, "residual": True}
+)
+
 CHANGES: dict[str, Change] = {
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
@@ -74,6 +94,33 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.gru_pixelrnn.GRUPixelRNN": _PIXELRNN,
+    "zoo.multiscale_pixelrnn.MultiScalePixelRNN": _PIXELRNN,
+    "zoo.nade.NADE": Change(
+        forms=[({"likelihood": "gaussian_mixture"}, "zoo.rnade.RNADE")],
+        convert=_nade,
+        retired={"likelihood": "bernoulli", "components": 10, "ordering_seed": 0, "tied": False},
+    ),
+    "zoo.orderless_nade.OrderlessNADE": Change(convert=_final_rate),
+    "zoo.pixel_transformer.PixelTransformer": Change(
+        convert=_final_rate, renamed={"levels": "num_levels"}, retired={"optimizer": "adam"}
+    ),
+    "zoo.pixelcnn.PixelCNN": Change(convert=_final_rate, renamed=_PIXEL_NAMES, retired={"skip": False}),
+    "zoo.pixelrnn.PixelRNN": Change(
+        forms=[
+            ({"cell": "gru"}, "zoo.gru_pixelrnn.GRUPixelRNN"),
+            ({"cell": "rnn"}, "zoo.tanh_pixelrnn.TanhPixelRNN"),
+        ],
+        convert=_PIXELRNN.convert,
+        renamed=_PIXELRNN.renamed,
+        retired=_PIXELRNN.retired,
+    ),
+    "zoo.rnade.RNADE": Change(
+        convert=_nade,
+        renamed={"components": "num_components"},
+        retired={"nonlinearity": "relu", "ordering_seed": 0, "tied": False},
+    ),
+    "zoo.tanh_pixelrnn.TanhPixelRNN": _PIXELRNN,
 }
 """What has changed, by the path of the class."""
 
