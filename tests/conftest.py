@@ -8,6 +8,9 @@ import torch
 
 # Tests never reach for an account, a network or a GPU that happens to be there.
 os.environ |= {"WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 

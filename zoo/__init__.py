@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.classifier import Classifier as Classifier
+    from zoo.clustering_aae import ClusteringAAE as ClusteringAAE
     from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
+    from zoo.gaussian_wae import GaussianWAE as GaussianWAE
     from zoo.gru_pixelrnn import GRUPixelRNN as GRUPixelRNN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.label_prior_aae import LabelPriorAAE as LabelPriorAAE
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
     from zoo.nade import NADE as NADE
     from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
@@ -36,13 +39,18 @@ if TYPE_CHECKING:
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
     from zoo.rnade import RNADE as RNADE
+    from zoo.semi_supervised_aae import SemiSupervisedAAE as SemiSupervisedAAE
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
+    from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
     from zoo.tanh_pixelrnn import TanhPixelRNN as TanhPixelRNN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
+    from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
+    from zoo.wae_gan import WAEGAN as WAEGAN
     from zoo.wgan_gp import WGANGP as WGANGP
 
     __version__: str
@@ -52,12 +60,16 @@ ARCHITECTURES = {
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
     "Classifier": "zoo.classifier",
+    "ClusteringAAE": "zoo.clustering_aae",
     "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
+    "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
     "GRUPixelRNN": "zoo.gru_pixelrnn",
+    "GaussianWAE": "zoo.gaussian_wae",
     "InfoGAN": "zoo.infogan",
+    "LabelPriorAAE": "zoo.label_prior_aae",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
     "NADE": "zoo.nade",
     "OrderlessNADE": "zoo.orderless_nade",
@@ -68,12 +80,16 @@ ARCHITECTURES = {
     "PuzzleGAN": "zoo.puzzlegan",
     "RNADE": "zoo.rnade",
     "SNGAN": "zoo.sngan",
+    "SemiSupervisedAAE": "zoo.semi_supervised_aae",
     "StarGAN": "zoo.stargan",
+    "SupervisedAAE": "zoo.supervised_aae",
     "TanhPixelRNN": "zoo.tanh_pixelrnn",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoders",
+    "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
+    "WAEGAN": "zoo.wae_gan",
     "WGANGP": "zoo.wgan_gp",
 }
 """Architectures by name, with the module that holds each."""

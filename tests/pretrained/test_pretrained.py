@@ -45,7 +45,7 @@ def rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **change
 
 
 def test_a_saved_model_samples_the_same(tmp_path: Path) -> None:
-    model = tiny(ema_decay=0.5, num_classes=3)
+    model = tiny(ema_decay=0.5)
     pretrained.save(model, tmp_path / "m.safetensors")
     again = zoo.load(tmp_path / "m.safetensors")
     assert torch.equal(again.sample(4, seed=0), model.sample(4, seed=0))

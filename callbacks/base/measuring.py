@@ -1,0 +1,138 @@
+"""Callbacks that measure a value while a model trains: when, what is kept, and where the value is logged."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tqdm import tqdm
+
+from zoo.callbacks.base.checks import check_at_least
+from zoo.callbacks.base.evaluating import Result
+
+__all__ = ["MeasuringCallback"]
+
+
+class MeasuringCallback(Callback):
+    """Measures at given steps or epochs, at the start and at the end; subclasses define `evaluate`.
+
+    Each value goes to the loggers and, with its protocol, to the terminal; the protocol also goes to the loggers'
+    hyperparameters and into metrics.csv.
+
+    Args:
+        every_n_epochs: epochs between values; None measures at no epoch.
+        every_n_steps: training steps between values; None measures at no step.
+        at_start: measure the untrained model.
+        at_end: measure the trained model.
+
+    Attributes:
+        last: the latest result, None before the first.
+        history: all (step, value) of the run.
+
+    Raises:
+        ValueError: a number is too small.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
+        *,
+        at_start: bool = False,
+        at_end: bool = True,
+    ) -> None:
+        super().__init__()
+        check_at_least(type(self).__name__, 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps)
+        self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
+        self.at_start = at_start
+        self.at_end = at_end
+        self.last: Result | None = None
+        self.history: list[tuple[int, float]] = []
+        self._announced: str | None = None  # the protocol that the loggers of this process know
+
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+        """Measure now; called on every rank."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it measures")
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and value of the best measurement, None before the first."""
+        choose = max if self.higher_is_better else min
+        return choose(self.history, key=lambda entry: entry[1], default=None)
+
+    @property
+    def protocol(self) -> str | None:
+        """Protocol of the values, None before the first."""
+        return self.last.protocol if self.last else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Last, best and all values of the run."""
+        last = None if self.last is None else vars(self.last)
+        return {"last": last, "best": self.best, "history": list(self.history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the values of the run so far."""
+        self.last = None if state_dict["last"] is None else Result(**state_dict["last"])
+        self.history = [(int(step), float(value)) for step, value in state_dict["history"]]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the untrained model; a resumed run continues with the last value, as an uninterrupted one would."""
+        if trainer.global_step == 0:
+            self.last, self.history = None, []  # of an earlier fit
+            if self.at_start:
+                self._measure(trainer, pl_module)
+        elif self.last is not None:
+            trainer.callback_metrics[self.last.metric] = torch.tensor(self.last.value)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure if the step or the epoch is due.
+
+        The end of an epoch is its last batch: then the value is there before validation and before any checkpoint,
+        written after a step, after validation or after the epoch.
+        """
+        step = trainer.global_step
+        epochs = trainer.current_epoch + 1
+        due = bool(self.every_n_steps) and step % cast(int, self.every_n_steps) == 0
+        if trainer.is_last_batch and self.every_n_epochs and epochs % self.every_n_epochs == 0:
+            due = True
+        if self.at_end and (step == trainer.max_steps or (trainer.is_last_batch and epochs == trainer.max_epochs)):
+            due = True
+        if due and not self._is_measured(step):
+            self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the trained model, if training ended at another step than planned."""
+        if self.at_end and not self._is_measured(trainer.global_step):
+            self._measure(trainer, pl_module)
+
+    def _is_measured(self, step: int) -> bool:
+        return bool(self.history) and self.history[-1][0] == step
+
+    def _measure(self, trainer: Trainer, model: LightningModule) -> None:
+        result = self.evaluate(trainer, model)
+        step = trainer.global_step
+        self.last = result
+        self.history.append((step, result.value))
+        # ModelCheckpoint and schedulers read this dict; `self.log` would reach loggers only at logging steps.
+        trainer.callback_metrics[result.metric] = torch.tensor(result.value)
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if result.protocol != self._announced:
+                # TensorBoard shows only the hyperparameters that it was given last.
+                known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
+                logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
+            values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}
+            if isinstance(logger, CSVLogger):
+                values[f"{result.metric}_protocol"] = result.protocol
+            logger.log_metrics(values, step=step)
+            logger.save()
+        self._announced = result.protocol
+        tqdm.write(f"step {step}: {result.metric} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")
