@@ -31,7 +31,7 @@ TINY = {
         8, 4, options=(("hidden_features", 6), ("discriminator_features", 4), ("maxout_pieces", 3), ("latent_dim", 5))
     ),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
-    "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
+    "pixelrnn": Settings(6, 4, options=(("hidden_channels", 4), ("num_layers", 2), ("head_channels", 6))),
     "progressive_gan": Settings(
         8, 4, options=(("fmap_base", 16), ("max_channels", 4), ("latent_dim", 5), ("minibatch_stddev_group", 2))
     ),

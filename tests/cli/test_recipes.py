@@ -55,6 +55,7 @@ SMALL: dict[str, Any] = {
     "discriminator_features": [8],
     "num_blocks": 1,
     "features": 8,
+    "hidden_channels": 8,
     "num_layers": 1,
     "discriminator_layers": 1,
     "pretraining_steps": 0,

@@ -23,10 +23,10 @@ from zoo.callbacks.measures import MEASURES, Evaluation, measure
 from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
-from zoo.nade import NADE
 from zoo.pretrained import cards, fetch, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
+from zoo.rnade import RNADE
 from zoo.text_encoders import TextEncoder
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
@@ -362,7 +362,7 @@ def test_a_classifier_has_no_picture(run: Path, out: Path) -> None:
 
 
 def test_likelihood_says_whether_rounding_is_little(run: Path, out: Path) -> None:
-    model = NADE(8, image_channels=3, hidden_features=4, likelihood="gaussian_mixture", components=2)
+    model = RNADE(8, image_channels=3, hidden_features=4, num_components=2)
     entry, card = published(run, out, model, "nade-tiny8")
     assert (entry["pictures"], entry["compared"]) == ("samples", "log p")
     assert entry["rounding"].endswith("nats on average over 40 images")

@@ -125,6 +125,20 @@ def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
 
 
+def _rnade(arguments: dict[str, Any]) -> dict[str, Any]:
+    """None stood for the nonlinearity of the likelihood's paper."""
+    return _final_rate({key: value for key, value in arguments.items() if (key, value) != ("nonlinearity", None)})
+
+
+def _nade(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Components of a mixture had no effect on binary images."""
+    return _rnade({key: value for key, value in arguments.items() if key != "components"})
+
+
+_PIXEL_NAMES = {"levels": "num_levels", "features": "hidden_channels", "head_features": "head_channels"}
+_PIXELRNN = Change(
+    convert=_final_rate, renamed=_PIXEL_NAMES, retired={"cell": "lstm", "head_layers": 2, "residual": True}
+)
 _CRITICS = {
     "domain_critics": True,
     "domain_norm": True,
@@ -305,6 +319,33 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.gru_pixelrnn.GRUPixelRNN": _PIXELRNN,
+    "zoo.multiscale_pixelrnn.MultiScalePixelRNN": _PIXELRNN,
+    "zoo.nade.NADE": Change(
+        forms=[({"likelihood": "gaussian_mixture"}, "zoo.rnade.RNADE")],
+        convert=_nade,
+        retired={"likelihood": "bernoulli", "ordering_seed": 0, "tied": False},
+    ),
+    "zoo.orderless_nade.OrderlessNADE": Change(convert=_final_rate),
+    "zoo.pixel_transformer.PixelTransformer": Change(
+        convert=_final_rate, renamed={"levels": "num_levels"}, retired={"optimizer": "adam"}
+    ),
+    "zoo.pixelcnn.PixelCNN": Change(convert=_final_rate, renamed=_PIXEL_NAMES, retired={"skip": False}),
+    "zoo.pixelrnn.PixelRNN": Change(
+        forms=[
+            ({"cell": "gru"}, "zoo.gru_pixelrnn.GRUPixelRNN"),
+            ({"cell": "rnn"}, "zoo.tanh_pixelrnn.TanhPixelRNN"),
+        ],
+        convert=_PIXELRNN.convert,
+        renamed=_PIXELRNN.renamed,
+        retired=_PIXELRNN.retired,
+    ),
+    "zoo.rnade.RNADE": Change(
+        convert=_rnade,
+        renamed={"components": "num_components"},
+        retired={"nonlinearity": "relu", "ordering_seed": 0, "tied": False},
+    ),
+    "zoo.tanh_pixelrnn.TanhPixelRNN": _PIXELRNN,
     "zoo.gan.GAN": Change(
         convert=_gan,
         renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
