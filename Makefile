@@ -22,8 +22,8 @@ demo: install ## train DCGAN on the embedded emoji (about 10 minutes on 2 cores)
 	@echo "Pictures:  runs/dcgan-emoji32-small/samples/   (a grid every 100 steps, and progress.gif of them all)"
 	@echo "Next:      $(BIN)/zoo sample runs/dcgan-emoji32-small/checkpoints/last.ckpt --num 64 --out grid.png"
 
-test: install ## run all tests
-	$(BIN)/python -m pytest
+test: install ## run all tests, one process per core
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: install ## style, types and import rules
 	$(BIN)/ruff check .

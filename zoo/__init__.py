@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.classifier import Classifier as Classifier
+    from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
+    from zoo.wgan_gp import WGANGP as WGANGP
 
     __version__: str
 
@@ -46,6 +49,7 @@ ARCHITECTURES = {
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
     "Classifier": "zoo.classifier",
+    "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "GAN": "zoo.gan",
@@ -58,11 +62,13 @@ ARCHITECTURES = {
     "PixelTransformer": "zoo.pixel_transformer",
     "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
+    "SNGAN": "zoo.sngan",
     "StarGAN": "zoo.stargan",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoders",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
+    "WGANGP": "zoo.wgan_gp",
 }
 """Architectures by name, with the module that holds each."""
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo.base import AdversarialModel, Batch, Terms, inference
-from zoo.base.latent import LatentModel
+from zoo.base import AdversarialModel, Batch, Objective, Terms, inference
+from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
-from zoo.engine.distributed import average
+from zoo.engine.cross_rank import global_mean
 from zoo.nn.augment import random_affine
 from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
-from zoo.nn.losses import discriminator_loss, generator_loss
+from zoo.nn.losses import discriminator_terms, generator_term
 
 __all__ = ["AAE"]
 
@@ -75,7 +75,7 @@ def swiss_roll(draws: Tensor, component: Tensor) -> Tensor:
     return torch.stack([3 * u * angle.cos(), 3 * u * angle.sin()], 1)
 
 
-class AAE(AdversarialModel, LatentModel):
+class AAE(AdversarialModel, LatentVariableModel):
     """Adversarial autoencoder in the five forms of the paper.
 
     "basic": codes follow the prior. "label_in_prior": the discriminator also sees the label, class k belongs to part k
@@ -148,10 +148,8 @@ class AAE(AdversarialModel, LatentModel):
         betas: tuple[float, float] = (0.5, 0.999),
         weight_std: float | None = 0.01,
     ) -> None:
-        self.phases = ("reconstruction", "discriminator", "encoder")
-        if form == "semi_supervised":
-            self.phases = (*self.phases, "classification")
         super().__init__()
+        self.has_classification = form == "semi_supervised"
         self.save_hyperparameters()
         if (form == "basic") != (num_classes == 0):
             raise ValueError(f"form {form!r} needs num_classes {'0' if form == 'basic' else 'of at least 2'}")
@@ -374,6 +372,15 @@ class AAE(AdversarialModel, LatentModel):
 
     # Training --------------------------------------------------------------------------------------------------------
 
+    def objectives(self) -> dict[str, Objective]:
+        """The phases of the paper, with the one of the class head where there is one."""
+        objectives: dict[str, Objective] = {
+            "reconstruction": self.reconstruction_loss,
+            "discriminator": self.discriminator_loss,
+            "encoder": self.encoder_loss,
+        }
+        return objectives | ({"classification": self.classification_loss} if self.has_classification else {})
+
     def reconstruction_loss(self, batch: Batch, shared: None) -> Terms:
         """Squared error.
 
@@ -409,7 +416,7 @@ class AAE(AdversarialModel, LatentModel):
             prior[name] = self._blurred(name, prior[name], "discriminator/prior")
             codes[name] = self._blurred(name, codes[name], "discriminator/code")
             both = judge(torch.cat([self._with_label(prior[name], batch), self._with_label(codes[name], batch)]))
-            for kind, term in discriminator_loss("non_saturating", *both.chunk(2)).items():
+            for kind, term in discriminator_terms("non_saturating", *both.chunk(2)).items():
                 terms[f"{name}_{'prior' if kind == 'real' else 'code'}"] = term
         return terms
 
@@ -421,7 +428,7 @@ class AAE(AdversarialModel, LatentModel):
         """
         codes = self._codes(batch, "encoder")
         return {
-            name: generator_loss(
+            name: generator_term(
                 "non_saturating", judge(self._with_label(self._blurred(name, codes[name], "encoder/code"), batch))
             )
             for name, judge in self.discriminators.items()
@@ -437,10 +444,8 @@ class AAE(AdversarialModel, LatentModel):
         x = self._transformed((labelled["image"] + 1) / 2, "classification")
         logits, _ = self._heads(x, "classification")
         label = labelled["label"]
-        # Gradients are averaged over ranks: so the sum is divided by the mean number of labelled images per rank.
-        count = average((label >= 0).sum().to(self.dtype)).clamp(min=1e-9)
         loss = F.cross_entropy(cast(Tensor, logits), label, ignore_index=-1, reduction="sum")
-        return {"cross_entropy": loss / count}
+        return {"cross_entropy": global_mean(loss, (label >= 0).sum())}
 
     def _codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         logits, z = self._code((batch["image"] + 1) / 2, purpose)
@@ -461,7 +466,7 @@ class AAE(AdversarialModel, LatentModel):
         label = batch["label"] % (self.num_classes + 1)  # -1 becomes the last
         return torch.cat([code, F.one_hot(label, self.num_classes + 1).to(code.dtype)], 1)
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The step size of a phase, which falls to a tenth at given epochs."""
         hparams = self.hparams
         epochs = hparams["decay_epochs"]

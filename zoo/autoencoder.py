@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.base.latent import CodeModel
+from zoo.base.latent import AutoencoderModel
 from zoo.engine import rng
 from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
 __all__ = ["Autoencoder"]
 
 
-class Autoencoder(SingleObjectiveModel, CodeModel):
+class Autoencoder(SingleObjectiveModel, AutoencoderModel):
     """Deterministic autoencoder.
 
     It has no prior, so it cannot sample; `perturb` shows what lies around the codes of given images.

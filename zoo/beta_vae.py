@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from zoo.engine.distributed import average
+from zoo.engine.cross_rank import average
 from zoo.nn.autoencoders import Activation
+from zoo.nn.schedules import Decay
 from zoo.vae import VAE, Likelihood, Networks
 
 __all__ = ["BetaVAE"]
@@ -39,7 +40,7 @@ class BetaVAE(VAE):
         noise_std: as in `VAE`.
         learning_rate: step size.
         optimizer: "adam" or "adagrad".
-        final_rate: as in `VAE`.
+        decay: as in `VAE`.
         weight_std: as in `VAE`.
 
     Raises:
@@ -66,7 +67,7 @@ class BetaVAE(VAE):
         noise_std: float = 0.1,
         learning_rate: float = 1e-4,
         optimizer: Literal["adam", "adagrad"] = "adam",
-        final_rate: float = 1.0,
+        decay: Decay | None = None,
         weight_std: float | None = None,
     ) -> None:
         if min(beta, gamma) < 0 or capacity_steps < 1:
@@ -82,7 +83,7 @@ class BetaVAE(VAE):
             noise_std=noise_std,
             learning_rate=learning_rate,
             optimizer=optimizer,
-            final_rate=final_rate,
+            decay=decay,
             weight_std=weight_std,
         )
         self.save_hyperparameters()

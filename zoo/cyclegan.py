@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo.base import AdversarialModel, Batch, Terms, inference
+from zoo.base import AdversarialModel, Batch, Objective, Terms, inference
 from zoo.engine import rng
-from zoo.nn.layers import NarrowConv2d, blend, instance_norm
-from zoo.nn.losses import discriminator_loss, generator_loss
+from zoo.nn.layers import FewChannelConv2d, attention_blend, instance_norm
+from zoo.nn.losses import discriminator_terms, generator_term
 
 __all__ = ["CycleGAN", "ImagePool", "PatchDiscriminator", "ResnetGenerator", "UNetGenerator"]
 
@@ -78,7 +78,7 @@ class ResnetGenerator(nn.Module):
         self.blocks = nn.Sequential(*[ResnetBlock(4 * c) for _ in range(blocks)])
         up: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1, "bias": False}
         self.up = nn.ModuleList([nn.ConvTranspose2d(4 * c, 2 * c, 3, **up), nn.ConvTranspose2d(2 * c, c, 3, **up)])
-        self.end = NarrowConv2d(c, image_channels + attention, 7, padding=3, padding_mode="reflect")
+        self.end = FewChannelConv2d(c, image_channels + attention, 7, padding=3, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate images."""
@@ -89,7 +89,7 @@ class ResnetGenerator(nn.Module):
         for layer in self.up:
             y = F.relu(instance_norm(layer(y)))
         y = self.end(y)
-        return blend(x, y) if self.attention else torch.tanh(y)
+        return attention_blend(x, y) if self.attention else torch.tanh(y)
 
 
 class UNetGenerator(nn.Module):
@@ -257,7 +257,6 @@ class CycleGAN(AdversarialModel):
         The paper, sections 3, 4 and 7; the authors' PyTorch code for what it leaves open.
     """
 
-    phases = ("generator", "discriminator")
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
 
@@ -402,6 +401,10 @@ class CycleGAN(AdversarialModel):
         fake_a, identity_a = self.generator_ba(torch.cat([b, a])).chunk(2)
         return {"fake_a": fake_a, "fake_b": fake_b, "identity_a": identity_a, "identity_b": identity_b}
 
+    def objectives(self) -> dict[str, Objective]:
+        """The generators step first, as in the authors' code."""
+        return {"generator": self.generator_loss, "discriminator": self.discriminator_loss}
+
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """Both directions' adversarial, cycle and identity terms, for both generators at once.
 
@@ -411,8 +414,8 @@ class CycleGAN(AdversarialModel):
         kind, weight = self.hparams["loss"], self.hparams["cycle_weight"]
         cycled_a, cycled_b = self.generator_ba(shared["fake_b"]), self.generator_ab(shared["fake_a"])
         terms = {
-            "adversarial_ab": generator_loss(kind, self.discriminator_b(shared["fake_b"])),
-            "adversarial_ba": generator_loss(kind, self.discriminator_a(shared["fake_a"])),
+            "adversarial_ab": generator_term(kind, self.discriminator_b(shared["fake_b"])),
+            "adversarial_ba": generator_term(kind, self.discriminator_a(shared["fake_a"])),
             "cycle_a": weight * F.l1_loss(cycled_a, batch["image_a"]),
             "cycle_b": weight * F.l1_loss(cycled_b, batch["image_b"]),
         }
@@ -431,7 +434,7 @@ class CycleGAN(AdversarialModel):
         for domain, judge in (("a", self.discriminator_a), ("b", self.discriminator_b)):
             fake = self._pooled(domain, shared[f"fake_{domain}"].detach())
             real_logits, fake_logits = judge(torch.cat([batch[f"image_{domain}"], fake])).chunk(2)
-            for name, value in discriminator_loss(self.hparams["loss"], real_logits, fake_logits).items():
+            for name, value in discriminator_terms(self.hparams["loss"], real_logits, fake_logits).items():
                 terms[f"{name}_{domain}"] = 0.5 * value
         return terms
 
@@ -460,7 +463,7 @@ class CycleGAN(AdversarialModel):
             for pool, images in zip(pools, state["pools"][domain], strict=True):
                 pool.images = [] if images is None else list(images.clone().unbind())
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate: constant, then linear to 0, which it would reach one step after the last.
 
         Both count from 0: at epoch (or step) e it is learning_rate * (1 - max(0, e + 1 - constant) / (decay + 1)).

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.noise import NoiseModel
+from zoo.base.noise import NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.autoencoders import mlp
-from zoo.nn.losses import discriminator_loss, generator_loss
+from zoo.nn.losses import discriminator_terms, generator_term
 
 __all__ = ["GAN", "Discriminator", "Generator", "Maxout", "optimal_discriminator", "value_at_optimum"]
 
@@ -141,7 +141,7 @@ class Discriminator(nn.Module):
         return x.flatten()
 
 
-class GAN(NoiseModel):
+class GAN(NoiseToImageGAN):
     """The first generative adversarial network.
 
     Args:
@@ -199,17 +199,16 @@ class GAN(NoiseModel):
         update: Literal["alternating", "simultaneous"] = "simultaneous",
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(update=update, every={"generator": n_critic})
+        super().__init__(update=update, step_every={"generator": n_critic}, ema_decay=ema_decay)
         self.save_hyperparameters()
         self.latent_dim = latent_dim
-        self.num_classes = 0
         self.generator = Generator(self.image_shape, latent_dim, hidden_features)
         self.discriminator = Discriminator(math.prod(self.image_shape), units, pieces, activation, dropout)
         if weight_range is not None:
             for network, limit in ((self.generator, weight_range), (self.discriminator, weight_range / 10)):
                 for p in network.parameters():
                     nn.init.uniform_(p, -limit, limit) if p.dim() > 1 else nn.init.zeros_(p)
-        self.average_generator(ema_decay)
+        self.average_networks()
         self.inference_networks = (*self.inference_networks, "discriminator")
 
     @classmethod
@@ -286,7 +285,7 @@ class GAN(NoiseModel):
         """The fakes of this batch; in simultaneous updates also the logits of fake and real images."""
         n = len(batch["image"])
         z = self.noise(n, self.draw_key("z"), self.first_index(n))
-        with torch.set_grad_enabled("generator" in self.due):
+        with torch.set_grad_enabled("generator" in self.active_phases):
             shared = {"fake": cast(Tensor, self.generator(z))}
         if self.update == "simultaneous":
             shared["fake_logits"], shared["real_logits"] = self._judge(fake=shared["fake"], real=batch["image"])
@@ -302,7 +301,7 @@ class GAN(NoiseModel):
             real, fake = shared["real_logits"], shared["fake_logits"]
         else:
             fake, real = self._judge(fake=shared["fake"].detach(), real=batch["image"])
-        terms = discriminator_loss(self.hparams["loss"], real, fake)
+        terms = discriminator_terms(self.hparams["loss"], real, fake)
         return {name: 0.5 * term for name, term in terms.items()}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -314,7 +313,7 @@ class GAN(NoiseModel):
         logits = shared.get("fake_logits")
         if logits is None:
             (logits,) = self._judge(generator=shared["fake"])
-        return {"adversarial": generator_loss(self.hparams["loss"], logits)}
+        return {"adversarial": generator_term(self.hparams["loss"], logits)}
 
     def _judge(self, **images: Tensor) -> list[Tensor]:
         """Logits of sets of images in one pass, each set with dropout of its own, as no statistics are shared."""
@@ -337,7 +336,7 @@ class GAN(NoiseModel):
         logits: Tensor = self.discriminator(torch.cat([*images.values()]), keep)
         return list(logits.split([len(x) for x in images.values()]))
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """Rate and momentum of the authors' schedule."""
         hparams = self.hparams
         if hparams["optimizer"] != "sgd":

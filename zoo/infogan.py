@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.noise import NoiseModel
+from zoo.base.noise import NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.augment import random_affine
-from zoo.nn.losses import discriminator_loss, generator_loss, widened
+from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
 __all__ = ["Generator", "InfoGAN", "Recogniser", "Trunk"]
 
@@ -143,7 +143,7 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(cast(Tensor, module.bias))
 
 
-class InfoGAN(NoiseModel):
+class InfoGAN(NoiseToImageGAN):
     """GAN with categorical and continuous codes that a recogniser Q reads off the images.
 
     Codes are drawn uniformly: categories with equal chances, continuous codes from U(-1, 1); Q's density of continuous
@@ -230,7 +230,7 @@ class InfoGAN(NoiseModel):
         self.apply(initialise)
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.average_generator(None)
+        self.average_networks()
         self.inference_networks = ("generator", "trunk", "discriminator", "recogniser")
 
     # Latents ---------------------------------------------------------------------------------------------------------
@@ -383,10 +383,14 @@ class InfoGAN(NoiseModel):
         with torch.set_grad_enabled(gradient):
             fake = self.generator(z)
         features = self.trunk(fake)
-        fakes = {"z": z, "logits": self.discriminator(features).flatten(), "codes": widened(self.recogniser(features))}
+        fakes = {
+            "z": z,
+            "logits": self.discriminator(features).flatten(),
+            "codes": at_least_float32(self.recogniser(features)),
+        }
         if self.hparams["transformed_share"]:
             moved = random_affine(fake, self.draw_key(f"{purpose}/affine"), self.first_index(n))
-            fakes["transformed_codes"] = widened(self.recogniser(self.trunk(moved)))
+            fakes["transformed_codes"] = at_least_float32(self.recogniser(self.trunk(moved)))
         return fakes
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -398,7 +402,7 @@ class InfoGAN(NoiseModel):
         fakes = shared or self._fakes(batch, "z/discriminator", gradient=False)
         # Separately: the statistics of real and fake images must not mix in the batch normalisation.
         real = self.discriminator(self._features(batch["image"])).flatten()
-        terms = discriminator_loss("non_saturating", real, fakes["logits"])
+        terms = discriminator_terms("non_saturating", real, fakes["logits"])
         return terms | (self._information(fakes) if self.hparams["recogniser_learns"] == "discriminator" else {})
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -408,7 +412,7 @@ class InfoGAN(NoiseModel):
             Output: scalars.
         """
         fakes = shared or self._fakes(batch, "z/generator")
-        return {"adversarial": generator_loss("non_saturating", fakes["logits"])} | self._information(fakes)
+        return {"adversarial": generator_term("non_saturating", fakes["logits"])} | self._information(fakes)
 
     def _information(self, fakes: dict[str, Tensor]) -> Terms:
         """-w L(G, Q) of each code; the entropy of continuous codes is that of the Gaussian N(0, 1) (authors' code)."""

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.noise import NoiseModel
+from zoo.base.noise import NoiseToImageGAN
 from zoo.engine import rng
-from zoo.nn.losses import discriminator_loss, generator_loss, gradient_penalty
+from zoo.nn.losses import discriminator_terms, generator_term, gradient_penalty
 from zoo.nn.progressive_gan import Conv, DownConv, Linear, UpConv, activate, doubled, pixel_norm, stddev_map
 from zoo.nn.progressive_gan_growth import Growth
 
@@ -183,7 +183,7 @@ class Discriminator(nn.Module):
             yield from from_rgb.parameters()
 
 
-class ProgressiveGAN(NoiseModel):
+class ProgressiveGAN(NoiseToImageGAN):
     """Progressive GAN; with `num_classes` the auxiliary-classifier form.
 
     Training follows the images seen: at each resolution for `training_images`, then the next one is faded in over
@@ -266,7 +266,11 @@ class ProgressiveGAN(NoiseModel):
         unit_bias: bool = False,
         channels_last: bool = False,
     ) -> None:
-        super().__init__(update="simultaneous" if simultaneous else "alternating", every={"generator": n_critic})
+        super().__init__(
+            update="simultaneous" if simultaneous else "alternating",
+            step_every={"generator": n_critic},
+            ema_decay=ema_decay,
+        )
         # Files of published weights have texts for keys.
         global_batch_sizes = {int(size): batch for size, batch in (global_batch_sizes or {}).items()}
         learning_rates = {int(size): rate for size, rate in (learning_rates or {}).items()}
@@ -302,7 +306,7 @@ class ProgressiveGAN(NoiseModel):
         self.discriminator = Discriminator(features, image_channels, num_classes, hidden, fused_downscale)
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.average_generator(ema_decay)
+        self.average_networks()
         self.register_buffer("images_seen", torch.tensor(0))
         self._seen = 0  # the same, without a question to the device
         self.grow(0)
@@ -561,7 +565,7 @@ class ProgressiveGAN(NoiseModel):
         # NOTE(paper): the official code draws other noise for the generator's step; here both phases see the same.
         n = len(batch["image"])
         z = self.noise(n, self.draw_key("z"), self.first_index(n))
-        with torch.set_grad_enabled("generator" in self.due):
+        with torch.set_grad_enabled("generator" in self.active_phases):
             return cast(Tensor, self.generator(z, self._label(batch), self.stage, self.alpha))
 
     def discriminator_loss(self, batch: Batch, fake: Tensor) -> Terms:
@@ -574,11 +578,11 @@ class ProgressiveGAN(NoiseModel):
         real, fake = self.real(batch["image"]), fake.detach()
         n = len(real)
         values, logits = self.judge(torch.cat([real, fake.to(real.dtype)]), n)
-        terms = discriminator_loss(hparams["loss"], values[:n], values[n:])
+        terms = discriminator_terms(hparams["loss"], values[:n], values[n:])
         if hparams["drift"]:
             terms["drift"] = hparams["drift"] * values[:n].square().mean()
         every = hparams["penalty_every"]
-        # Counted as `is_due` counts, so that loggers, who look at each n-th step, see it.
+        # Counted as `should_step` counts, so that loggers, who look at each n-th step, see it.
         # NOTE(paper): Karras et al. 2020 do this with R1, in a step of its own; here the penalty joins the other terms.
         if (weight := every * hparams["gradient_penalty_weight"]) and (self.batch_index + 1) % every == 0:
             mix = rng.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=real.dtype)
@@ -598,20 +602,20 @@ class ProgressiveGAN(NoiseModel):
             fake: (N, C, S, S); output: scalars.
         """
         values, logits = self.judge(fake, len(fake))
-        terms = {"adversarial": generator_loss(self.hparams["loss"], values)}
+        terms = {"adversarial": generator_term(self.hparams["loss"], values)}
         if (label := self._label(batch)) is not None:
             terms["classification"] = F.cross_entropy(logits, label)
         return terms
 
     @torch.no_grad()
-    def after_step(self, phase: str) -> None:
+    def on_phase_stepped(self, phase: str) -> None:
         """Move the averaged generator, in the layers that train."""
         if phase == "generator":
             average: list[Tensor] = [*self.generator_ema.active(self.stage, self.alpha)]
             own: list[Tensor] = [*self.generator.active(self.stage, self.alpha)]
             torch._foreach_lerp_(average, own, 1 - cast(float, self.hparams["ema_decay"]))
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate of the resolution."""
         return {"lr": self.learning_rate(self._seen)}
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.engine import rng
-from zoo.nn.losses import discriminator_loss, generator_loss, widened
+from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
 __all__ = ["Discriminator", "Encoder", "ImageGenerator", "MaskGenerator", "PuzzleGAN"]
 
@@ -245,7 +245,7 @@ class PuzzleGAN(AdversarialModel):
         gradient_clip: float | None = None,
         channels_last: bool = False,
     ) -> None:
-        super().__init__(every={"generator": n_critic}, accumulate=accumulate, gradient_clip=gradient_clip)
+        super().__init__(step_every={"generator": n_critic}, accumulate=accumulate, gradient_clip=gradient_clip)
         self.save_hyperparameters()
         if l1_reduction not in ("sum", "mean"):
             raise ValueError(f"l1_reduction must be 'sum' or 'mean', not {l1_reduction!r}")
@@ -326,7 +326,7 @@ class PuzzleGAN(AdversarialModel):
         """The images made of this batch's patches, and their masks."""
         n = len(batch["image"])
         z = self.noise(n, self.draw_key("z"), self.first_index(n))
-        with torch.set_grad_enabled("generator" in self.due):
+        with torch.set_grad_enabled("generator" in self.active_phases):
             image, mask = self(self._given(batch, "patches"), z)
         return image, mask
 
@@ -339,9 +339,9 @@ class PuzzleGAN(AdversarialModel):
         x, m, other = batch["image"], self._given(batch, "mask"), self._given(batch, "other")
         images = (x, shared[0].detach(), other * m + x * (1 - m), x * m + other * (1 - m))
         real, fake, *composites = self.discriminator.each(*map(self._laid_out, images))
-        terms = discriminator_loss("non_saturating", real, fake)
+        terms = discriminator_terms("non_saturating", real, fake)
         for name, logits in zip(("other_parts", "own_parts"), composites, strict=True):
-            terms[name] = F.softplus(widened(logits)).mean()  # -E log(1 - D)
+            terms[name] = F.softplus(at_least_float32(logits)).mean()  # -E log(1 - D)
         return terms
 
     def generator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:
@@ -352,7 +352,7 @@ class PuzzleGAN(AdversarialModel):
         """
         x, m, (fake, mask) = batch["image"], batch["mask"], shared
         return {
-            "adversarial": generator_loss("non_saturating", self.discriminator(self._laid_out(fake))),
+            "adversarial": generator_term("non_saturating", self.discriminator(self._laid_out(fake))),
             "mask": self.weight("mask_weight") * self._reduced(mask - m),
             "appearance": self.weight("appearance_weight") * self._reduced(fake * mask - x * m),
         }

@@ -22,9 +22,9 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.engine import rng
-from zoo.engine.cross_rank import gather_rows
-from zoo.nn.layers import NarrowConv2d, instance_norm, update_ema
-from zoo.nn.losses import AdversarialLoss, between, discriminator_loss, generator_loss, norm_penalty
+from zoo.engine.cross_rank import all_gather_rows
+from zoo.nn.layers import FewChannelConv2d, instance_norm, update_ema
+from zoo.nn.losses import AdversarialLoss, discriminator_terms, generator_term, interpolate_pairs, norm_penalty
 
 __all__ = ["Discriminator", "Generator", "StarGAN"]
 
@@ -142,7 +142,7 @@ class Generator(nn.Module):
             *(ResidualBlock(4 * c, told) for _ in range(num_blocks)),
             *layer(nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False), 2 * c),  # (N, 2C, H / 2, W / 2)
             *layer(nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False), c),  # (N, C, H, W)
-            NarrowConv2d(c, image_channels, 7, 1, 3, bias=False),
+            FewChannelConv2d(c, image_channels, 7, 1, 3, bias=False),
         )
         if residual:
             nn.init.zeros_(cast(Tensor, self.layers[-1].weight))
@@ -317,7 +317,7 @@ class StarGAN(AdversarialModel):
         accumulate: int = 1,
         gradient_clip: float | None = None,
     ) -> None:
-        super().__init__(every={"generator": n_critic}, accumulate=accumulate, gradient_clip=gradient_clip)
+        super().__init__(step_every={"generator": n_critic}, accumulate=accumulate, gradient_clip=gradient_clip)
         attributes, categories = list(attributes), [list(names) for names in categories]
         self.sets = [list(names) for names in ([attributes] if attributes else []) + list(categories)]
         self.save_hyperparameters()
@@ -586,7 +586,7 @@ class StarGAN(AdversarialModel):
         """Domain vectors c, those of the targets c', and the translations; the discriminator leaves G as it is."""
         x, domain = batch["image"], self.domain(batch)
         target = self._other(domain) if self.hparams["domain_critics"] else self._shuffled(domain)
-        with torch.set_grad_enabled("generator" in self.due):
+        with torch.set_grad_enabled("generator" in self.active_phases):
             return {"domain": domain, "target": target, "fake": self.generator(x, target)}
 
     def _other(self, domain: Tensor) -> Tensor:
@@ -602,7 +602,7 @@ class StarGAN(AdversarialModel):
 
     def _shuffled(self, domain: Tensor) -> Tensor:
         """Domain vectors of the whole batch over all ranks in a drawn order, each within its label set."""
-        everything = gather_rows(domain)
+        everything = all_gather_rows(domain)
         order = rng.permutation(len(everything), self.draw_key("target")).to(domain.device)
         if self.joint:
             # NOTE(paper): a batch may mix label sets; the authors' code alternates batches of the one and of the other.
@@ -631,16 +631,16 @@ class StarGAN(AdversarialModel):
             image, number = torch.arange(n, device=x.device), own.argmax(1)
             real, wrong = values[image, number], values[n + image, target.argmax(1)]
             others = (number[:, None] + 1 + torch.arange(self.num_labels - 1, device=x.device)) % self.num_labels
-            terms = discriminator_loss(kind, real, wrong)
-            mismatched = discriminator_loss(kind, real, values[image[:, None], others])["fake"]
+            terms = discriminator_terms(kind, real, wrong)
+            mismatched = discriminator_terms(kind, real, values[image[:, None], others])["fake"]
             terms |= {"fake": terms["fake"] / 2, "mismatched": mismatched / 2}
         else:
-            terms = discriminator_loss(kind, values[:n], values[n:])
+            terms = discriminator_terms(kind, values[:n], values[n:])
             terms["classification"] = self._classification(logits[:n], own)
         if not (weight := self.hparams["gradient_penalty_weight"]):
             return terms
         mix = rng.uniform((n,), self.draw_key("mix"), self.first_index(n), device=self.device, dtype=x.dtype)
-        gradient = self.discriminator.input_gradient(between(x, fake, mix))
+        gradient = self.discriminator.input_gradient(interpolate_pairs(x, fake, mix))
         return terms | {"gradient_penalty": weight * norm_penalty(gradient)}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -659,7 +659,7 @@ class StarGAN(AdversarialModel):
         if critics := self.hparams["domain_critics"]:
             values = values[torch.arange(len(x), device=x.device), shared["target"].argmax(1)]
         terms = {
-            "adversarial": generator_loss(self.hparams["loss"], values),
+            "adversarial": generator_term(self.hparams["loss"], values),
             "reconstruction": self.hparams["cycle_weight"] * (x - twice[: len(x)]).abs().mean(),
         }
         if not critics:
@@ -681,12 +681,12 @@ class StarGAN(AdversarialModel):
             loss = loss + (part * domain[:, self.num_labels + i] if self.joint else part)
         return cast(float, self.hparams["classification_weight"]) * loss.mean()
 
-    def after_step(self, phase: str) -> None:
+    def on_phase_stepped(self, phase: str) -> None:
         """Move the average of the generator."""
         if phase == "generator" and self.generator_ema is not None:
             update_ema(self.generator_ema, self.generator, cast(float, self.hparams["ema_decay"]))
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate: constant, then falling."""
         constant, length = self.hparams["constant_steps"], self.hparams["decay_steps"]
         if self.hparams["decay"] == "paper":

@@ -24,9 +24,9 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Terms, inference
 from zoo.engine import rng
-from zoo.engine.cross_rank import gather_rows
+from zoo.engine.cross_rank import all_gather_rows
 from zoo.nn.layers import update_ema
-from zoo.nn.losses import widened
+from zoo.nn.losses import at_least_float32
 from zoo.text_encoders import text_encoder as build_encoder
 
 __all__ = ["Discriminator", "Generator", "Text2Image"]
@@ -418,16 +418,16 @@ class Text2Image(AdversarialModel):
         """Embeddings of the batch and, for the generator's step, between two; and the images of all of them."""
         text = self._embedding(batch, "caption")
         n = len(text)
-        draws_between = "generator" in self.due and self.hparams["interpolation_weight"] > 0
+        draws_between = "generator" in self.active_phases and self.hparams["interpolation_weight"] > 0
         between, first = self._between(text) if draws_between else (text[:0], 0)
         z = self._noise(n, self.draw_key("z"), self.first_index(n))
         z = torch.cat([z, self._noise(len(between), self.draw_key("z between"), first)])
-        with torch.set_grad_enabled("generator" in self.due):
+        with torch.set_grad_enabled("generator" in self.active_phases):
             return {"text": text, "all": (every := torch.cat([text, between])), "fake": self.generator(z, every)}
 
     def _between(self, text: Tensor) -> tuple[Tensor, int]:
         """This rank's share of (t_i + t_{i + B / 2}) / 2 over the batch of all ranks, and the number of its first."""
-        everything = gather_rows(text.detach())
+        everything = all_gather_rows(text.detach())
         half = len(everything) // 2
         world = len(everything) // len(text)
         rank = dist.get_rank() if world > 1 else 0
@@ -445,12 +445,12 @@ class Text2Image(AdversarialModel):
         real, fake = self.discriminator.features(x), self.discriminator.features(shared["fake"][: len(x)].detach())
         own = self.discriminator.project(text)
         terms = {
-            "real": F.softplus(-widened(self.discriminator.judge(real, own))).mean(),
-            "fake": (1 - weight) * F.softplus(widened(self.discriminator.judge(fake, own))).mean(),
+            "real": F.softplus(-at_least_float32(self.discriminator.judge(real, own))).mean(),
+            "fake": (1 - weight) * F.softplus(at_least_float32(self.discriminator.judge(fake, own))).mean(),
         }
         if weight:
             other = self.discriminator.project(self._embedding(batch, "mismatched_caption"))
-            terms["mismatched"] = weight * F.softplus(widened(self.discriminator.judge(real, other))).mean()
+            terms["mismatched"] = weight * F.softplus(at_least_float32(self.discriminator.judge(real, other))).mean()
         return terms
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -459,7 +459,7 @@ class Text2Image(AdversarialModel):
         Shape:
             Output: scalars.
         """
-        loss = F.softplus(-widened(self.discriminator(shared["fake"], shared["all"])))
+        loss = F.softplus(-at_least_float32(self.discriminator(shared["fake"], shared["all"])))
         n = len(shared["text"])
         # The mean over all ranks' sentences: the number of those between two may differ from rank to rank.
         total, world = self._counts(n)
@@ -474,12 +474,12 @@ class Text2Image(AdversarialModel):
         every = n * world
         return every + (every // 2 if self.hparams["interpolation_weight"] else 0), world
 
-    def after_step(self, phase: str) -> None:
+    def on_phase_stepped(self, phase: str) -> None:
         """Move the averaged generator."""
         if phase == "generator" and self.generator_ema is not None:
             update_ema(self.generator_ema, self.generator, cast(float, self.hparams["ema_decay"]))
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The learning rate, halved again and again."""
         every = self.hparams["halve_every"]
         return {"lr": self.hparams["learning_rate"] * (0.5 ** (step // every) if every else 1.0)}

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.engine.cross_rank import gather_rows
+from zoo.engine.cross_rank import all_gather_rows
 
 __all__ = ["ALPHABET", "CharEncoder", "SentenceEncoder", "TextEncoder", "joint_embedding_loss", "text_encoder"]
 
@@ -342,8 +342,8 @@ class TextEncoder(SingleObjectiveModel):
         with torch.autocast(image.device.type, enabled=False):  # differences of large inner products
             kind = batch["image"].dtype
             image, text = image.to(kind), text.to(kind)
-            images, texts = (image, text) if not self.training else (gather_rows(image), gather_rows(text))
-            numbers = number if not self.training else gather_rows(number.double()[:, None]).flatten().to(number)
+            images, texts = (image, text) if not self.training else (all_gather_rows(image), all_gather_rows(text))
+            numbers = number if not self.training else all_gather_rows(number.double()[:, None]).flatten().to(number)
             same = number[:, None] == numbers
             margin = self.hparams["margin"]
             return {

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
-from zoo.base.latent import LatentModel
+from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.nn.autoencoders import Activation, MLPDecoder, MLPEncoder
+from zoo.nn.schedules import Decay
 
 __all__ = ["VAE", "BurgessDecoder", "BurgessEncoder", "ConvDecoder", "ConvEncoder", "kl_to_standard_normal"]
 
@@ -135,7 +136,7 @@ class BurgessDecoder(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class VAE(SingleObjectiveModel, LatentModel):
+class VAE(SingleObjectiveModel, LatentVariableModel):
     """Variational autoencoder.
 
     Densities refer to the image in [0, 1]; the reconstruction term is summed over pixels, the KL over dimensions, and
@@ -154,7 +155,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         noise_std: deviation of the Gaussian, scale of the Laplace density.
         learning_rate: step size.
         optimizer: "adam" or "adagrad".
-        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
+        decay: schedule of the step size.
         weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialisation.
 
     Raises:
@@ -177,7 +178,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         noise_std: float = 0.1,
         learning_rate: float = 1e-3,
         optimizer: Literal["adam", "adagrad"] = "adam",
-        final_rate: float = 1.0,
+        decay: Decay | None = None,
         weight_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -185,6 +186,7 @@ class VAE(SingleObjectiveModel, LatentModel):
         if noise_std <= 0:
             raise ValueError(f"noise_std must be positive, not {noise_std}")
         self.latent_dim = latent_dim
+        self.decay = Decay.of(decay)
         if networks == "mlp":
             self.encoder = MLPEncoder(self.image_shape, hidden_features, 2 * latent_dim, activation)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], self.image_shape, activation)
@@ -318,15 +320,8 @@ class VAE(SingleObjectiveModel, LatentModel):
         """The KL term as it enters the objective; the VAE takes it as it is."""
         return kl
 
-    def configure_optimizers(self) -> Any:
-        """Adam or Adagrad, with the schedule if there is one."""
-        optimizer: Optimizer
+    def configure_optimizers(self) -> Optimizer:
+        """Adam or Adagrad."""
         if self.hparams["optimizer"] == "adagrad":
-            optimizer = torch.optim.Adagrad(self.parameters(), self.hparams["learning_rate"])
-        else:
-            optimizer = self.adam(self.parameters(), self.hparams["learning_rate"])
-        if (final := self.hparams["final_rate"]) == 1:
-            return optimizer
-        total = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: final ** (step / total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            return torch.optim.Adagrad(self.parameters(), self.hparams["learning_rate"])
+        return self.adam(self.parameters(), self.hparams["learning_rate"])

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo.base import AdversarialModel, Batch, Terms
-from zoo.base.latent import LatentModel
+from zoo.base import AdversarialModel, Batch, Objective, Terms
+from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
-from zoo.engine.cross_rank import gather_rows
+from zoo.engine.cross_rank import all_gather_rows
 from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
-from zoo.nn.losses import discriminator_loss, generator_loss, inverse_multiquadratic, mmd
+from zoo.nn.losses import discriminator_terms, generator_term, inverse_multiquadratic, mmd
 
 __all__ = ["WAE"]
 
 
-class WAE(AdversarialModel, LatentModel):
+class WAE(AdversarialModel, LatentVariableModel):
     """Wasserstein autoencoder, by default with a deterministic encoder.
 
     The discrepancy is that of the batch of all ranks. In the first `pretraining_steps` steps the encoder alone learns
@@ -95,7 +95,7 @@ class WAE(AdversarialModel, LatentModel):
             raise ValueError(f"unknown penalty {penalty!r}: take 'mmd' or 'gan'")
         if posterior not in ("deterministic", "gaussian"):
             raise ValueError(f"unknown posterior {posterior!r}: take 'deterministic' or 'gaussian'")
-        self.phases = ("autoencoder",) if penalty == "mmd" else ("autoencoder", "discriminator")
+        self.has_discriminator = penalty != "mmd"
         super().__init__()
         self.save_hyperparameters()
         self.latent_dim = latent_dim
@@ -144,6 +144,11 @@ class WAE(AdversarialModel, LatentModel):
 
     # Training --------------------------------------------------------------------------------------------------------
 
+    def objectives(self) -> dict[str, Objective]:
+        """The autoencoder's objective, and the discriminator's where there is one."""
+        objectives: dict[str, Objective] = {"autoencoder": self.autoencoder_loss}
+        return objectives | ({"discriminator": self.discriminator_loss} if self.has_discriminator else {})
+
     def autoencoder_loss(self, batch: Batch, shared: None) -> Terms:
         """Squared error and the penalty of the codes; the distance of their moments in the first steps.
 
@@ -156,12 +161,12 @@ class WAE(AdversarialModel, LatentModel):
         z = self._noisy_code(x, "encoder")
         prior = self.prior(n, self.draw_key("prior"), self.first_index(n))
         if self.batch_index < hparams["pretraining_steps"]:
-            return {"moments": moment_distance(gather_rows(z), gather_rows(prior))}
+            return {"moments": moment_distance(all_gather_rows(z), all_gather_rows(prior))}
         error = (self.decoder(z).sigmoid() - x).square().flatten(1).sum(1).mean()
         if hparams["penalty"] == "mmd":
-            penalty = self.discrepancy(gather_rows(z), gather_rows(prior))
+            penalty = self.discrepancy(all_gather_rows(z), all_gather_rows(prior))
         else:
-            penalty = generator_loss("non_saturating", self._judge(z))
+            penalty = generator_term("non_saturating", self._judge(z))
         return {
             "reconstruction": hparams["reconstruction_weight"] * error,
             "penalty": hparams["penalty_weight"] * penalty,
@@ -178,7 +183,7 @@ class WAE(AdversarialModel, LatentModel):
         prior = self.prior(n, self.draw_key("prior/discriminator"), self.first_index(n))
         with torch.no_grad():
             z = self._noisy_code(x, "discriminator")
-        terms = discriminator_loss("non_saturating", *self._judge(torch.cat([prior, z])).chunk(2))
+        terms = discriminator_terms("non_saturating", *self._judge(torch.cat([prior, z])).chunk(2))
         return {
             name: self.hparams["penalty_weight"] * terms[kind] for name, kind in (("prior", "real"), ("code", "fake"))
         }
@@ -197,7 +202,7 @@ class WAE(AdversarialModel, LatentModel):
         variance = between.median() + within[upper].median()
         return mmd(z, prior, lambda squared: torch.exp(-squared / (2 * variance)))
 
-    def is_due(self, phase: str, step: int) -> bool:
+    def should_step(self, phase: str, step: int) -> bool:
         """The discriminator rests while the encoder is pretrained."""
         return phase == "autoencoder" or self.batch_index >= self.hparams["pretraining_steps"]
 
@@ -231,7 +236,7 @@ class WAE(AdversarialModel, LatentModel):
             logits = logits - z.square().sum(1) / (2 * variance) - constant
         return logits
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
         """The step size of a phase under the schedule."""
         rate = self._learning_rate(phase)
         epoch, schedule = self.trainer.current_epoch, self.hparams["schedule"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.nn.layers import NarrowConv2d
+from zoo.nn.layers import FewChannelConv2d
 from zoo.stargan import InstanceNorm, StarGAN
 
 
@@ -52,7 +52,7 @@ class Textbook:
             for module in self.generator.modules():
                 if isinstance(module, InstanceNorm):
                     module.__class__ = nn.InstanceNorm2d  # type: ignore[assignment]
-                elif isinstance(module, NarrowConv2d):
+                elif isinstance(module, FewChannelConv2d):
                     module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -61,6 +61,10 @@ def test_settings(fails: Fails, args: list[str], words: list[str]) -> None:
     [
         ("trainer:\n  max_stps: 3\n", ["max_stps", "max_steps"]),
         ("model:\n  class_path: DCGAN\n  init_args:\n    imagesize: 3\n", ["imagesize", "image_size"]),
+        (
+            "model:\n  class_path: VAE\n  init_args:\n    decay: {kind: exponential}\n",
+            ["decay", "needs a final factor above 0, not 0.0"],
+        ),
         ("model: [\n", ["own.yaml"]),
         ("modle:\n  class_path: DCGAN\n", ["modle", "model"]),
         ("", ["model"]),

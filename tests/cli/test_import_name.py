@@ -1,5 +1,6 @@
 """One import name: folders of a user's own that are called `callbacks` and `datamodules` and ours live side by side."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_a_users_own_folders_are_theirs(tmp_path: Path, with_init: bool) -> None
     site.mkdir()
     (site / "zoo").symlink_to(ROOT / "zoo")
     run = [sys.executable, "-c", f"import sys; sys.path.append({str(site)!r})\n{code}"]
-    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    result = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == (
         "the callbacks of the user, the datamodules of the user, zoo.callbacks.sample_grid, zoo.datamodules.emoji"
     )

@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import Batch, GenerativeModel
 from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
 from zoo.engine import rng
-from zoo.engine.loop import LoopCallback
+from zoo.engine.loop import ExactTraining
 
 TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "blocks": 1, "discriminator_layers": 1}
 
@@ -163,7 +164,7 @@ def test_terms_are_the_reference_s() -> None:
     batch = TestCycleGAN().batch(3)
     a, b = batch["image_a"], batch["image_b"]
     shared = model.forward_shared(batch)
-    generator, discriminator = (getattr(model, f"{phase}_loss")(batch, shared) for phase in model.phases)
+    generator, discriminator = (loss(batch, shared) for loss in model.objectives().values())
     ab, ba, mse, l1 = model.generator_ab, model.generator_ba, nn.functional.mse_loss, nn.functional.l1_loss
 
     def towards(logits: Tensor, value: float) -> Tensor:
@@ -222,9 +223,9 @@ def test_a_patch_discriminator_sees_patches(layers: int, side: int, field: int) 
     "make", [lambda: ResnetGenerator(3, 2, 2), lambda: ResnetGenerator(3, 2, 2, True), lambda: UNetGenerator(16, 3, 2)]
 )
 def test_generators_treat_each_image_alone(make: Any) -> None:
-    network = make()
-    x = images(3, "x", size=16)
-    assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-6)
+    network = make().double()
+    x = images(3, "x", size=16).double()
+    assert_near(network(x[1:2]), network(x)[1:2])
 
 
 def test_attention_leaves_alone_what_its_mask_hides() -> None:
@@ -233,24 +234,24 @@ def test_attention_leaves_alone_what_its_mask_hides() -> None:
     with torch.no_grad():
         network.end.weight.zero_()
         network.end.bias.copy_(torch.tensor([9.0, 9.0, -9.0, -30.0]))  # white and black, hidden
-        assert torch.allclose(network(x), x, atol=1e-6)
+        assert_near(network(x), x)
         network.end.bias[3] = 0
         expected = (x + torch.tensor([1.0, 1.0, -1.0])[:, None, None]) / 2
-        assert torch.allclose(network(x), expected, atol=1e-6)
+        assert_near(network(x), expected)
 
 
 def test_learning_rate_is_constant_and_then_falls_linearly() -> None:
     model = CycleGAN(**TINY, schedule="steps", constant=3, decay=4)
-    rates = [model.optimizer_options("generator", step)["lr"] / 2e-4 for step in range(9)]
+    rates = [model.optimizer_overrides("generator", step)["lr"] / 2e-4 for step in range(9)]
     assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0])
     model = CycleGAN(**TINY, schedule="steps", constant=3, decay=0)
-    assert model.optimizer_options("generator", 99)["lr"] == 2e-4
+    assert model.optimizer_overrides("generator", 99)["lr"] == 2e-4
 
 
 def test_learning_rate_by_epochs() -> None:
     model = CycleGAN(**TINY, constant=1, decay=1)
     seen = []
-    model.after_step = lambda phase: seen.append(  # type: ignore[method-assign]
+    model.on_phase_stepped = lambda phase: seen.append(  # type: ignore[method-assign]
         tuple(round(o.param_groups[0]["lr"] / 2e-4, 6) for o in model.optimizers())
     )
     case = TestCycleGAN()
@@ -400,7 +401,7 @@ def test_what_a_change_of_ranks_does_to_pools_is_said(saved: int, world: int, fa
     run: Any = SimpleNamespace(world_size=world, global_rank=world - 1)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        LoopCallback().on_load_checkpoint(run, TestCycleGAN().tiny(), checkpoint)
+        ExactTraining().on_load_checkpoint(run, TestCycleGAN().tiny(), checkpoint)
     expected = f"the checkpoint is of {saved} ranks, now there are {world}: of what each keeps for itself"
     assert [str(warning.message).startswith(expected) for warning in told] == [True] * (fate is not None)
     assert all(fate in str(warning.message) for warning in told if fate)

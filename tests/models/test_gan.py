@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
+from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.gan import GAN, Maxout, optimal_discriminator, value_at_optimum
@@ -74,21 +75,21 @@ def test_optimal_discriminator_of_gaussians_is_the_best_of_all_logistic_ones() -
 
 
 def test_gradients_of_both_generator_losses_with_respect_to_the_logit() -> None:
-    from zoo.nn.losses import generator_loss
+    from zoo.nn.losses import generator_term
 
     logits = torch.linspace(-6, 6, 7, dtype=torch.float64, requires_grad=True)
-    (minimax,) = torch.autograd.grad(generator_loss("minimax", logits) * 7, logits)
-    (non_saturating,) = torch.autograd.grad(generator_loss("non_saturating", logits) * 7, logits)
+    (minimax,) = torch.autograd.grad(generator_term("minimax", logits) * 7, logits)
+    (non_saturating,) = torch.autograd.grad(generator_term("non_saturating", logits) * 7, logits)
     sigma = logits.detach().sigmoid()
     assert torch.allclose(minimax, -sigma)
     assert torch.allclose(non_saturating, -(1 - sigma))
 
 
 def test_maxout_is_the_largest_piece() -> None:
-    layer = Maxout(3, 2, 4)
-    x = torch.randn(5, 3)
+    layer = Maxout(3, 2, 4).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
     maps = (x @ layer.weight.T + layer.bias).view(5, 2, 4)
-    assert torch.allclose(layer(x), maps.max(2).values)
+    assert_near(layer(x), maps.max(2).values)
 
 
 def test_noise_has_unit_variance_in_all_kinds() -> None:
@@ -123,7 +124,7 @@ def test_schedule_of_rate_and_momentum() -> None:
     rates, momenta = [], []
 
     class Watch(GAN):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             group = self.trainer.optimizers[0].param_groups[0]
             if phase == "generator":
                 rates.append(group["lr"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, share, trainer
+from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.puzzlegan import Discriminator, PuzzleGAN, in_one_order
@@ -107,20 +108,20 @@ def test_shapes_of_every_level() -> None:
 
 
 def test_features_are_sums_over_the_patches(model: PuzzleGAN, batch: Batch) -> None:
-    encoder = model.encoder.eval()
-    together, embedding = encoder(batch["patches"])
-    single = [encoder(batch["patches"][:, i : i + 1]) for i in range(2)]
+    encoder, patches = model.encoder.double().eval(), batch["patches"].double()
+    together, embedding = encoder(patches)
+    single = [encoder(patches[:, i : i + 1]) for i in range(2)]
     for level, features in enumerate(together):
-        assert torch.allclose(features, single[0][0][level] + single[1][0][level], atol=1e-6)
-    assert torch.allclose(embedding, single[0][1] + single[1][1], atol=1e-6)
+        assert_near(features, single[0][0][level] + single[1][0][level])
+    assert_near(embedding, single[0][1] + single[1][1])
 
 
 def test_the_start_map_is_a_transposed_convolution(model: PuzzleGAN) -> None:
-    start, x = model.generator.levels[0][0], torch.randn(5, 7)
+    start, x = model.generator.levels[0][0].double(), torch.randn(5, 7, dtype=torch.float64)
     expected = F.conv_transpose2d(x[:, :, None, None], start.weight)
-    assert torch.allclose(start(x), expected, atol=1e-6)
+    assert_near(start(x), expected)
     start.to(memory_format=torch.channels_last)
-    assert torch.allclose(start(x), expected, atol=1e-6)
+    assert_near(start(x), expected)
 
 
 def test_128_pixels_have_a_level_more() -> None:
@@ -318,8 +319,8 @@ def test_assembled_images_and_masks(model: PuzzleGAN, batch: Batch) -> None:
     assert -1 <= image.min() <= image.max() <= 1
     assert 0 < mask.min() <= mask.max() < 1
     again, same = model.assemble(patches[2:], seed=0, first=2)
-    assert torch.allclose(again, image[2:], atol=1e-6)
-    assert torch.allclose(same, mask[2:], atol=1e-6)
+    assert_near(again, image[2:])
+    assert_near(same, mask[2:])
     other, same = model.assemble(patches, seed=1)
     assert not torch.allclose(other, image, atol=1e-4), "the noise has a say in the image"
     assert torch.equal(same, mask), "and none in the mask"

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import zoo
 from tests.contract import Data, ModelContract, trainer
+from tests.numerics import assert_near
 from zoo import pretrained
 from zoo.base import Batch
 from zoo.engine import rng
@@ -253,7 +254,7 @@ def test_variants() -> None:
 def test_the_step_size_is_halved() -> None:
     with torch.device("meta"):
         model = Text2Image(learning_rate=1.0, halve_every=10)
-    assert [model.optimizer_options("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    assert [model.optimizer_overrides("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
 
 
 @pytest.mark.slow
@@ -277,8 +278,8 @@ def test_after_training_shuffled_sentences_change_the_verdict() -> None:
 
 def test_samples_of_sentences(model: Text2Image) -> None:
     one = model.sample(3, seed=1, text="a red apple")
-    assert torch.allclose(one, model.sample(3, seed=1, text=["a red apple"] * 3), atol=1e-5)
-    assert torch.allclose(one, model.sample(3, seed=1, embedding=model.encode_text(["a red apple"])[0]), atol=1e-6)
+    assert_near(model.sample(3, seed=1, text=["a red apple"] * 3), one)
+    assert_near(model.sample(3, seed=1, embedding=model.encode_text(["a red apple"])[0]), one)
     assert not torch.allclose(one, model.sample(3, seed=1, text="a green pear"), atol=1e-5)
     with pytest.raises(ValueError, match="2 sentences for 3 images"):
         model.sample(3, text=["a", "b"])
@@ -292,12 +293,12 @@ def test_normalized_sentences_have_one_length(batch: Batch) -> None:
     model = Text2Image(16, text_features=6, normalize_text=True, base_channels=4, discriminator_channels=4)
     assert torch.allclose(model._embedding(batch, "caption").norm(dim=1), torch.tensor(6.0).sqrt())
     one, other = (model.sample(2, seed=0, embedding=k * batch["caption_embedding"][:2]) for k in (1, 0.01))
-    assert torch.allclose(one, other, atol=1e-5)
+    assert_near(other, one)
     x, text = batch["image"], batch["caption_embedding"]
-    assert torch.allclose(model.match(x, text), model.match(x, 0.01 * text), atol=1e-5)
+    assert_near(model.match(x, 0.01 * text), model.match(x, text))
     between, _ = model._between(model._embedding(batch, "caption"))
     assert torch.allclose(between.norm(dim=1), torch.tensor(6.0).sqrt()), "those between two as well"
-    assert torch.allclose(model.real_and_fake(batch, seed=0, first=0)[1][:2], one, atol=1e-5)
+    assert_near(model.real_and_fake(batch, seed=0, first=0)[1][:2], one)
 
 
 def test_without_sentences_it_says_what_it_needs(batch: Batch) -> None:
@@ -336,7 +337,7 @@ def test_real_and_fake_depend_on_seed_and_index(model: Text2Image, batch: Batch)
     real, fake = model.real_and_fake(batch, seed=0, first=0)
     assert torch.equal(real, batch["image"])
     part = {name: value[2:] for name, value in batch.items()}
-    assert torch.allclose(model.real_and_fake(part, seed=0, first=2)[1], fake[2:], atol=1e-6)
+    assert_near(model.real_and_fake(part, seed=0, first=2)[1], fake[2:])
     assert not torch.allclose(model.real_and_fake(batch, seed=1, first=0)[1], fake)
 
 

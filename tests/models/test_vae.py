@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, state_of, trainer
+from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.beta_vae import BetaVAE
 from zoo.engine import rng
+from zoo.nn.schedules import Decay
+from zoo.pretrained.migrations import current_arguments
 from zoo.vae import VAE, kl_to_standard_normal
 
 
@@ -89,29 +92,29 @@ def test_kl_in_closed_form_against_monte_carlo() -> None:
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "laplace"])
 def test_densities_are_those_of_torch(likelihood: str) -> None:
     model = VAE(8, likelihood=likelihood, noise_std=0.3, hidden_features=(4,))
-    x, logits = (torch.rand(3, 1, 8, 8) > 0.5).float(), torch.randn(3, 1, 8, 8)
+    x, logits = (torch.rand(3, 1, 8, 8) > 0.5).double(), torch.randn(3, 1, 8, 8, dtype=torch.float64)
     density = {
         "bernoulli": torch.distributions.Bernoulli(logits=logits),
         "gaussian": torch.distributions.Normal(logits.sigmoid(), 0.3),
         "laplace": torch.distributions.Laplace(logits.sigmoid(), 0.3),
     }[likelihood]
-    assert torch.allclose(model.log_likelihood(x, logits), density.log_prob(x).sum((1, 2, 3)), rtol=1e-5)
+    assert_near(model.log_likelihood(x, logits), density.log_prob(x).sum((1, 2, 3)))
 
 
 def test_log_weights_are_those_of_the_densities() -> None:
-    model = VAE(8, 1, 3, hidden_features=(12,))
-    x = (torch.rand(4, 1, 8, 8) > 0.5).float() * 2 - 1
+    model = VAE(8, 1, 3, hidden_features=(12,)).double()
+    x = (torch.rand(4, 1, 8, 8) > 0.5).double() * 2 - 1
     weights = model.log_weights(x, 5, seed=2)
     assert weights.shape == (5, 4)
     q = model.posterior(x)
-    eps = rng.normal((4, 5, 3), rng.key(2, "log_weights"))
+    eps = rng.normal((4, 5, 3), rng.key(2, "log_weights"), dtype=torch.float64)
     for k in range(5):
         z = q.mean + q.stddev * eps[:, k]
         prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
         expected = prior + model.log_likelihood((x + 1) / 2, model.decoder(z)) - q.log_prob(z).sum(1)
-        assert torch.allclose(weights[k], expected, atol=1e-3)
+        assert_near(weights[k], expected)
     parts = torch.cat([model.log_weights(x[:1], 5, seed=2), model.log_weights(x[1:], 5, seed=2, first=1)], 1)
-    assert torch.allclose(weights, parts, atol=1e-4)
+    assert_near(parts, weights)
 
 
 def test_importance_weighted_bound_lies_between_elbo_and_the_true_likelihood() -> None:
@@ -168,7 +171,7 @@ def test_capacity_grows_per_step_and_stops() -> None:
 
 
 def test_step_size_falls_over_the_run() -> None:
-    model = VAE(8, 1, 3, hidden_features=(12,), final_rate=0.01)
+    model = VAE(8, 1, 3, hidden_features=(12,), decay=Decay("exponential", final=0.01))
     rates = []
 
     class Watch(VAE):
@@ -179,6 +182,16 @@ def test_step_size_falls_over_the_run() -> None:
     model.__class__ = Watch
     trainer(max_epochs=2).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 4))
     assert rates == pytest.approx([1e-3 * 0.01 ** (k / 8) for k in range(8)])
+
+
+def test_earlier_arguments_make_the_same_schedule() -> None:
+    for path, kind in (("zoo.vae.VAE", VAE), ("zoo.beta_vae.BetaVAE", BetaVAE)):
+        found, arguments = current_arguments(path, {"image_size": 32, "networks": "conv", "final_rate": 0.03})
+        assert found == path
+        assert kind(**arguments).decay == Decay("exponential", final=0.03)
+        assert (
+            kind(**current_arguments(path, {"image_size": 32, "networks": "conv", "final_rate": 1.0})[1]).decay is None
+        )
 
 
 def test_validation_logs_the_mean_over_the_images() -> None:

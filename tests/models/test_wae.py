@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.contract import Data, ModelContract, trainer
+from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.nn.autoencoders import SameConv2d
@@ -77,12 +78,12 @@ def test_sizes(size: int) -> None:
 
 @pytest.mark.parametrize(("size", "kernel", "pads"), [(64, 5, (1, 2)), (7, 4, (1, 2)), (28, 4, (1, 1))])
 def test_padding_is_that_of_tensorflow(size: int, kernel: int, pads: tuple[int, int]) -> None:
-    conv = SameConv2d(1, 1, kernel, stride=2, bias=False)
-    x = torch.randn(2, 1, size, size)
+    conv = SameConv2d(1, 1, kernel, stride=2, bias=False).double()
+    x = torch.randn(2, 1, size, size, dtype=torch.float64)
     padded = torch.nn.functional.pad(x, (*pads, *pads))
     expected = torch.nn.functional.conv2d(padded, conv.weight, stride=2)
     assert expected.size(-1) == -(-size // 2)
-    assert torch.allclose(conv(x), expected, atol=1e-6)
+    assert_near(conv(x), expected)
 
 
 def test_discrepancy_by_the_sums_of_its_definition() -> None:
@@ -151,7 +152,7 @@ def test_smooth_schedule_falls_to_a_hundredth_over_the_run() -> None:
     rates = []
 
     class Watch(WAE):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     model.__class__ = Watch
@@ -163,4 +164,4 @@ def test_step_sizes_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     model = WAE(8, networks="mlp", hidden_features=(4,))
     for epoch, rate in ((29, 1e-3), (30, 5e-4), (50, 1e-4), (100, 1e-5)):
         monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch})())
-        assert model.optimizer_options("autoencoder", 0)["lr"] == pytest.approx(rate)
+        assert model.optimizer_overrides("autoencoder", 0)["lr"] == pytest.approx(rate)

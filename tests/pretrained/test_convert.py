@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.numerics import assert_near
 from zoo import convert, pretrained
 
 
@@ -55,20 +56,21 @@ def write(nets: tuple[nn.Module, nn.Module], folder: Path, prefix: str = "", dro
 def test_same_outputs_as_the_reference(
     nets: tuple[nn.Module, nn.Module], tmp_path: Path, prefix: str, drop: str
 ) -> None:
-    model = convert.dcgan(write(nets, tmp_path, prefix, drop))
-    z = torch.randn(3, 10)
+    model = convert.dcgan(write(nets, tmp_path, prefix, drop)).double()
+    generator, discriminator = (net.double()["main"] for net in nets)
+    z = torch.randn(3, 10, dtype=torch.float64)
     with torch.no_grad():
-        expected = nets[0]["main"](z[:, :, None, None])
-        assert torch.allclose(model.generator(z), expected, atol=1e-6)
-        assert torch.allclose(model.discriminator(expected).sigmoid(), nets[1]["main"](expected).flatten(), atol=1e-6)
+        expected = generator(z[:, :, None, None])
+        assert_near(model.generator(z), expected)
+        assert_near(model.discriminator(expected).sigmoid(), discriminator(expected).flatten())
     assert model.image_shape == (3, 64, 64)
 
 
 def test_the_generator_alone(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:
-    model = convert.dcgan(write(nets, tmp_path)[:1])
-    z = torch.randn(2, 10)
+    model = convert.dcgan(write(nets, tmp_path)[:1]).double()
+    z = torch.randn(2, 10, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(model.generator(z), nets[0]["main"](z[:, :, None, None]), atol=1e-6)
+        assert_near(model.generator(z), nets[0].double()["main"](z[:, :, None, None]))
 
 
 @pytest.mark.parametrize(("start", "doublings", "channels"), [(4, 3, 1), (7, 2, 3)])
@@ -86,9 +88,9 @@ def test_sizes_and_channels_are_read_off_the_shapes(tmp_path: Path, start: int, 
     model = convert.dcgan([tmp_path / "netG.pth"])
     assert torch.equal(torch.get_rng_state(), state)
     assert model.image_shape == (channels, start * 2**doublings, start * 2**doublings)
-    z = torch.randn(2, 6)
+    z = torch.randn(2, 6, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(model.generator(z), net["main"](z[:, :, None, None]), atol=1e-6)
+        assert_near(model.double().generator(z), net.double()["main"](z[:, :, None, None]))
 
 
 def test_what_was_imported_is_saved_and_loaded(nets: tuple[nn.Module, nn.Module], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.cli.parts import command, the_line
+from tests.numerics import assert_near
 from zoo import convert, pretrained
 from zoo.cyclegan import CycleGAN
 
@@ -65,23 +66,23 @@ def test_same_outputs_as_the_reference(tmp_path: Path, blocks: int, dropout: boo
     networks = [reference_generator(4, blocks, dropout).eval() for _ in range(2)]
     networks += [reference_discriminator(4, layers).eval() for _ in range(2)]
     before = torch.get_rng_state()
-    model = convert.cyclegan(write(tmp_path, networks))
+    model = convert.cyclegan(write(tmp_path, networks)).double()
     assert torch.equal(before, torch.get_rng_state())
     assert (model.hparams["blocks"], model.hparams["image_size"]) == (blocks, size)
-    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 2 - 1
     ours = (model.generator_ab, model.generator_ba, model.discriminator_b, model.discriminator_a)
     with torch.no_grad():
         for reference, network in zip(networks, ours, strict=True):
-            assert torch.allclose(network(x), reference["model"](x), atol=1e-5)
+            assert_near(network(x), reference.double()["model"](x))
 
 
 def test_a_published_direction_of_an_old_version(tmp_path: Path) -> None:
     network = reference_generator(4, 6, False)
     statistics = {"model.2.running_mean": torch.zeros(4), "model.2.num_batches_tracked": torch.tensor(3)}
     (path,) = write(tmp_path, [network], **statistics)
-    x = torch.rand(1, 3, 16, 16)
+    x = torch.rand(1, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(convert.cyclegan([path]).translate(x, "b"), network["model"](x), atol=1e-5)
+        assert_near(convert.cyclegan([path]).double().translate(x, "b"), network.double()["model"](x))
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
@@ -106,10 +107,10 @@ def test_one_direction_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixt
     assert header["networks"] == ["generator_ab"]
     assert {key.partition(".")[0] for key in tensors} == {"generator_ab"}
 
-    model, x = pretrained.load(out), torch.rand(1, 3, 16, 16)
+    model, x = pretrained.load(out).double(), torch.rand(1, 3, 16, 16, dtype=torch.float64)
     assert isinstance(model, CycleGAN)
     with torch.no_grad():
-        assert torch.allclose(model.translate(x, "b"), network["model"](x), atol=1e-5)
+        assert_near(model.translate(x, "b"), network.double()["model"](x))
     for refused in (lambda: model.translate(x, "a"), lambda: model.reconstruct(x)):
         with pytest.raises(ValueError, match="no network translates to 'a': the model's file holds generator_ab, no g"):
             refused()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.cli.parts import command
+from tests.numerics import assert_near
 from zoo import convert, pretrained
 from zoo.convert import layouts
 
@@ -88,10 +89,10 @@ class Burgess(nn.Module):
 def same(model: Any, x: Tensor, mean: Tensor, log_var: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
     """The posterior of images x in [0, 1] and the images of its means are those of the reference."""
     assert not model.training
-    posterior = model.posterior(2 * x - 1)
-    assert torch.allclose(posterior.mean, mean, atol=1e-5)
-    assert torch.allclose(posterior.variance.log(), log_var, atol=1e-4)
-    assert torch.allclose((model.decode(mean) + 1) / 2, decode(mean).view_as(x), atol=1e-5)
+    posterior = model.double().posterior(2 * x - 1)
+    assert_near(posterior.mean, mean)
+    assert_near(posterior.variance.log(), log_var)
+    assert_near((model.decode(mean) + 1) / 2, decode(mean).view_as(x))
 
 
 @pytest.mark.parametrize(("pixels", "shape"), [(64, (1, 8, 8)), (192, (3, 8, 8))])
@@ -101,7 +102,7 @@ def test_vae_of_the_example(tmp_path: Path, pixels: int, shape: tuple[int, int, 
     torch.save(net.state_dict(), path)
     model = convert.vae([path])
     assert model.image_shape == shape
-    x = torch.rand(4, *shape)
+    net, x = net.double(), torch.rand(4, *shape, dtype=torch.float64)
     h = net["fc1"](x.flatten(1)).relu()
     same(model, x, net["fc21"](h), net["fc22"](h), lambda z: net["fc4"](net["fc3"](z).relu()).sigmoid())
 
@@ -118,7 +119,7 @@ def test_beta_vae_of_1konny(tmp_path: Path, kind: str, networks: str) -> None:
     model = convert.beta_vae([path], layout="1konny")
     assert model.image_shape == (1, 64, 64)
     assert model.hparams["networks"] == networks
-    x = torch.rand(2, 1, 64, 64)
+    net, x = net.double(), torch.rand(2, 1, 64, 64, dtype=torch.float64)
     same(model, x, *net["encoder"](x).split(3, 1), lambda z: net["decoder"](z).sigmoid())
 
 
@@ -129,7 +130,7 @@ def test_beta_vae_of_disentangling_vae(tmp_path: Path, size: int, channels: int)
     torch.save(net.state_dict(), path)
     model = convert.beta_vae([path], layout="disentangling-vae")
     assert model.image_shape == (channels, size, size)
-    x = torch.rand(2, channels, size, size)
+    net, x = net.double(), torch.rand(2, channels, size, size, dtype=torch.float64)
     same(model, x, *net.encode(x), net.decode)
 
 
@@ -150,7 +151,7 @@ def test_nade_of_eugenhotaj(tmp_path: Path) -> None:
         logits = net["_h_b"][i] + a.relu() @ net["_h_W"][i]
         nats += F.binary_cross_entropy_with_logits(logits, x[:, i], reduction="none")
         a = a + net["_in_W"][:, i] * x[:, i : i + 1]
-    assert torch.allclose(model.log_prob(2 * x.view(5, 1, 4, 4) - 1), -nats, atol=1e-5)  # loaded in float32
+    assert_near(model.log_prob(2 * x.view(5, 1, 4, 4) - 1), -nats, 1e-6)  # loaded in float32
 
 
 @pytest.mark.parametrize("pixels", [27, 10])
@@ -217,7 +218,7 @@ def test_pixelcnn_of_eugenhotaj(tmp_path: Path) -> None:
     torch.save(net.state_dict(), path)
     model = convert.pixelcnn([path]).double()
     x = (torch.rand(2, 1, 28, 28) > 0.5).double()
-    assert torch.allclose(model.logits(2 * x - 1)[:, 0], net.double()(x), atol=1e-5)  # loaded in float32
+    assert_near(model.logits(2 * x - 1)[:, 0], net.double()(x))
     assert model.sample(1, seed=0).shape == (1, 1, 28, 28)
 
 
@@ -279,28 +280,29 @@ def save_port(nets: nn.ModuleDict, path: Path) -> Path:
 @torch.no_grad()
 def test_infogan_of_natsu6767(tmp_path: Path, start: int) -> None:
     nets = port(5, 4, 8, start)
-    model = convert.infogan([save_port(nets, tmp_path / "model_final")])
+    model = convert.infogan([save_port(nets, tmp_path / "model_final")]).double()
+    nets = nets.double()
     assert model.image_shape == (1, 4 * start, 4 * start)
     assert (model.latent_dim, model.categories, model.continuous) == (5, (4,), 2)
 
-    z = model.latent(3, seed=0)
+    z = model.latent(3, seed=0).double()
     g, d, q = nets["netG"], nets["discriminator"], nets["netQ"]
     x = z[:, :, None, None]
     for i in (1, 2, 3):
         x = g[f"bn{i}"](g[f"tconv{i}"](x)).relu()
     x = g["tconv4"](x).sigmoid()
-    assert torch.allclose((model.generate(z) + 1) / 2, x, atol=1e-5)
+    assert_near((model.generate(z) + 1) / 2, x)
 
     h = F.leaky_relu(d["conv1"](x), 0.1)
     for i in (2, 3):
         h = F.leaky_relu(d[f"bn{i}"](d[f"conv{i}"](h)), 0.1)
     logits = nets["netD"]["conv"](h).flatten()
     features = model.trunk(x)
-    assert torch.allclose(model.discriminator(features).flatten(), logits, atol=1e-4)
+    assert_near(model.discriminator(features).flatten(), logits)
     h = F.leaky_relu(q["bn1"](q["conv1"](h)), 0.1)
     expected = [q[f"conv_{name}"](h).flatten(1) for name in ("disc", "mu", "var")]
     for ours, theirs in zip(model._split(model.recogniser(features)), expected, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-4)
+        assert_near(ours, theirs)
     assert torch.equal(model.classify(2 * x - 1).argmax(1), expected[0].argmax(1))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.cli.parts import command
+from tests.numerics import assert_near
 from zoo import convert, pretrained
 from zoo.stargan import StarGAN
 
@@ -83,15 +84,16 @@ def write(pair: tuple[nn.Module, ...], folder: Path, drop: str = "-") -> list[Pa
 )
 def test_same_outputs_as_the_reference(labels: int, mask: int, width: int, drop: str, tmp_path: Path) -> None:
     pair = nets(labels, mask, width)
-    model = convert.stargan(write(pair, tmp_path, drop))
+    model = convert.stargan(write(pair, tmp_path, drop)).double()
+    generator, discriminator = (network.double() for network in pair)
     assert model.joint == bool(mask)
     assert model.hparams["image_size"] == 32
     assert {5: "Young", 8: "surprised", 13: "surprised"}[labels] == model.target_names[-1]
-    x, c = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randint(2, (2, labels + mask)).float()
+    x, c = torch.rand(2, 3, 32, 32).double() * 2 - 1, torch.randint(2, (2, labels + mask)).double()
     with torch.no_grad():
-        assert torch.allclose(model.translate(x, c), pair[0](x, c), atol=1e-5)  # never in evaluation mode
-        for ours, theirs in zip(model.discriminator(x), pair[1](x), strict=True):
-            assert torch.allclose(ours, theirs, atol=1e-5)
+        assert_near(model.translate(x, c), generator(x, c))  # never in evaluation mode
+        for ours, theirs in zip(model.discriminator(x), discriminator(x), strict=True):
+            assert_near(ours, theirs)
 
 
 def test_the_generator_alone(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert command("import", "stargan", "--from", "yunjey", *paths, "--out", out) == 0
     x = torch.rand(1, 3, 32, 32)
     expected = convert.stargan(paths).translate(x, "Male")
-    assert torch.allclose(pretrained.load(out).translate(x, "Male"), expected, atol=1e-5)  # type: ignore[operator]
+    assert_near(pretrained.load(out).translate(x, "Male"), expected)  # type: ignore[operator]
 
 
 def test_the_generator_alone_by_the_command(tmp_path: Path) -> None:
@@ -126,12 +128,12 @@ def test_the_generator_alone_by_the_command(tmp_path: Path) -> None:
     pair, out = nets(), tmp_path / "g.safetensors"
     assert command("import", "stargan", "--from", "yunjey", write(pair, tmp_path)[0], "--out", out) == 0
     assert pretrained.read(out)[0]["networks"] == ["generator"]
-    model, x = pretrained.load(out), torch.rand(1, 3, 128, 128)
+    model, x = pretrained.load(out).double(), torch.rand(1, 3, 128, 128, dtype=torch.float64)
     assert isinstance(model, StarGAN)
-    blond = torch.tensor([[0.0, 1, 0, 0, 1]])
+    blond = torch.tensor([[0.0, 1, 0, 0, 1]], dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(model.translate(x, blond), pair[0](x, blond), atol=1e-5)
-    male = torch.tensor([[0.0, 1, 0, 1, 1]])
+        assert_near(model.translate(x, blond), pair[0].double()(x, blond))
+    male = torch.tensor([[0.0, 1, 0, 1, 1]], dtype=torch.float64)
     assert torch.equal(model.translate(x, "Male", blond), model.translate(x, male))
     with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds no discriminator"):
         model.translate(x, "Male")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.cli.parts import command
+from tests.numerics import assert_near
 from zoo import convert
 from zoo.text_encoders import text_encoder
 
@@ -55,11 +56,12 @@ def reference(layers: dict[str, nn.Module], x: Tensor, rnn: str) -> Tensor:
 @pytest.mark.parametrize("rnn", ["gru", "relu"])
 def test_sentences_have_the_references_embeddings(tmp_path: Path, rnn: str) -> None:
     layers = file_of(tmp_path / "birds.pth", rnn)
-    model = convert.text_encoder([tmp_path / "birds.pth"], layout="martinduartemore")
+    model = convert.text_encoder([tmp_path / "birds.pth"], layout="martinduartemore").double()
     captions = ["A small bird with a red head!", "", "x" * 300]
     with torch.no_grad():
-        expected = reference(layers, model.text_network.onehot(captions), rnn)
-    assert torch.allclose(model.encode_text(captions), expected, rtol=0, atol=1e-6)
+        doubled = {name: layer.double() for name, layer in layers.items()}
+        expected = reference(doubled, model.text_network.onehot(captions).double(), rnn)
+    assert_near(model.encode_text(captions), expected)
 
 
 def test_the_command_writes_a_file_that_models_take(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import save as serialise
 import zoo
 from zoo import pretrained
 from zoo.dcgan import DCGAN
-from zoo.pretrained import cards, publish
+from zoo.pretrained import cards, fetch, files, publish
 
 
 def tiny(**options: Any) -> DCGAN:
@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 def rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **changes: Any) -> None:
     header, held = pretrained.read(path)
     tensors = held if tensors is None else tensors
-    header |= {"sum": pretrained._sum(tensors)} | changes
+    header |= {"sum": files._sum(tensors)} | changes
     path.write_bytes(serialise(tensors, {"zoo": json.dumps(header)}))
 
 
@@ -45,7 +45,7 @@ def rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **change
 
 
 def test_a_saved_model_samples_the_same(tmp_path: Path) -> None:
-    model = tiny(ema_decay=0.5, num_classes=3)
+    model = tiny(ema_decay=0.5)
     pretrained.save(model, tmp_path / "m.safetensors")
     again = zoo.load(tmp_path / "m.safetensors")
     assert torch.equal(again.sample(4, seed=0), model.sample(4, seed=0))
@@ -161,7 +161,7 @@ def test_missing_and_unknown_keys(file: Path) -> None:
 
 
 def test_a_file_of_something_else_or_of_the_future(file: Path) -> None:
-    rewrite(file, format=pretrained.FORMAT + 1)
+    rewrite(file, format=files.FORMAT + 1)
     with pytest.raises(ValueError, match="newer version"):
         zoo.load(file)
     file.write_bytes(serialise({"a": torch.zeros(1)}))
@@ -173,9 +173,9 @@ def test_a_renamed_key_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) 
     _, tensors = pretrained.read(file)
     samples = zoo.load(file).sample(2, seed=0)
     rewrite(file, {key.replace("generator.layers.", "generator.blocks."): value for key, value in tensors.items()})
-    monkeypatch.setattr(pretrained, "FORMAT", 3)
+    monkeypatch.setattr(files, "FORMAT", 3)
     monkeypatch.setattr(
-        pretrained,
+        files,
         "MIGRATIONS",
         {2: [("generator.blocks.", "generator.steps.")], 3: [("generator.steps.", "generator.layers.")]},
     )
@@ -183,7 +183,7 @@ def test_a_renamed_key_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unknown_name_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "index", lambda folder=None: {"dcgan-emoji32": {}})
+    monkeypatch.setattr(fetch, "index", lambda folder=None: {"dcgan-emoji32": {}})
     with pytest.raises(LookupError, match="no checkpoint or file 'dcgan-emoji23': did you mean 'dcgan-emoji32'"):
         zoo.load("dcgan-emoji23")
     with pytest.raises(FileNotFoundError, match=r"there is no file gone\.safetensors"):
@@ -228,7 +228,7 @@ def remote(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         "sha256": hashlib.sha256(Handler.content).hexdigest(),
         "url": f"http://127.0.0.1:{server.server_port}/remote.safetensors",
     }
-    monkeypatch.setattr(pretrained, "index", lambda folder=None: {"remote": entry})
+    monkeypatch.setattr(fetch, "index", lambda folder=None: {"remote": entry})
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
     yield entry
@@ -249,7 +249,7 @@ def test_another_file_than_the_published_one_is_refused(remote: dict[str, Any]) 
     remote["sha256"] = "0" * 64
     with pytest.raises(ValueError, match="is not the published file"):
         pretrained.pull("remote")
-    assert not list(pretrained.cache_dir().glob("*.safetensors"))
+    assert not list(fetch.cache_dir().glob("*.safetensors"))
 
 
 def test_a_flipped_bit_in_the_cache_is_found(remote: dict[str, Any]) -> None:
@@ -274,7 +274,7 @@ def test_processes_that_ask_at_once_fetch_once(remote: dict[str, Any]) -> None:
         paths = set(pool.map(pretrained.pull, ["remote"] * 4))
     assert len(paths) == 1
     assert len(Handler.requests) == 2
-    assert not list(pretrained.cache_dir().glob("*.part"))
+    assert not list(fetch.cache_dir().glob("*.part"))
 
 
 def test_a_file_address(remote: dict[str, Any], file: Path) -> None:
@@ -308,7 +308,7 @@ def test_hubs(remote: dict[str, Any], file: Path, tmp_path: Path, monkeypatch: p
         monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Api=lambda: SimpleNamespace(artifact=artifact)))
     assert pretrained.pull("remote").read_bytes() == file.read_bytes()
     assert asked == [remote[hub]]
-    assert {p.suffix for p in pretrained.cache_dir().iterdir()} == {".safetensors", ".lock"}
+    assert {p.suffix for p in fetch.cache_dir().iterdir()} == {".safetensors", ".lock"}
 
 
 def test_a_hub_that_fails_or_is_not_installed(remote: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +333,7 @@ def test_a_cache_that_cannot_be_written(remote: dict[str, Any], file: Path, monk
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk(remote: dict[str, Any]) -> None:
-    path = pretrained.cache_dir() / f"{remote['sha256'][:16]}-remote.part"
+    path = fetch.cache_dir() / f"{remote['sha256'][:16]}-remote.part"
     path.parent.mkdir(parents=True)
     path.symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"cannot fetch http.* into .*No space left on device"):
@@ -373,7 +373,7 @@ def test_published_files_are_what_the_index_says(slug: str) -> None:
         x = model.classify(noise)
         assert torch.allclose(x.sum(1), torch.ones(2))
     assert x.std() > (0.001 if kind == "similarities" else 0.1)
-    folder = Path(pretrained.__file__).parent / "weights"
+    folder = pretrained.weights_folder()
     picture = folder / f"{slug}.png"
     assert picture.exists() == (kind not in ("probabilities", "similarities"))
     text = pretrained.card(slug)
@@ -383,7 +383,7 @@ def test_published_files_are_what_the_index_says(slug: str) -> None:
 
 
 def test_all_published_files_together_fit_the_wheel() -> None:
-    folder = Path(pretrained.__file__).parent / "weights"
+    folder = pretrained.weights_folder()
     assert sum(p.stat().st_size for p in folder.glob("*.safetensors")) <= publish.MAX_TOTAL
     assert {p.stem for p in folder.glob("*.safetensors")} == set(pretrained.list_pretrained())
 

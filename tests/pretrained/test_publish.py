@@ -25,7 +25,7 @@ from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
 from zoo.nade import NADE
-from zoo.pretrained import cards, publish, verify
+from zoo.pretrained import cards, fetch, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
 from zoo.text_encoders import TextEncoder
@@ -123,7 +123,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights that stands for the installation's."""
-    monkeypatch.setattr(pretrained, "weights_folder", lambda: tmp_path / "weights")
+    monkeypatch.setattr(fetch, "weights_folder", lambda: tmp_path / "weights")
     monkeypatch.setattr(publish, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
@@ -181,12 +181,12 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     assert result.protocol == PROTOCOL
     assert str(result).startswith("agrees: fd ")
     monkeypatch.setattr(
-        "zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
+        "zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
     )
     (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
-    monkeypatch.setattr("zoo.callbacks.frechet_distance.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
+    monkeypatch.setattr("zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
     with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
         verify.verify("dcgan-tiny8", data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):

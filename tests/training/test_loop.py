@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(phase: str, tmp_path: Path, mon
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) -> None:
     class Poisoned(DCGAN):
-        def after_step(self, phase: str) -> None:
+        def on_phase_stepped(self, phase: str) -> None:
             if self.batch_index == 2:
                 self.generator.layers[0].conv.weight.data[0] = float("inf")
 
@@ -127,9 +127,9 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) 
 def test_deferred_check_names_the_first_bad_phase() -> None:
     """On devices other than the CPU nothing is read at once; here the same bookkeeping on the meta of a CPU tensor."""
     model = tiny()
-    model._first_bad = torch.full((), torch.iinfo(torch.int64).max)
+    model.finite._first_bad = torch.full((), torch.iinfo(torch.int64).max)
     model.raise_if_not_finite()
-    model._first_bad = torch.tensor(2 * 7 + 1)
+    model.finite._first_bad = torch.tensor(2 * 7 + 1)
     with pytest.raises(FloatingPointError, match="phase 'generator' is not finite at batch 7"):
         model.raise_if_not_finite()
 
@@ -149,3 +149,19 @@ def test_images_of_another_size_are_refused_in_one_line() -> None:
     wrong = [{"image": torch.rand(4, 3, 16, 16)}]
     with pytest.raises(ValueError, match=r"the data's images are 3x16x16, the model's 3x8x8: set image_size"):
         trainer().fit(tiny(), datamodule=Data(wrong))
+
+
+def test_a_fit_forgets_the_losses_of_the_one_before() -> None:
+    model = tiny()
+    model.finite._first_bad = torch.tensor(2 * 7 + 1)
+    trainer().fit(model, datamodule=Data(batches(1)))
+    model.raise_if_not_finite()
+
+
+def test_a_loss_after_the_last_logging_step_is_looked_at() -> None:
+    class Late(DCGAN):
+        def check_finite(self, phase: str, loss: torch.Tensor) -> None:
+            self.finite._first_bad = torch.tensor(0)  # as on a GPU: noticed, and read later
+
+    with pytest.raises(FloatingPointError, match="phase 'discriminator' is not finite at batch 0"):
+        trainer(log_every_n_steps=50).fit(Late(8, base_channels=4), datamodule=Data(batches(2)))

@@ -34,29 +34,29 @@ def test_penalties_reach_the_discriminator() -> None:
 
 @pytest.mark.parametrize("kind", ["non_saturating", "minimax"])
 def test_value_of_an_undecided_discriminator_is_log_4(kind: losses.AdversarialLoss) -> None:
-    terms = losses.discriminator_loss(kind, torch.zeros(3), torch.zeros(3))
+    terms = losses.discriminator_terms(kind, torch.zeros(3), torch.zeros(3))
     assert sum(t.item() for t in terms.values()) == pytest.approx(math.log(4))
 
 
 def test_generator_gradients_of_both_goodfellow_objectives() -> None:
     logit = torch.tensor([-3.0, 0.0, 2.0], requires_grad=True)
     for kind, expected in (("non_saturating", -(1 - logit.sigmoid())), ("minimax", -logit.sigmoid())):
-        (gradient,) = torch.autograd.grad(losses.generator_loss(kind, logit) * 3, logit)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad(losses.generator_term(kind, logit) * 3, logit)  # type: ignore[arg-type]
         assert torch.allclose(gradient, expected.detach())
 
 
 def test_no_overflow_where_a_sigmoid_saturates() -> None:
-    terms = losses.discriminator_loss("non_saturating", torch.tensor([-200.0]), torch.tensor([200.0]))
+    terms = losses.discriminator_terms("non_saturating", torch.tensor([-200.0]), torch.tensor([200.0]))
     assert terms["real"].item() == terms["fake"].item() == 200
 
 
 def test_least_squares_and_hinge_by_hand() -> None:
     real, fake = torch.tensor([0.5, 2.0]), torch.tensor([-2.0, 0.5])
-    squares = losses.discriminator_loss("least_squares", real, fake)
+    squares = losses.discriminator_terms("least_squares", real, fake)
     assert (squares["real"].item(), squares["fake"].item()) == ((0.25 + 1) / 2, (4 + 0.25) / 2)
-    hinge = losses.discriminator_loss("hinge", real, fake)
+    hinge = losses.discriminator_terms("hinge", real, fake)
     assert (hinge["real"].item(), hinge["fake"].item()) == (0.25, 0.75)
-    assert losses.generator_loss("least_squares", fake).item() == (9 + 0.25) / 2
+    assert losses.generator_term("least_squares", fake).item() == (9 + 0.25) / 2
 
 
 def test_diff_augment_is_differentiable_keyed_and_local() -> None:
@@ -89,7 +89,7 @@ def test_losses_of_half_precision_logits_are_taken_in_single_precision() -> None
     """CPU autocast would round each softplus to eight bits."""
     logits = torch.linspace(3, 9, 50).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        found = [losses.generator_loss("minimax", logits), losses.discriminator_loss("non_saturating", logits, logits)]
+        found = [losses.generator_term("minimax", logits), losses.discriminator_terms("non_saturating", logits, logits)]
     assert found[0].dtype == torch.float32
     assert found[0].item() == pytest.approx(-torch.nn.functional.softplus(logits.double()).mean().item(), rel=1e-6)
     for term, sign in zip(found[1].values(), (-1, 1), strict=True):

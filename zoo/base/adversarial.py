@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from lightning.fabric.utilities.apply_func import move_data_to_device
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
@@ -16,161 +17,282 @@ from torch.optim import Optimizer
 
 from zoo.base.model import Batch, GenerativeModel, Terms
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.nn.layers import update_ema
 
-__all__ = ["AdversarialModel"]
+__all__ = ["AdversarialModel", "Objective", "TrainingOptions"]
+
+Objective = Callable[[Batch, Any], Terms]
+"""What one phase minimizes: a function of a batch and of what `forward_shared` made of this batch."""
+
+
+class TrainingOptions(TypedDict, total=False):
+    """How an adversarial model is trained, whatever its paper."""
+
+    accumulate: int
+    """Batches whose gradients make one step (1)."""
+    gradient_clip: float | None
+    """Largest gradient norm of each phase (none)."""
+    ema_decay: float | None
+    """Decay of an average of the generator's weights; the average then makes the samples (none)."""
+    channels_last: bool
+    """Lay out convolutions channels last, which is faster on most devices (false)."""
+    compile: bool
+    """Compile the networks with torch.compile (false)."""
 
 
 class AdversarialModel(GenerativeModel):
-    """A model whose networks play against each other: the one training loop of all adversarial papers.
+    """A model whose networks play against each other.
 
-    Each name in `phases` has one optimizer (`configure_optimizers` returns them in this order) and one method
-    `<phase>_loss(batch, shared)` that returns the terms of its objective. What several phases need of a batch, such as
-    its fakes, `forward_shared(batch)` makes once.
+    `objectives()` names the phases and their losses, and `configure_optimizers` returns one optimizer for each phase,
+    in the same order. A step is
 
-    update = "alternating": for each phase in turn, freeze all other networks, backward, step. So the second phase sees
-    the first one's new weights, and no gradient is computed that nobody uses.
-    update = "simultaneous": backward for every phase at the same weights, then all steps; phases may share whole
-    graphs through `forward_shared`.
+        shared = forward_shared(batch)                        # fakes and whatever else several phases use
+        for phase, loss in objectives().items():              # "alternating"
+            if should_step(phase):
+                freeze the parameters of all other phases
+                sum(loss(batch, shared).values()).backward()
+                average the gradients over ranks, clip, step
+        on_phase_stepped(phase) for each phase that stepped   # the average of the generator moves
+
+    update = "alternating": the second phase sees the first one's new weights, and no gradient is computed that nobody
+    uses. update = "simultaneous": the backward passes of all phases at the same weights, then all steps; phases may
+    share whole graphs through `forward_shared`.
 
     Args:
         update: see above.
-        every: a phase steps in every k-th step only; n_critic = 5 is {"generator": 5}, first at the fifth step.
+        step_every: a phase steps in every k-th step only; n_critic = 5 is {"generator": 5}, first at the fifth step.
         accumulate: number of batches whose gradients make one step. A step then runs phase after phase over all of
-            them, as it would over one large batch; what phases share is made again for each phase.
+            them, as over one large batch; what phases share is made again for each phase.
         gradient_clip: largest norm of an optimizer's gradient, after the average over ranks; None does not clip.
+        ema_decay: decay of an average of `averaged_networks`, which then serve inference; None keeps none.
+        channels_last: memory layout of convolutions and images in training.
+        compile: compile the networks at the start of a fit.
 
     Attributes:
-        phases: names of the phases, in the order in which they step.
-        due: phases that step with the present batch; `forward_shared` may leave out what they do not need.
+        averaged_networks: names of the networks of which `ema_decay` keeps an average, as `<name>_ema`.
+        averaging_phase: the phase after whose steps the average moves.
+        detached_phases: phases that need no gradient through what `forward_shared` makes.
+        unsupported_options: options that the architecture does not take, each with the reason.
     """
 
-    phases: tuple[str, ...] = ("discriminator", "generator")
     automatic_optimization = False
+    averaged_networks: tuple[str, ...] = ("generator",)
+    averaging_phase = "generator"
+    detached_phases: tuple[str, ...] = ("discriminator",)
+    unsupported_options: Mapping[str, str] = {}
 
     def __init__(
         self,
         *,
         update: Literal["alternating", "simultaneous"] = "alternating",
-        every: dict[str, int] | None = None,
+        step_every: dict[str, int] | None = None,
         accumulate: int = 1,
         gradient_clip: float | None = None,
+        ema_decay: float | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         # On the instance too: LightningModule keeps it as an instance attribute.
         self.automatic_optimization = False
         if update not in ("alternating", "simultaneous"):
             raise ValueError(f"update must be 'alternating' or 'simultaneous', not {update!r}")
-        if unknown := sorted(set(every or {}) - set(self.phases)):
-            raise ValueError(f"every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
         if accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, not {accumulate}")
+        wanted = {
+            "accumulate": accumulate > 1,
+            "gradient_clip": gradient_clip is not None,
+            "ema_decay": ema_decay is not None,
+            "channels_last": channels_last,
+            "compile": compile,
+        }
+        for option, reason in self.unsupported_options.items():
+            if wanted[option]:
+                raise ValueError(f"{type(self).__name__} does not take {option}: {reason}")
         self.update = update
-        self.every = dict(every or {})
+        self.step_every = dict(step_every or {})
         self.accumulate = accumulate
         self.gradient_clip = gradient_clip
-        self.due = self.phases
+        self.ema_decay = ema_decay
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiled = compile
+        self._active: tuple[str, ...] | None = None
         self._pending: list[tuple[int, Batch]] = []
 
+    # What an architecture defines ------------------------------------------------------------------------------------
+
+    def objectives(self) -> dict[str, Objective]:
+        """The loss of each phase, in the order in which the phases step."""
+        return {"discriminator": self.discriminator_loss, "generator": self.generator_loss}
+
     def forward_shared(self, batch: Batch) -> Any:
-        """What several phases need of this batch, made once; None if there is nothing to share."""
+        """What several phases need of this batch, made once; None if there is nothing to share.
+
+        Whatever none of `active_phases` needs may be left out.
+        """
         return None
 
-    def is_due(self, phase: str, step: int) -> bool:
-        """Whether a phase steps in the given step, counted from 0."""
-        return (step + 1) % self.every.get(phase, 1) == 0
+    def discriminator_loss(self, batch: Batch, shared: Any) -> Terms:
+        """Terms of the discriminator's objective."""
+        raise NotImplementedError(f"{type(self).__name__} defines no discriminator_loss")
 
-    def optimizer_options(self, phase: str, step: int) -> dict[str, Any]:
-        """What of an optimizer's options depends on the step, such as {"lr": 0.1}: a schedule that needs no state."""
+    def generator_loss(self, batch: Batch, shared: Any) -> Terms:
+        """Terms of the generator's objective."""
+        raise NotImplementedError(f"{type(self).__name__} defines no generator_loss")
+
+    def should_step(self, phase: str, step: int) -> bool:
+        """Whether a phase steps in the given step, counted from 0."""
+        return (step + 1) % self.step_every.get(phase, 1) == 0
+
+    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
+        """Options of an optimizer that depend on the step, such as {"lr": 0.1}: a schedule that needs no state."""
         return {}
 
-    def after_step(self, phase: str) -> None:
+    def on_phase_stepped(self, phase: str) -> None:
         """Called for each phase that stepped, once the batch's buffers have been averaged over ranks."""
+        if phase == self.averaging_phase and self.ema_decay is not None:
+            for name in self.averaged_networks:
+                update_ema(getattr(self, f"{name}_ema"), getattr(self, name), self.ema_decay)
+
+    def lay_out(self) -> None:
+        """Bring the networks' weights into the chosen memory layout: the same values."""
+        if self.memory_format is torch.channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    # The average -----------------------------------------------------------------------------------------------------
+
+    def average_networks(self) -> None:
+        """Keep the average that `ema_decay` asks for; called once the networks are built."""
+        for name in self.averaged_networks:
+            kept = None if self.ema_decay is None else copy.deepcopy(getattr(self, name)).requires_grad_(False).eval()
+            setattr(self, f"{name}_ema", kept)
+        if self.ema_decay is not None:
+            averaged = {name: f"{name}_ema" for name in self.averaged_networks}
+            self.inference_networks = tuple(averaged.get(name, name) for name in self.inference_networks)
+            self.optional_networks = tuple(averaged.get(name, name) for name in self.optional_networks)
+
+    def averaged(self, name: str, purpose: str = "this is needed") -> nn.Module:
+        """The network that serves inference under this name: its average, or itself if none is kept.
+
+        Args:
+            name: name of the network in training.
+            purpose: see `require_network`.
+        """
+        kept = getattr(self, f"{name}_ema", None) is not None
+        return self.require_network(f"{name}_ema" if kept else name, purpose)
+
+    # The step --------------------------------------------------------------------------------------------------------
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the phases, in the order in which they step."""
+        return tuple(self.objectives())
+
+    @property
+    def active_phases(self) -> tuple[str, ...]:
+        """The phases that step with the present batch; all of them outside a fit."""
+        return self.phases if self._active is None else self._active
 
     def setup(self, stage: str) -> None:
-        """Refuse strategies that give wrong gradients for models with several optimizers."""
+        """Refuse strategies that give wrong gradients for several optimizers; lay out and compile the networks."""
         super().setup(stage)
+        if stage != "fit":
+            return
         strategy = self.trainer.strategy
-        if stage == "fit" and not isinstance(strategy, SingleDeviceStrategy | MultiNetStrategy):
+        if not isinstance(strategy, SingleDeviceStrategy | MultiNetStrategy):
             raise ValueError(
                 f"{type(self).__name__} trains on one device or with strategy='ddp_nets'; "
                 f"{type(strategy).__name__} would mix up the gradients of its networks"
             )
+        if unknown := sorted(set(self.step_every) - set(self.phases)):
+            raise ValueError(f"step_every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
+        self.lay_out()
+        if self.compiled:
+            for network in self.children():
+                if any(p.requires_grad for p in network.parameters()):
+                    network.compile()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One batch through all phases that are due."""
-        self._pending.append((self.batch_index, batch))
+        """One batch through all phases that step."""
+        self._pending.append((self.batch_index, {name: self.laid_out(value) for name, value in batch.items()}))
         if len(self._pending) < self.accumulate:
             return
         batches, self._pending = self._pending, []
         step = self.batch_index // self.accumulate
-        due = tuple(phase for phase in self.phases if self.is_due(phase, step))
+        objectives = self.objectives()
+        active = tuple(phase for phase in objectives if self.should_step(phase, step))
         configured = self.optimizers()
         configured = configured if isinstance(configured, list) else [configured]
-        optimizers = dict(zip(self.phases, configured, strict=True))
-        for phase in due:
-            if options := self.optimizer_options(phase, step):
+        optimizers = dict(zip(objectives, configured, strict=True))
+        for phase in active:
+            if options := self.optimizer_overrides(phase, step):
                 for group in optimizers[phase].param_groups:
                     group.update(options)
 
         run = self._alternate if self.update == "alternating" else self._simultaneous
-        terms = run(batches, due, optimizers)
+        terms = run(batches, {phase: objectives[phase] for phase in active}, optimizers)
 
         if isinstance(strategy := self.trainer.strategy, MultiNetStrategy):
             strategy.average_buffers()
-        for phase in due:
-            self.after_step(phase)
+        for phase in active:
+            self.on_phase_stepped(phase)
         if self.trainer._logger_connector.should_update_logs:
             self.log_dict(terms, prog_bar=True, batch_size=1)
 
     def _alternate(
-        self, batches: list[tuple[int, Batch]], due: tuple[str, ...], optimizers: dict[str, LightningOptimizer]
+        self,
+        batches: list[tuple[int, Batch]],
+        objectives: dict[str, Objective],
+        optimizers: dict[str, LightningOptimizer],
     ) -> Terms:
         logged: Terms = {}
         shared = None
         if len(batches) == 1:
-            shared = self._share(*batches[0], due)
-        for phase in due:
-            optimizer = optimizers[phase]
-            with self._only(phase, optimizers):
+            shared = self._share(*batches[0], tuple(objectives))
+        for phase, loss in objectives.items():
+            with self.only(phase, optimizers):
                 for index, batch in batches:
                     if len(batches) > 1:
                         shared = self._share(index, batch, (phase,))
-                    loss = self._objective(phase, batch, shared, logged)
-                    self.manual_backward(loss / len(batches))
-                optimizer.step()
-            optimizer.zero_grad()
+                    self.manual_backward(self._total(phase, loss(batch, shared), logged) / len(batches))
+                optimizers[phase].step()
+            optimizers[phase].zero_grad()
         return logged
 
     def _simultaneous(
-        self, batches: list[tuple[int, Batch]], due: tuple[str, ...], optimizers: dict[str, LightningOptimizer]
+        self,
+        batches: list[tuple[int, Batch]],
+        objectives: dict[str, Objective],
+        optimizers: dict[str, LightningOptimizer],
     ) -> Terms:
         logged: Terms = {}
+        last = tuple(objectives)[-1:]
         for index, batch in batches:
-            shared = self._share(index, batch, due)
+            shared = self._share(index, batch, tuple(objectives))
             # `inputs` sends each objective's gradient to its own networks only, and skips all others' weight gradients.
-            for phase in due:
+            for phase, loss in objectives.items():
                 inputs = [p for p in _parameters(optimizers[phase]) if p.requires_grad]
-                loss = self._objective(phase, batch, shared, logged)
-                self.manual_backward(loss / len(batches), inputs=inputs, retain_graph=phase != due[-1])
-        for phase in due:
+                total = self._total(phase, loss(batch, shared), logged)
+                self.manual_backward(total / len(batches), inputs=inputs, retain_graph=(phase,) != last)
+        for phase in objectives:
             optimizers[phase].step()
             optimizers[phase].zero_grad()
         return logged
 
-    def _share(self, index: int, batch: Batch, due: tuple[str, ...]) -> Any:
+    def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:
         self.batch_index = index
-        self.due = due
-        return self.forward_shared(batch)
+        self._active = active
+        with torch.set_grad_enabled(self.update == "simultaneous" or not set(active) <= set(self.detached_phases)):
+            return self.forward_shared(batch)
 
-    def _objective(self, phase: str, batch: Batch, shared: Any, logged: Terms) -> Tensor:
-        terms: Terms = getattr(self, f"{phase}_loss")(batch, shared)
+    def _total(self, phase: str, terms: Terms, logged: Terms) -> Tensor:
         logged.update({f"{phase}/{name}": value.detach() for name, value in terms.items()})
-        loss = reduce(add, terms.values())
-        self.check_finite(phase, loss)
-        return loss
+        total = reduce(add, terms.values())
+        self.check_finite(phase, total)
+        return total
 
     @contextmanager
-    def _only(self, phase: str, optimizers: dict[str, LightningOptimizer]) -> Iterator[None]:
+    def only(self, phase: str, optimizers: Mapping[str, Optimizer | LightningOptimizer]) -> Iterator[None]:
         """Freeze every parameter that belongs to other phases' optimizers and not to this one's."""
         own = {id(p) for p in _parameters(optimizers[phase])}
         frozen = [
@@ -188,10 +310,29 @@ class AdversarialModel(GenerativeModel):
             for p in frozen:
                 p.requires_grad = True
 
+    def laid_out(self, value: Any) -> Any:
+        """Images in the memory layout of the networks; other values as they are."""
+        if isinstance(value, Tensor) and value.dim() == 4:
+            return value.contiguous(memory_format=self.memory_format)
+        return value
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip: here gradients are averaged over ranks and unscaled already."""
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(_parameters(optimizer), self.gradient_clip)
+
+    def adam_for_each(
+        self, networks: Iterable[nn.Module], learning_rate: float, betas: Iterable[float], **options: Any
+    ) -> list[Optimizer]:
+        """One Adam for each network, with the same options.
+
+        Args:
+            networks: the networks, in the order of the phases.
+            learning_rate: step size.
+            betas: decay rates.
+            options: further arguments of `torch.optim.Adam`.
+        """
+        return [self.adam(n.parameters(), learning_rate, betas=tuple(betas), **options) for n in networks]
 
     def rank_state_dict(self) -> dict[str, Any]:
         """Batches that wait for the rest of their step."""
@@ -200,10 +341,6 @@ class AdversarialModel(GenerativeModel):
     def load_rank_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `rank_state_dict` gave."""
         self._pending = [(index, batch) for index, batch in state.get("pending", [])]
-
-    def on_train_start(self) -> None:
-        """Move restored batches to the device, which is not known yet when a checkpoint is loaded."""
-        self._pending = [(index, move_data_to_device(batch, self.device)) for index, batch in self._pending]
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from zoo.base import GenerativeModel, inference
 from zoo.engine import rng
 
-__all__ = ["CodeModel", "LatentModel"]
+__all__ = ["AutoencoderModel", "LatentVariableModel"]
 
 
-class CodeModel(GenerativeModel):
+class AutoencoderModel(GenerativeModel):
     """A model with networks `encoder(x)` and `decoder(z)` over images in [0, 1].
 
     Subclasses set `latent_dim`, build the two networks (the decoder returns logits), and say in `mean_code` what of the
@@ -73,7 +73,7 @@ class CodeModel(GenerativeModel):
         return ((x - self.reconstruct(x)) / 2).square().flatten(1).sum(1)
 
 
-class LatentModel(CodeModel):
+class LatentVariableModel(AutoencoderModel):
     """A model with a code and a prior p(z) over it: what is drawn from the prior and decoded is a sample.
 
     Attributes:

@@ -1,20 +1,26 @@
-"""Base classes of all architectures: the one training loop, and what a model promises to its users."""
+"""The public interface of every model, and the models that have one objective."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce, wraps
+from inspect import currentframe
 from operator import add
+from types import FrameType
 from typing import Any, TypeVar, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from zoo.engine import rng
-from zoo.engine.loop import LoopCallback
+from zoo.engine.finite import FiniteWatch, broken_network
+from zoo.engine.loop import ExactTraining
+from zoo.engine.overhead import LeanModule
+from zoo.nn.schedules import Decay
 
 __all__ = ["Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
 
@@ -24,8 +30,6 @@ Terms = dict[str, Tensor]
 """Named terms of an objective, already weighted: their sum is the objective."""
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-
-_NONE_BAD = torch.iinfo(torch.int64).max
 
 
 def inference(method: _Method) -> _Method:
@@ -46,7 +50,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(LightningModule):
+class GenerativeModel(LeanModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses define `sample`, and what else they can
@@ -69,16 +73,9 @@ class GenerativeModel(LightningModule):
         super().__init__()
         self.seed = rng.run_seed()
         self.batch_index = 0
-        self._first_bad: Tensor | None = None
+        self.finite = FiniteWatch()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; for a name that Lightning writes forty times a step, without what modules do first."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    # What a model promises -------------------------------------------------------------------------------------------
+    # Public interface ------------------------------------------------------------------------------------------------
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,7 +114,53 @@ class GenerativeModel(LightningModule):
     def setup(self, stage: str) -> None:
         """From the start of a fit on, all networks train."""
         if stage == "fit":
+            self.check_data(getattr(self._trainer, "datamodule", None))
             self.available_networks = None
+            self.finite.forget()
+
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
+
+        A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
+        `type(model)(**model.hparams)` builds the same model again. A `Decay` is kept as its fields: plain types.
+        """
+        frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
+        if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
+            self._hparams = AttributeDict()
+        super().save_hyperparameters(*args, frame=frame, **kwargs)
+        for kept in (self._hparams, self._hparams_initial):  # checkpoints and headers hold plain types
+            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
+
+    def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
+        """A learning rate at a step, under a schedule.
+
+        Args:
+            rate: the rate without a schedule.
+            decay: the schedule, or None.
+            step: steps done, counted from 0.
+        """
+        if decay is None:
+            return rate
+        t, total = (self.current_epoch if decay.unit == "epochs" else step), math.inf
+        if decay.follows_the_run:
+            epochs = float(self.trainer.max_epochs or 0) or math.inf
+            total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
+        return rate * decay(t, total)
+
+    def require_network(self, name: str, purpose: str) -> nn.Module:
+        """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
+
+        Args:
+            name: name of the submodule.
+            purpose: what the network is needed for, or what the caller can do without it.
+
+        Raises:
+            ValueError: the file does not hold the network.
+        """
+        if self.available_networks is not None and name not in self.available_networks:
+            held = ", ".join(self.available_networks) or "none"
+            raise ValueError(f"{purpose}: the model's file holds {held}, no {name}")
+        return self.get_submodule(name)
 
     # Keyed randomness ------------------------------------------------------------------------------------------------
 
@@ -136,6 +179,28 @@ class GenerativeModel(LightningModule):
 
     # Training --------------------------------------------------------------------------------------------------------
 
+    def check_data(self, data: Any) -> None:
+        """Refuse data that mean something else than the model's, at the start of a fit; see `require_same`.
+
+        Args:
+            data: the DataModule, or None.
+        """
+
+    @staticmethod
+    def require_same(what: str, given: Sequence[str], own: Sequence[str]) -> None:
+        """Refuse data with other names than the model's, or in another order: they would be mistaken silently.
+
+        Args:
+            what: what the names are of.
+            given: the data's.
+            own: the model's.
+
+        Raises:
+            ValueError: they differ.
+        """
+        if list(given) != list(own):
+            raise ValueError(f"the data have the {what} {', '.join(given)}; the model has {', '.join(own)}")
+
     def check_images(self, shape: torch.Size) -> None:
         """Refuse training images of a shape that the model is not made for.
 
@@ -151,7 +216,7 @@ class GenerativeModel(LightningModule):
 
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """The callback that makes counting, randomness, checkpoints and resume exact."""
-        return [LoopCallback()]
+        return [ExactTraining()]
 
     def rank_state_dict(self) -> dict[str, Any]:
         """State that differs between ranks, as tensors and plain types (replay pools and the like)."""
@@ -177,46 +242,42 @@ class GenerativeModel(LightningModule):
             fused = not clips and getattr(plugin, "scaler", None) is None
         return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the objectives, in the order in which they are minimized."""
+        return ("training",)
+
     def check_finite(self, phase: str, loss: Tensor) -> None:
-        """Stop when a loss is not finite: at once on the CPU, without a host synchronisation on other devices.
+        """Stop when a loss is not finite: at once on a CPU, at the next logging step or checkpoint elsewhere.
 
         Args:
             phase: name of the phase, for the message.
             loss: scalar.
 
         Raises:
-            FloatingPointError: the loss is NaN or infinite (see `raise_if_not_finite` for other devices).
+            FloatingPointError: the loss is NaN or infinite.
         """
-        phases: tuple[str, ...] = getattr(self, "phases", (phase,))
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                self._raise_not_finite(phase, self.batch_index)
-            return
-        code = self.batch_index * len(phases) + phases.index(phase)
-        if self._first_bad is None:
-            self._first_bad = torch.full((), _NONE_BAD, dtype=torch.int64, device=loss.device)
-        self._first_bad.clamp_(max=torch.where(loss.detach().isfinite(), _NONE_BAD, code))
+        phases = self.phases
+        if self.finite.is_bad(loss, self.batch_index * len(phases) + phases.index(phase)):
+            self._raise_not_finite(phase, self.batch_index)
 
     def raise_if_not_finite(self, *, parameters: bool = False) -> None:
-        """Raise if a loss was not finite since the start; called at every logging step and before each checkpoint.
+        """Raise if a loss was not finite since the start of the fit.
 
         Args:
             parameters: look at the parameters as well.
 
         Raises:
-            FloatingPointError: names the step and the phase.
+            FloatingPointError: names the step and the phase, or the network.
         """
-        phases: tuple[str, ...] = getattr(self, "phases", ("training",))
-        if self._first_bad is not None and (code := int(self._first_bad.item())) != _NONE_BAD:
-            self._raise_not_finite(phases[code % len(phases)], code // len(phases))
-        if parameters:
-            for name, network in self.named_children():
-                tensors = [p.detach() for p in network.parameters()]
-                if tensors and not all(torch.isfinite(norm) for norm in torch._foreach_norm(tensors)):
-                    raise FloatingPointError(
-                        f"weights of {name!r} are not finite at step {self.global_step}: training stopped, "
-                        f"no checkpoint was written{self._last_checkpoint()}"
-                    )
+        if (code := self.finite.first_bad()) is not None:
+            index, phase = divmod(code, len(self.phases))
+            self._raise_not_finite(self.phases[phase], index)
+        if parameters and (name := broken_network(self.named_children())):
+            raise FloatingPointError(
+                f"weights of {name!r} are not finite at step {self.global_step}: training stopped, "
+                f"no checkpoint was written{self._last_checkpoint()}"
+            )
 
     def _raise_not_finite(self, phase: str, batch_index: int) -> None:
         raise FloatingPointError(
@@ -236,13 +297,25 @@ class SingleObjectiveModel(GenerativeModel):
     """A model with one objective, trained by Lightning's automatic optimization.
 
     Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
-    validation and test as `val/<term>` and `test/<term>`, each with
-    the sum as `loss`.
+    validation and test as `val/<term>` and `test/<term>`, each with the sum as `loss`.
+
+    Attributes:
+        decay: schedule of the optimizer's learning rate; None leaves the rate as it is.
     """
 
+    decay: Decay | None = None
+
     def objective(self, batch: Batch) -> Terms:
-        """Terms whose sum is minimised, each a mean over the batch."""
+        """Terms whose sum is minimized, each a mean over the batch."""
         raise NotImplementedError(f"{type(self).__name__} defines no objective")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of the schedule: a function of the step or epoch, so that a checkpoint holds none."""
+        if self.decay is not None:
+            for optimizer in self.trainer.optimizers:
+                rate = self.decayed(optimizer.defaults["lr"], self.decay, self.trainer.global_step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

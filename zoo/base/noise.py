@@ -1,47 +1,67 @@
-"""Adversarial models that make images from noise: drawing, sampling, and the averaged generator."""
+"""Adversarial models that make images from noise: drawing, sampling, augmentation."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from zoo.base import AdversarialModel, Batch, inference
+from zoo.base.adversarial import AdversarialModel
+from zoo.base.model import Batch, inference
 from zoo.engine import rng
-from zoo.nn.layers import update_ema
+from zoo.nn.augment import diff_augment
 
-__all__ = ["NoiseModel"]
+__all__ = ["NoiseOptions", "NoiseToImageGAN"]
 
 
-class NoiseModel(AdversarialModel):
+class NoiseOptions(TypedDict, total=False):
+    """How a model that makes images from noise is trained, whatever its paper."""
+
+    # Those of TrainingOptions again, because the command's help shows the texts of a TypedDict's own fields only.
+    accumulate: int
+    """Batches whose gradients make one step (1)."""
+    gradient_clip: float | None
+    """Largest gradient norm of each phase (none)."""
+    ema_decay: float | None
+    """Decay of an average of the generator's weights; the average then makes the samples (none)."""
+    channels_last: bool
+    """Lay out convolutions channels last, which is faster on most devices (false)."""
+    compile: bool
+    """Compile the networks with torch.compile (false)."""
+    augment: bool
+    """DiffAugment for whatever the discriminator sees, real and generated images alike (false)."""
+
+
+class NoiseToImageGAN(AdversarialModel):
     """A model with a network `generator(z, label)` that makes images from noise, and from a class if it has any.
 
-    Subclasses may have the hyperparameter `noise` ("normal", the default, or "uniform"), build `generator`, and call
-    `average_generator` once it is built.
+    Subclasses set `latent_dim`, build `generator` and call `average_networks` once the networks are built.
+
+    Args:
+        augment: DiffAugment before the discriminator, on real and generated images alike.
+        options: see `AdversarialModel`.
 
     Attributes:
         latent_dim: length of the noise vector.
         num_classes: number of classes of a conditional model, 0 for others.
-        generator_ema: exponential moving average of the generator, which then makes the samples; None for none.
+        noise_kind: distribution of the noise, N(0, 1) or U(-1, 1) per element.
+
+    References:
+        Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
+    inference_networks = ("generator",)
     generator: nn.Module
     latent_dim: int
-    num_classes: int
-    generator_ema: nn.Module | None
+    num_classes = 0
+    noise_kind: Literal["normal", "uniform"] = "normal"
 
-    def average_generator(self, decay: float | None) -> None:
-        """Keep an exponential moving average of the generator from now on; None does not."""
-        self.generator_ema = None if decay is None else copy.deepcopy(self.generator).requires_grad_(False).eval()
-        self.ema_decay = decay
-        self.inference_networks = ("generator" if decay is None else "generator_ema",)
+    def __init__(self, *, augment: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.augment = augment
 
-    def after_step(self, phase: str) -> None:
-        """Move the averaged generator."""
-        if phase == "generator" and self.generator_ema is not None and self.ema_decay is not None:
-            update_ema(self.generator_ema, self.generator, self.ema_decay)
+    # Drawing ---------------------------------------------------------------------------------------------------------
 
     def noise(self, n: int, key: int, first: int = 0) -> Tensor:
         """Noise vectors; row i depends on (key, first + i) only.
@@ -50,9 +70,41 @@ class NoiseModel(AdversarialModel):
             Output: (n, latent_dim).
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        if self.hparams.get("noise") == "uniform":
+        if self.noise_kind == "uniform":
             return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
         return rng.normal((n, self.latent_dim), key, first, **options)
+
+    def training_noise(self, n: int) -> Tensor:
+        """The noise of this batch.
+
+        Shape:
+            Output: (n, latent_dim).
+        """
+        return self.noise(n, self.draw_key("z"), self.first_index(n))
+
+    def training_uniform(self, purpose: str, n: int) -> Tensor:
+        """One number in [0, 1) for each image of this batch.
+
+        Shape:
+            Output: (n,).
+        """
+        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), device=self.device, dtype=self.dtype)
+
+    def augmented(self, x: Tensor, purpose: str) -> Tensor:
+        """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.
+
+        Args:
+            x: images.
+            purpose: what they are, such as "real" and "fake"; each has draws of its own.
+
+        Shape:
+            Input and output: (N, C, H, W).
+        """
+        if not self.augment:
+            return x
+        return diff_augment(x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)))
+
+    # Sampling --------------------------------------------------------------------------------------------------------
 
     @inference
     def latent(self, n: int, *, seed: int | None = None, first: int = 0) -> Tensor:
@@ -74,8 +126,8 @@ class NoiseModel(AdversarialModel):
         Shape:
             z: (N, latent_dim); label: (N,) int64; output: (N, C, H, W) in [-1, 1].
         """
-        network = self.generator if self.generator_ema is None else self.generator_ema
-        return cast(Tensor, network(z, label)).clamp(-1, 1)
+        given = (z,) if label is None else (z, label)
+        return cast(Tensor, self.averaged("generator")(*given)).clamp(-1, 1)
 
     @inference
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:

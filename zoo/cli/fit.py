@@ -13,7 +13,7 @@ from typing import Any, cast
 import lightning.pytorch.callbacks as lightning_callbacks
 import torch
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -114,6 +114,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         ValueError: a setting is wrong, or the run folder holds something else.
     """
     _quiet()
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
     for package in (datamodules, callbacks):  # so that their classes can be called by their short names

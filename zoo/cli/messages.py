@@ -56,7 +56,8 @@ def explain(message: str) -> str:
         what = f": {nearest(value, choices)}" if choices else f": expected {plain[1]}" if plain else ""
         return f"{'.'.join(keys)} cannot be {value!r}{what}"
     lines = [line.strip(" -") for line in message.partition("Errors:")[2].splitlines() or message.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("Expected a", "Problem with given"))]
+    about_types = ("Expected a", "Problem with given", "Does not validate", "Subtypes:", "Errors:", "Given value")
+    lines = [line for line in lines if line and not line.startswith(about_types)]
     return " ".join(lines[0].split()) if lines else message
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from zoo.engine.files import write_atomically
+from zoo.pretrained.cards import default_arguments
 from zoo.pretrained.migrations import current_names
 
 __all__ = ["RunFolder", "global_rank"]
@@ -48,6 +49,25 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{i}.")
     else:
         yield prefix.removesuffix("."), tree
+
+
+def completed(tree: Any) -> Any:
+    """A configuration in which each class has all its arguments, those that are not given with their defaults.
+
+    Options that a constructor passes on to its base class are no part of a configuration unless they are given;
+    configurations of earlier versions list them all.
+
+    Args:
+        tree: a configuration, or a part of one.
+    """
+    if isinstance(tree, list):
+        return [completed(value) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    result = {key: completed(value) for key, value in tree.items()}
+    if isinstance(path := result.get("class_path"), str) and path.startswith("zoo."):
+        result["init_args"] = default_arguments(path) | (result.get("init_args") or {})
+    return result
 
 
 def first_difference(old: Any, new: Any, free: tuple[str, ...] = FREE) -> tuple[str, Any, Any] | None:
@@ -107,7 +127,7 @@ class RunFolder:
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
             old = current_names(yaml.safe_load(self.config.read_text()))
             free = FREE + FREE_WITH_SCHEDULE if scheduled else FREE
-            if difference := first_difference(old, config, free):
+            if difference := first_difference(completed(old), completed(config), free):
                 key, before, after = difference
                 raise ValueError(
                     f"{self.path} holds a run with {key}: {before!r}, this command has {after!r}; "

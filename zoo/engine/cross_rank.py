@@ -1,4 +1,4 @@
-"""What a batch of all ranks needs: batch normalization over ranks, rows of all ranks."""
+"""What a batch of all ranks needs: batch normalization over ranks, rows of all ranks, means over all their images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "gather_rows"]
+__all__ = ["CrossRankBatchNorm", "CrossRankSync", "all_gather_rows", "average", "global_mean", "world_size"]
+
+
+def world_size() -> int:
+    """Number of ranks that train together, 1 outside a distributed run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -31,7 +36,7 @@ class CrossRankBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise with the statistics of all ranks in training, with the running ones in evaluation."""
-        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not (self.training and world_size() > 1):
             return super().forward(input)
         self._check_input_dim(input)
         x = input.float() if input.dtype in (torch.half, torch.bfloat16) else input
@@ -40,7 +45,7 @@ class CrossRankBatchNorm(_BatchNorm):
         mean = x.mean(axes)
         deviation = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().sum(axes)
         # Every rank fills its own row: one sum then gathers all rows, and its gradient is a sum as well.
-        rows = x.new_zeros(dist.get_world_size(), 2 * x.size(1) + 1)
+        rows = x.new_zeros(world_size(), 2 * x.size(1) + 1)
         own = torch.cat([mean, deviation, mean.new_full((1,), local)])
         own_row = torch.tensor(dist.get_rank(), device=x.device)
         gathered: Tensor = all_reduce(rows.index_put((own_row,), own))
@@ -82,7 +87,7 @@ class CrossRankSync(LayerSync):
         return model
 
 
-def gather_rows(x: Tensor) -> Tensor:
+def all_gather_rows(x: Tensor) -> Tensor:
     """The rows of all ranks, differentiable: each rank's gradient is the sum over all ranks' uses of its rows.
 
     Args:
@@ -91,8 +96,31 @@ def gather_rows(x: Tensor) -> Tensor:
     Shape:
         x: (N, D); output: (ranks * N, D).
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if world_size() == 1:
         return x
-    rows = x.new_zeros(dist.get_world_size(), *x.shape)
+    rows = x.new_zeros(world_size(), *x.shape)
     gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
     return gathered.flatten(0, 1)
+
+
+def average(value: Tensor) -> Tensor:
+    """Mean of a value over all ranks, without a gradient; every rank must call this."""
+    value = value.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value / world_size()
+
+
+def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
+    """A term of an objective that is a mean over the images of all ranks, of which some ranks may hold more or none.
+
+    Gradients are averaged over ranks afterwards. So each rank divides its sum by the mean number of images per rank.
+
+    Args:
+        total: sum over this rank's images.
+        count: number of these images; every rank must call this, even with 0.
+
+    Shape:
+        total, count, output: scalars.
+    """
+    return total / average(torch.as_tensor(count, dtype=total.dtype, device=total.device)).clamp(min=1e-9)

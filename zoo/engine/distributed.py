@@ -23,20 +23,7 @@ from torch.optim import Optimizer
 
 from zoo.engine.cross_rank import CrossRankSync
 
-__all__ = ["MultiNetStrategy", "average", "total"]
-
-
-def total(value: Tensor) -> Tensor:
-    """Sum of a value over all ranks, without a gradient; every rank must call this."""
-    value = value.detach().clone()
-    if _distributed_is_initialized():
-        dist.all_reduce(value)
-    return value
-
-
-def average(value: Tensor) -> Tensor:
-    """Mean of a value over all ranks, without a gradient; every rank must call this."""
-    return total(value) / (dist.get_world_size() if _distributed_is_initialized() else 1)
+__all__ = ["MultiNetStrategy"]
 
 
 class MultiNetStrategy(DDPStrategy):

@@ -2,8 +2,8 @@
 
 Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
 checkpoints through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other
-random numbers. `LoopCallback` mends the three. Models install it themselves (`GenerativeModel.configure_callbacks`), so
-a plain `Trainer` is enough. The private names of Lightning used here are checked by tests/training/test_canary.py.
+random numbers. `ExactTraining` mends the three. Models install the callback themselves, in `configure_callbacks`, so a
+plain `Trainer` is enough. tests/training/test_canary.py checks the private names of Lightning that are used here.
 """
 
 from __future__ import annotations
@@ -11,26 +11,48 @@ from __future__ import annotations
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.distributed import _distributed_is_initialized
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_warn
 
 from zoo.engine import rng
 from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.overhead import skip_idle_checks
 
-if TYPE_CHECKING:
-    from zoo.base import GenerativeModel
+__all__ = ["ExactTraining", "OneStepPerBatch"]
 
-__all__ = ["LoopCallback", "OneStepPerBatch"]
+
+class Trainable(Protocol):
+    """What the callback needs of a model in training."""
+
+    seed: int
+    batch_index: int
+    automatic_optimization: bool
+    device: torch.device
+
+    def check_images(self, shape: torch.Size) -> None:
+        """Refuse training images of a shape (C, H, W) that the model is not made for."""
+        ...
+
+    def raise_if_not_finite(self, *, parameters: bool = False) -> None:
+        """Raise if a loss, or a parameter, is not finite."""
+        ...
+
+    def rank_state_dict(self) -> dict[str, Any]:
+        """State that differs between ranks."""
+        ...
+
+    def load_rank_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `rank_state_dict` gave."""
+        ...
 
 
 class OneStepPerBatch(_ManualOptimization):
@@ -58,17 +80,7 @@ class OneStepPerBatch(_ManualOptimization):
         return super().on_run_end()
 
 
-class NoProfiler(PassThroughProfiler):
-    """The Trainer's default profiler, which does nothing, without a new generator at each of thirty hooks a step."""
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
-        """A context that does nothing."""
-        return self._nothing
-
-
-class LoopCallback(Callback):
+class ExactTraining(Callback):
     """Step counting, keyed random state, atomic checkpoints and rank-local state of a `GenerativeModel`."""
 
     def __init__(self) -> None:
@@ -76,12 +88,13 @@ class LoopCallback(Callback):
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
+        self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop and the atomic writer."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        model = cast("GenerativeModel", pl_module)
+        model = cast(Trainable, pl_module)
         if stage == "fit":
             if isinstance(trainer.precision_plugin, DoublePrecision):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
@@ -93,18 +106,16 @@ class LoopCallback(Callback):
                     loop.manual_optimization = OneStepPerBatch(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; leave out what costs tiny models a tenth of their step."""
+        """Start the clock; give the model back its rank's own state, on its device."""
         self._started = time.monotonic()
-        if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
-            trainer.profiler = NoProfiler()  # type: ignore[attr-defined]
-        if pl_module.device.type == "cpu":
-            # In each step they look whether a CUDA graph is being captured, for which Lightning makes them load NVML.
-            for optimizer in trainer.optimizers:
-                optimizer._accelerator_graph_capture_health_check = _nothing  # type: ignore[method-assign]
+        if self._rank_state is not None:
+            cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
+            self._rank_state = None
+        skip_idle_checks(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
-        model = cast("GenerativeModel", pl_module)
+        model = cast(Trainable, pl_module)
         image = batch.get("image", batch.get("image_a")) if isinstance(batch, dict) else None
         if image is not None and image.shape[1:] != self._accepted:
             model.check_images(image.shape[1:])
@@ -119,13 +130,17 @@ class LoopCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Read the deferred check for losses that are not finite, now and then."""
+        """Read the deferred check of the losses at logging steps, when values are fetched from the device anyway."""
         if trainer._logger_connector.should_update_logs:
-            cast("GenerativeModel", pl_module).raise_if_not_finite()
+            cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the losses since the last logging step."""
+        cast(Trainable, pl_module).raise_if_not_finite()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
-        model = cast("GenerativeModel", pl_module)
+        model = cast(Trainable, pl_module)
         model.raise_if_not_finite(parameters=True)
         state = model.rank_state_dict()
         states = [state]
@@ -142,10 +157,10 @@ class LoopCallback(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the run's seed and this rank's own state."""
+        """Take up the run's seed, and this rank's own state for the start of training."""
         if (saved := checkpoint.get("zoo")) is None:
             return
-        model = cast("GenerativeModel", pl_module)
+        model = cast(Trainable, pl_module)
         model.seed = saved["seed"]
         self._seconds = saved["seconds"]
         states = saved["rank_states"]
@@ -155,11 +170,7 @@ class LoopCallback(Callback):
                 f"the checkpoint is of {len(states)} ranks, now there are {trainer.world_size}: of what each keeps for "
                 f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
             )
-        model.load_rank_state_dict(states[trainer.global_rank % len(states)])
-
-
-def _nothing() -> None:
-    pass
+        self._rank_state = states[trainer.global_rank % len(states)]
 
 
 def _hardware(model: LightningModule, world_size: int) -> str:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["NarrowConv2d", "blend", "instance_norm", "update_ema"]
+__all__ = ["FewChannelConv2d", "attention_blend", "instance_norm", "update_ema"]
 
 
-class NarrowConv2d(nn.Conv2d):
+class FewChannelConv2d(nn.Conv2d):
     """Convolution of stride 1 to a few channels, the last layer of many a generator.
 
     Kernels on a CPU make channels by the sixteen and leave most of them unused for the three of an image. So there one
@@ -66,7 +66,7 @@ def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None =
     return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
-def blend(x: Tensor, maps: Tensor) -> Tensor:
+def attention_blend(x: Tensor, maps: Tensor) -> Tensor:
     """Images with a drawing over them, as far as its attention mask lets it through: (1 - m) x + m tanh(drawing).
 
     Args:

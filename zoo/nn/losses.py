@@ -14,15 +14,15 @@ from torch.nn import functional as F
 
 __all__ = [
     "AdversarialLoss",
-    "between",
-    "discriminator_loss",
-    "generator_loss",
+    "at_least_float32",
+    "discriminator_terms",
+    "generator_term",
     "gradient_penalty",
+    "interpolate_pairs",
     "inverse_multiquadratic",
     "mmd",
     "norm_penalty",
     "r1_penalty",
-    "widened",
 ]
 
 AdversarialLoss = Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
@@ -44,7 +44,7 @@ _GENERATOR: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def discriminator_loss(kind: AdversarialLoss, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+def discriminator_terms(kind: AdversarialLoss, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     """What the discriminator minimises, as its two terms.
 
     non_saturating, minimax: -E log D(x) and -E log(1 - D(G(z))), written with softplus so that no log of 0 occurs;
@@ -63,10 +63,10 @@ def discriminator_loss(kind: AdversarialLoss, real: Tensor, fake: Tensor) -> dic
         Goodfellow et al. 2014 eq. 1; Mao et al. 2017 (LSGAN) eq. 2; Lim and Ye 2017 (hinge); Arjovsky et al. 2017.
     """
     on_real, on_fake = _DISCRIMINATOR[kind]
-    return {"real": on_real(widened(real)).mean(), "fake": on_fake(widened(fake)).mean()}
+    return {"real": on_real(at_least_float32(real)).mean(), "fake": on_fake(at_least_float32(fake)).mean()}
 
 
-def generator_loss(kind: AdversarialLoss, fake: Tensor) -> Tensor:
+def generator_term(kind: AdversarialLoss, fake: Tensor) -> Tensor:
     """What the generator minimises.
 
     non_saturating: -E log D(G(z)); minimax: E log(1 - D(G(z))); least_squares: E (D(G(z)) - 1)^2;
@@ -80,12 +80,12 @@ def generator_loss(kind: AdversarialLoss, fake: Tensor) -> Tensor:
         Output: scalar.
 
     References:
-        As for `discriminator_loss`; Goodfellow et al. 2014 section 3 for the non-saturating form.
+        As for `discriminator_terms`; Goodfellow et al. 2014 section 3 for the non-saturating form.
     """
-    return _GENERATOR[kind](widened(fake)).mean()
+    return _GENERATOR[kind](at_least_float32(fake)).mean()
 
 
-def widened(logits: Tensor) -> Tensor:
+def at_least_float32(logits: Tensor) -> Tensor:
     """Logits in float32 at least: autocast on a CPU takes softplus and means in half precision, other devices do not.
 
     Shape:
@@ -112,12 +112,12 @@ def gradient_penalty(
     References:
         Gulrajani et al. 2017, equation 3 and algorithm 1.
     """
-    x = between(real, fake, mix).requires_grad_()
+    x = interpolate_pairs(real, fake, mix).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return norm_penalty(gradient, target)
 
 
-def between(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def interpolate_pairs(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """Images between real and generated ones, without a graph: mix * real + (1 - mix) * fake.
 
     Args:

@@ -1,4 +1,4 @@
-"""Words about a checkpoint that follow from its index entry alone: its card and its values. Nothing imports torch."""
+"""Words about a checkpoint that follow from its index entry alone: its card and its values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURES = {
     "similarities": ("", "fit = model.encode(images) @ model.encode_text(captions).T  # of (N, C, H, W) in [-1, 1]"),
     "probabilities": ("", "probabilities = model.classify(images)  # (N, K) of (N, C, H, W) in [-1, 1]"),
 }
-# Below what rounding is little.
+# The change that float16 weights may cause.
 LITTLE = {"log p": "0.01 % of it", "probabilities": "1 percentage point", "similarities": "0.01"}
 
 
@@ -43,6 +43,35 @@ def value(metric: dict[str, Any], number: float | None = None) -> str:
     # One image of 10,000 is 0.01 %; three digits that count otherwise.
     digits = 2 if percent else next((n for n, limit in ((1, 10), (2, 1), (3, 0.1)) if size >= limit), 4)
     return f"{metric['value'] if number is None else number:.{digits}f}{' %' if percent else ''}"
+
+
+def default_arguments(class_path: str) -> dict[str, Any]:
+    """Arguments of a class with their defaults, as plain types: its own and those that it passes on to its bases.
+
+    Args:
+        class_path: a class of this package.
+    """
+    import inspect
+    from importlib import import_module
+
+    module, _, name = class_path.rpartition(".")
+    defaults: dict[str, Any] = {}
+    kind = getattr(import_module(module), name)
+    while True:
+        parameters = inspect.signature(vars(kind).get("__init__", kind)).parameters.values()
+        own = {p.name: p.default for p in parameters if p.default is not p.empty}
+        defaults = own | defaults
+        passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        bases = [base for base in kind.__mro__[1:] if "__init__" in vars(base)]
+        if not (passes_on and bases and bases[0].__module__.startswith("zoo.")):
+            return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+        kind = bases[0]
+
+
+def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that differ from the defaults of the class."""
+    defaults = default_arguments(entry["class"])
+    return {key: value for key, value in entry["hparams"].items() if key not in defaults or defaults[key] != value}
 
 
 def card(slug: str, entry: dict[str, Any]) -> str:
@@ -64,7 +93,7 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
     rows = [
         ("class", f"`{entry['class']}`"),
-        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in entry["hparams"].items())),
+        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in _chosen(entry).items()) or "the defaults"),
         ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
         ("recipe", recipe),
         ("data", f"{data['name']}, licence {data['licence']}"),

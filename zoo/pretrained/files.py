@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             ) from None
         raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from error
     try:
-        header: dict[str, Any] = current_names(json.loads(metadata["zoo"]))
+        header: dict[str, Any] = json.loads(metadata["zoo"])
         version = int(header["format"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no header of this package: it was written by something else") from error
@@ -62,6 +62,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise ValueError(f"{path} is damaged: its header has no valid {wrong[0]!r}")
     if header["sum"] != _sum(tensors):
         raise ValueError(f"{path} is damaged: its weights do not have the sum that its header states")
+    try:
+        header = current_names(header)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     for later in range(version + 1, FORMAT + 1):
         for old, new in MIGRATIONS.get(later, []):
             tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.pretrained.fetch import pull
 from zoo.pretrained.files import read
+from zoo.pretrained.migrations import current_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,10 @@ def _build(name: str, hparams: dict[str, Any], path: Path) -> GenerativeModel:
 
     from zoo.base import GenerativeModel
 
+    try:
+        name, hparams = current_arguments(name, hparams)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     module, _, attribute = name.rpartition(".")
     if not (module.startswith("zoo.") and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"{path} asks for the class {name!r}; only classes under 'zoo.' are built")
@@ -114,6 +119,3 @@ def _build(name: str, hparams: dict[str, Any], path: Path) -> GenerativeModel:
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} has hyperparameters that {name} does not take: {reason}") from error
-
-
-# Writing -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Exhibit", "exhibit"]
+__all__ = ["Preview", "preview_of"]
 
 IMAGES = 256
 # Below what change of its log p, of a probability, of a cosine rounded weights are as good, and of grey levels (root
@@ -24,7 +24,7 @@ LIKELIHOOD, PROBABILITY, COSINE, GREY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(1
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class Preview:
     """What a model has to show.
 
     Attributes:
@@ -111,7 +111,7 @@ class Exhibit:
         return torch.cat([part for pair in rows for part in pair]), 8
 
 
-def exhibit(model: Any, data: Any) -> Exhibit:
+def preview_of(model: Any, data: Any) -> Preview:
     """What there is to show of a model: samples if it draws them, else what it makes of images, else probabilities.
 
     Args:
@@ -140,7 +140,7 @@ def exhibit(model: Any, data: Any) -> Exhibit:
     else:
         kind = "samples"
     if kind == "samples" and not exact:
-        return Exhibit(kind, None, exact)
+        return Preview(kind, None, exact)
     count = min(IMAGES, len(data.split("test")))
     ((_, batch),) = data.reference_batches(count, count, split="test")
-    return Exhibit(kind, batch, exact)
+    return Preview(kind, batch, exact)

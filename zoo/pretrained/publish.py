@@ -22,7 +22,7 @@ from zoo.engine.files import write_atomically
 from zoo.engine.images import image_grid
 from zoo.pretrained import cards, index, load, read, save, sha256, weights_folder
 from zoo.pretrained.migrations import current_names
-from zoo.pretrained.preview import exhibit
+from zoo.pretrained.preview import preview_of
 from zoo.pretrained.verify import LOCAL, data_module, measured, measurements, portable
 
 __all__ = ["publish"]
@@ -76,7 +76,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
     temporary = target / f".{slug}.new.safetensors"
     try:
         save(model, temporary, networks=networks, half=True)
-        shows = exhibit(model, data)
+        shows = preview_of(model, data)
         compared, rounding, half = shows.rounding(model, load(temporary))
         information |= {"stored": "float16" if half else "float32", "compared": compared, "rounding": rounding}
         information["pictures"] = shows.kind

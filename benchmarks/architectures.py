@@ -1,0 +1,104 @@
+"""Writes the table of architectures into the project's README.md: `python -m benchmarks.architectures`.
+
+Checkpoints and values come from the index of published files, everything else from `PAPERS`. A checkpoint stands with
+its first value; `zoo show` has all of them with their protocols.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import zoo
+from zoo.pretrained import cards, index
+
+README = Path(__file__).parents[1] / "README.md"
+START, END = "<!-- architectures: python -m benchmarks.architectures -->", "<!-- end of architectures -->"
+
+
+class Paper(NamedTuple):
+    """Where an architecture comes from."""
+
+    citation: str
+    arxiv: str = ""
+    value: str = ""
+    """What the paper reports."""
+
+
+PAPERS = {
+    "AAE": Paper("Makhzani et al. 2015", "1511.05644", "Parzen 340 nats"),
+    "Autoencoder": Paper("Hinton and Salakhutdinov 2006", "", "squared error 3.00 per image"),
+    "BetaVAE": Paper("Higgins et al. 2017", "1804.03599", "beta-VAE metric 99.2 % on dSprites"),
+    "Classifier": Paper("the judge of drawings and translations"),
+    "ConditionalDCGAN": Paper("Radford et al. 2016, MNIST", "1511.06434"),
+    "CycleGAN": Paper("Zhu et al. 2017", "1703.10593"),
+    "DCGAN": Paper("Radford et al. 2016", "1511.06434"),
+    "GAN": Paper("Goodfellow et al. 2014", "1406.2661", "Parzen 225 nats"),
+    "InfoGAN": Paper("Chen et al. 2016", "1606.03657", "class error 5 %"),
+    "MultiScalePixelRNN": Paper("van den Oord et al. 2016", "1601.06759"),
+    "NADE": Paper("Larochelle and Murray 2011, Uria et al. 2016", "1605.02226", "88.33 nats"),
+    "OrderlessNADE": Paper("Uria et al. 2014", "1310.1757", "85.10 nats, 128 orders"),
+    "PixelCNN": Paper("van den Oord et al. 2016", "1601.06759", "3.14 bits per dimension on CIFAR-10"),
+    "PixelRNN": Paper("van den Oord et al. 2016", "1601.06759", "79.20 nats (Diagonal)"),
+    "PixelTransformer": Paper("Parmar et al. 2018", "1802.05751", "2.90 bits per dimension on CIFAR-10"),
+    "ProgressiveGAN": Paper("Karras et al. 2018", "1710.10196", "IS 8.80 on CIFAR-10"),
+    "PuzzleGAN": Paper("Lee et al. 2018", "1703.10730"),
+    "SNGAN": Paper("Miyato et al. 2018", "1802.05957", "FID 29.3 on CIFAR-10"),
+    "StarGAN": Paper("Choi et al. 2018", "1711.09020", "classification error 2.12 % on RaFD"),
+    "Text2Image": Paper("Reed et al. 2016", "1605.05396"),
+    "TextEncoder": Paper("Reed et al. 2016", "1605.05395"),
+    "VAE": Paper("Kingma and Welling 2014", "1312.6114", "a bound of about 100 nats, read off a plot"),
+    "WAE": Paper("Tolstikhin et al. 2018", "1711.01558", "FID 55 (MMD) on CelebA"),
+    "WGANGP": Paper("Gulrajani et al. 2017", "1704.00028", "IS 7.86 on CIFAR-10 (ResNet)"),
+}
+"""Each architecture's paper."""
+
+
+def table() -> str:
+    """The table in Markdown, a line for each checkpoint, one for an architecture without any."""
+    checkpoints: dict[str, list[str]] = {name: [] for name in zoo.ARCHITECTURES}
+    for slug, entry in index().items():
+        checkpoints[entry["class"].rpartition(".")[2]].append(slug)
+    lines = ["| model | paper | checkpoint | value | the paper's |", "|---|---|---|---|---|"]
+    for name in sorted(zoo.ARCHITECTURES, key=str.lower):
+        paper = PAPERS[name]
+        source = f"[{paper.citation}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.citation
+        for slug in checkpoints[name] or [""]:
+            metrics = index()[slug]["metrics"] if slug else []
+            value = f"{metrics[0]['name']} {cards.value(metrics[0])}" if metrics else ""
+            cells = [f"`{name}`", source, f"`{slug}`" if slug else "", value, paper.value]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def document(text: str) -> str:
+    """A README with the present table.
+
+    Args:
+        text: the README.
+
+    Raises:
+        ValueError: the README lacks the marks between which the table stands.
+    """
+    if START not in text or END not in text:
+        raise ValueError(f"README.md lacks the lines {START!r} and {END!r}")
+    head, _, rest = text.partition(START)
+    return f"{head}{START}\n{table()}\n{END}{rest.partition(END)[2]}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the table, or with `--check` compare it with the one that is there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only say whether the table is up to date")
+    check = parser.parse_args(argv).check
+    text = README.read_text()
+    if check and document(text) != text:
+        sys.exit("README.md does not follow the index: run python -m benchmarks.architectures")
+    README.write_text(document(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""How a learning rate changes in training: one object for all papers, a function of the step or epoch alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Decay"]
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The factor of a learning rate after t steps or epochs, counted from 0.
+
+    linear:      1 up to `constant`, then on a straight line to `final` over `length`
+    exponential: final ** (t / length)
+    milestones:  the factor given for the last milestone that t has reached, 1 before the first
+    repeated:    factor ** (t // every)
+
+    Each is multiplied by (t + 1) / `warmup` until t + 1 reaches `warmup`.
+    """
+
+    kind: Literal["linear", "exponential", "milestones", "repeated"]
+    """Form of the fall."""
+    unit: Literal["steps", "epochs"] = "steps"
+    """What t counts."""
+    warmup: int = 0
+    """Steps or epochs over which the rate rises from 0."""
+    constant: int = 0
+    """linear: steps or epochs before the fall."""
+    length: int = 0
+    """linear, exponential: steps or epochs of the fall; 0 takes the whole run."""
+    final: float = 0.0
+    """linear, exponential: factor at the end of the fall."""
+    factor: float = 0.5
+    """repeated: factor of one fall."""
+    every: int = 1
+    """repeated: steps or epochs between two falls."""
+    milestones: Mapping[int, float] = field(default_factory=dict)
+    """milestones: factor from each step or epoch on."""
+
+    def __post_init__(self) -> None:
+        # JSON makes strings of keys.
+        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
+        if self.kind not in ("linear", "exponential", "milestones", "repeated"):
+            raise ValueError(f"decay: kind must be linear, exponential, milestones or repeated, not {self.kind!r}")
+        if self.kind == "exponential" and self.final <= 0:
+            raise ValueError(f"decay: an exponential fall needs a final factor above 0, not {self.final}")
+        if min(self.warmup, self.constant, self.length) < 0 or self.every < 1:
+            raise ValueError("decay: warmup, constant and length must be at least 0, every at least 1")
+        # Files in JSON name milestones by strings.
+        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
+
+    @classmethod
+    def of(cls, value: Decay | Mapping[str, Any] | None) -> Decay | None:
+        """A schedule from what a hyperparameter holds: a `Decay`, its fields, or None for a constant rate.
+
+        Raises:
+            ValueError: there is no such field.
+        """
+        if not isinstance(value, Mapping):
+            return value
+        if unknown := sorted(value.keys() - cls.__dataclass_fields__.keys()):
+            raise ValueError(f"decay has no field {unknown[0]!r}: take {', '.join(cls.__dataclass_fields__)}")
+        return cls(**value)
+
+    def fields(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as plain types: `Decay(**fields)` is the same schedule."""
+        defaults = {name: given.default for name, given in self.__dataclass_fields__.items()}
+        return {name: value for name, value in asdict(self).items() if value not in (defaults[name], {})}
+
+    @property
+    def follows_the_run(self) -> bool:
+        """Whether the fall takes as long as the run."""
+        return self.kind in ("linear", "exponential") and not self.length
+
+    def __call__(self, t: int, total: float = math.inf) -> float:
+        """Factor of the learning rate.
+
+        Args:
+            t: steps or epochs done.
+            total: those of the whole run, where `length` is 0.
+        """
+        length = self.length or total
+        if self.kind == "linear":
+            share = 1 - (1 - self.final) * min(1.0, max(0, t - self.constant) / length)
+        elif self.kind == "exponential":
+            share = self.final ** (t / length) if math.isfinite(length) else 1.0
+        elif self.kind == "milestones":
+            reached = [step for step in self.milestones if step <= t]
+            share = self.milestones[max(reached)] if reached else 1.0
+        else:
+            share = self.factor ** (t // self.every)
+        return share * (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0)
