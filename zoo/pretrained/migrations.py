@@ -70,6 +70,15 @@ def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"decay": None if final == 1 else Decay("exponential", final=final).fields()}
 
 
+def _fit_to_frame(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The option of a source that is given by name."""
+    if not isinstance(given := arguments.get("source_arguments"), dict):
+        return arguments
+    name = arguments.get("source", "Emoji")
+    return arguments | {"source_arguments": current_arguments(f"zoo.datamodules.{name}", given)[1]}
+
+
+_FIT = {"fit": "fit_to_frame"}
 CHANGES: dict[str, Change] = {
     "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
@@ -85,6 +94,10 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
+    "zoo.datamodules.attributes.Attributes": Change(renamed=_FIT),
+    "zoo.datamodules.emoji.Emoji": Change(renamed=_FIT),
+    "zoo.datamodules.patches.Patches": Change(convert=_fit_to_frame),
+    "zoo.datamodules.unpaired.Unpaired": Change(renamed=_FIT),
     "zoo.vae.VAE": Change(convert=_final_rate),
 }
 """What has changed, by the path of the class."""
@@ -104,7 +117,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
     """Today's class and arguments.
 
     Args:
-        path: path of the class; `zoo.DCGAN` and `zoo.dcgan.DCGAN` are the same.
+        path: path of the class; `zoo.dcgan.DCGAN`, `zoo.DCGAN` and `DCGAN` are the same.
         arguments: those of its constructor, of this version or an earlier one.
 
     Raises:
@@ -128,7 +141,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
 
 def _change(path: str) -> Change | None:
     package = path.rpartition(".")[0]
-    if package in ("zoo", "zoo.datamodules", "zoo.callbacks"):  # the short path of a class
+    if package in ("", "zoo", "zoo.datamodules", "zoo.callbacks"):  # the name or the short path of a class
         return next((change for full, change in CHANGES.items() if _is_short(path, full)), None)
     return CHANGES.get(path)
 
@@ -136,7 +149,7 @@ def _change(path: str) -> Change | None:
 def _is_short(path: str, full: str) -> bool:
     package, _, name = path.rpartition(".")
     module, _, other = full.rpartition(".")
-    return name == other and module.rpartition(".")[0] == package
+    return name == other and package in ("", module.rpartition(".")[0])
 
 
 def current_names(tree: Any) -> Any:
