@@ -89,7 +89,9 @@ class ImageDataModule(RunPosition):
         super().__init_subclass__(**kwargs)
         # Type checkers read `**options: Unpack[DataOptions]`. The command line is to follow the options to the
         # constructor above: it has the defaults, which --help and config.yaml show and a TypedDict cannot hold.
-        cls.__init__.__annotations__.pop("options", None)
+        annotations = cls.__init__.__annotations__
+        if "Unpack[" in str(annotations.get("options")):
+            del annotations["options"]
 
     # The data set ----------------------------------------------------------------------------------------------------
 

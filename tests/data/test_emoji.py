@@ -262,6 +262,14 @@ def test_fitted_drawings_fill_the_frame(tmp_path: Path, monkeypatch: pytest.Monk
     assert margins == {"emoji32-openmoji": 5, "emoji32-openmoji-fit": 1}
 
 
+def test_files_in_the_users_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few(monkeypatch)
+    for name in ("resvg_py", "json", "files"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file of the user')")
+    monkeypatch.chdir(tmp_path)
+    assert Emoji(cache_dir=tmp_path, image_size=8, vendors=["fluent"])._rendered("fluent").is_file()
+
+
 @pytest.mark.slow
 def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
     """That processes which start at once render once is tested with the files."""
@@ -294,7 +302,7 @@ def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
         ({"vendors": ["noto", "noto"]}, r"^vendors must name at least one vendor, each once"),
         ({"label": "categry"}, r"^unknown label 'categry': did you mean 'category'\?$"),
         ({"holdout": "tones"}, r"^unknown holdout 'tones': take 'combinations' or none$"),
-        ({"background": "whit"}, r"^unknown background 'whit': take a CSS colour"),
+        ({"background": "whit"}, r"^unknown background 'whit': take a CSS color"),
         ({"background": "#00000080"}, r"^background '#00000080' is transparent"),
         ({"image_size": 2000}, r"^image_size must lie in 8\.\.1024, not 2000$"),
         ({"data_dir": "data"}, r"^Emoji ships with the package and takes no data_dir"),
