@@ -130,7 +130,7 @@ class Attributes(ImageDataModule):
         self.name = f"{self.images.name}{added}"
 
     def prepare_data(self) -> None:
-        """Render, fetch or decode what is not in the cache yet."""
+        """Render, fetch or decode the images that the cache lacks."""
         self.images.prepare_data()
 
     def open(self) -> dict[str, ImageSet]:

@@ -77,7 +77,7 @@ class CelebA(ImageDataModule):
         self.verify = verify
 
     def prepare_data(self) -> None:
-        """Fetch what is missing, and decode all pictures into the cache."""
+        """Fetch missing files, and decode all pictures into the cache."""
 
         def download(file: str, folder: str) -> None:
             from torchvision.datasets.utils import download_file_from_google_drive

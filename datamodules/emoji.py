@@ -128,7 +128,7 @@ class Emoji(ImageDataModule):
         self.class_names["label"] = self.class_names[label]
 
     def prepare_data(self) -> None:
-        """Render what is not in the cache yet."""
+        """Render the images that the cache lacks."""
         for vendor in self.vendors:
             self._rendered(vendor)
 

@@ -205,7 +205,7 @@ class Patches(ImageDataModule):
         self.name = f"{images.name}-patches{num_patches}" + (f"-{kind}" if kind else "")
 
     def prepare_data(self) -> None:
-        """Render, fetch or decode what is not in the cache yet."""
+        """Render, fetch or decode the images that the cache lacks."""
         self.images.prepare_data()
 
     def open(self) -> dict[str, ImageSet]:

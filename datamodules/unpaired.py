@@ -156,7 +156,7 @@ class Unpaired(ImageDataModule):
         self.name += "-fit" if fit_to_frame else ""
 
     def prepare_data(self) -> None:
-        """Render or decode what is not in the cache yet."""
+        """Render or decode the images that the cache lacks."""
         self.open()
 
     def open(self) -> dict[str, ImageSet]:

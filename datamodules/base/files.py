@@ -40,7 +40,7 @@ def write_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray[A
         lock = FileLock(path.with_name(f"{path.name}.lock"))
         lock.acquire()
     # Not `atomic_file`: the array is mapped from the file, and the errors of `fill` are its own.
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed process left there is overwritten
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, which overwrites the rest of a killed process
     try:
         if path.exists():  # another process has filled it while we waited
             return

@@ -108,7 +108,7 @@ class RunPosition(L.LightningDataModule):
 
     @property
     def overfitting(self) -> bool:
-        """Whether the Trainer was told to overfit a few batches."""
+        """Whether the Trainer overfits a few batches."""
         return self.trainer is not None and bool(getattr(self.trainer, "overfit_batches", 0))
 
     @property
