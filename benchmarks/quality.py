@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 import zoo
 from benchmarks.environment import RESULTS, environment
 from zoo.callbacks.base import Grows
-from zoo.callbacks.frechet_distance import frechet_distance
+from zoo.callbacks.measures import frechet_distance
 from zoo.pretrained import index, verify
 
 SPLIT = "train"
@@ -69,12 +68,8 @@ def data_of(settings: dict[str, Any], **options: Any) -> Any:
         settings: its `class` and `init_args`.
         options: arguments that replace those; None leaves them.
     """
-    module, _, name = settings["class"].rpartition(".")
     given = {key: value for key, value in options.items() if value is not None}
-    data = getattr(import_module(module), name)(**settings["init_args"] | given)
-    data.prepare_data()
-    data.setup()
-    return data
+    return verify.data_module(settings | {"init_args": settings["init_args"] | given}, None)
 
 
 def untrained(model: Any, seed: int) -> Any:

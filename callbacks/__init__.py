@@ -11,8 +11,9 @@ if __name__ != "zoo.callbacks":
         "generative-zoo's callbacks are imported as `zoo.callbacks`: `from zoo.callbacks import SampleGrid`"
     )
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.callbacks.completion import Completion as Completion
@@ -41,13 +42,4 @@ _EXPORTS = {
     "TranslationSheet": "zoo.callbacks.translation_sheet",
 }
 __all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'zoo.callbacks' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

@@ -1,26 +1,27 @@
-"""Upper parts of validation images, and how a model goes on from them."""
+"""Validation images, and how a model completes their upper rows."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback, validation_images
+from zoo.callbacks.base.drawing import FixedBatchCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["Completion"]
 
 
-class Completion(DrawingCallback):
+class Completion(FixedBatchCallback):
     """Fixed validation images, each left of several completions of its upper rows: `samples/completion-*.png`.
 
     Args:
-        every_n_steps: a picture after each of so many training steps, beside that at the end; None for no others.
-        num_images: images, a row for each.
-        num_completions: completions of each.
-        share: share of the rows that is given.
+        every_n_steps: steps between pictures; None draws at the end only.
+        num_images: rows, an image in each.
+        num_completions: completions per image.
+        share: share of the image's rows that the model is given.
         seed: seed of the completions.
 
     Raises:
@@ -32,7 +33,6 @@ class Completion(DrawingCallback):
     """
 
     needs = base.Completes
-    needs_data = True
 
     def __init__(
         self,
@@ -43,20 +43,18 @@ class Completion(DrawingCallback):
         share: float = 0.5,
         seed: int = 0,
     ) -> None:
-        super().__init__(every_n_steps)
-        base.check_at_least("Completion", 1, num_images=num_images, num_completions=num_completions)
+        super().__init__(every_n_steps, num_images=num_images, split="val", seed=seed)
+        base.check_at_least("Completion", 1, num_completions=num_completions)
         if not 0 < share < 1:
             raise ValueError(f"Completion: share must lie between 0 and 1, not {share}")
-        self.num_images = num_images
         self.num_completions = num_completions
         self.share = share
-        self.seed = seed
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """An image, then its completions, row after row."""
+        """Draw each image, then its completions, row after row."""
         with base.evaluating(model, self.seed):
-            images, _ = validation_images(trainer, model, self.num_images)
+            images = self.fixed_batch(trainer, model)["image"]
             rows = max(1, round(self.share * images.size(2)))
-            drawn = cast(Any, model).completions(images[:, :, :rows], self.num_completions, seed=self.seed)
+            drawn = cast(base.Completes, model).completions(images[:, :, :rows], self.num_completions, seed=self.seed)
         sheet = torch.cat([images[:, None], drawn.to(images)], 1).flatten(0, 1)
-        self.show(trainer, "completion", base.grid(sheet, self.num_completions + 1), step)
+        self.show(trainer, "completion", image_grid(sheet, self.num_completions + 1), step)

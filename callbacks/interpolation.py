@@ -1,4 +1,4 @@
-"""Walks through the latent space between fixed points."""
+"""Walks between fixed points of the latent space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback
+from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["Interpolation", "walk"]
 
@@ -22,10 +23,10 @@ def walk(a: Tensor, b: Tensor, frames: int, spherical: bool = True) -> Tensor:
     generative networks", section 2.1).
 
     Args:
-        a: where the walks start.
-        b: where they end.
+        a: starts of the walks.
+        b: ends of the walks.
         frames: points on each walk.
-        spherical: turn, rather than go straight.
+        spherical: turn at constant speed instead of going straight.
 
     Shape:
         a, b: (N, ...); output: (frames, N, ...).
@@ -55,7 +56,7 @@ class Interpolation(DrawingCallback):
     noise are spherical, others straight. In a conditional model each walk stays in its class.
 
     Args:
-        every_n_steps: also after each of so many training steps; by default at the end only.
+        every_n_steps: steps between pictures; None draws at the end only.
         num_walks: walks, each between its own two points.
         columns: images of each walk in the picture.
         frames: images of each walk in the animation.
@@ -90,15 +91,15 @@ class Interpolation(DrawingCallback):
         self.gif_seconds = gif_seconds
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """The picture and the animation."""
+        """Draw the picture and the animation."""
         strip = self.images(model, self.columns)
-        picture = base.grid(strip.transpose(0, 1).flatten(0, 1), self.columns)
+        picture = image_grid(strip.transpose(0, 1).flatten(0, 1), self.columns)
         path = self.show(trainer, "interpolation", picture, step)
-        frames = [base.grid(images, min(self.num_walks, 3)) for images in self.images(model, self.frames)]
+        frames = [image_grid(images, min(self.num_walks, 3)) for images in self.images(model, self.frames)]
         base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
 
     def images(self, model: Any, frames: int) -> Tensor:
-        """The images along the walks; needs no Trainer.
+        """Images along the walks; needs no Trainer.
 
         Args:
             model: makes images from noise.
@@ -107,8 +108,8 @@ class Interpolation(DrawingCallback):
         Shape:
             Output: (frames, num_walks, C, H, W).
         """
-        spherical = getattr(model, "hparams", {}).get("noise", "normal") == "normal"
-        label = base.classes(model, self.num_walks)
+        spherical = getattr(model, "noise_kind", "normal") == "normal"
+        label = base.cycled_labels(model, self.num_walks)
         with base.evaluating(model, self.seed):
             a, b = model.latent(2 * self.num_walks, seed=self.seed).chunk(2)
             points = walk(a, b, frames, spherical)

@@ -1,34 +1,31 @@
-"""Images while one dimension of a code varies and all else stays."""
+"""Images along single dimensions of a code."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback
+from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["LatentTraversal"]
 
-MARGIN = 14
-
 
 class LatentTraversal(DrawingCallback):
-    """What each code or dimension of a code does: `samples/traversal-*.png` and `.gif`.
+    """The effect of each code or dimension of a code: `samples/traversal-*.png` and `.gif`.
 
-    The picture has a named block for each code; its rows are fixed latents in which only this code varies, from left to
-    right. In the animation each code has a column, in which all rows run through its values, there and back.
+    The picture has a named block per code; its rows are fixed latents in which only this code varies, from left to
+    right. The animation has a column per code, in which all rows run through the code's values, there and back.
 
     Args:
-        every_n_steps: also after each of so many training steps; by default at the end only.
+        every_n_steps: steps between pictures; None draws at the end only.
         num_rows: fixed latents per code.
         steps: values of a continuous code; a categorical one takes all its own.
-        max_codes: at most so many codes are shown: those in which the images vary most.
+        max_codes: largest number of codes that are shown; those along which the images vary most.
         seed: seed of the fixed latents.
         gif_seconds: length of the animation, there and back.
 
@@ -60,19 +57,14 @@ class LatentTraversal(DrawingCallback):
         self.gif_seconds = gif_seconds
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """The picture and the animation."""
+        """Draw the picture and the animation."""
         strips = self.strips(model)
-        blocks = [_titled(name, base.grid(x.flatten(0, 1), x.size(1))) for name, x in strips.items()]
-        sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
-        top = 0
-        for block in blocks:
-            sheet.paste(block, (0, top))
-            top += block.height
-        path = self.show(trainer, "traversal", sheet, step)
-        # As many frames as the longest code has values, so that none of its values is left out.
+        blocks = [image_grid(x.flatten(0, 1), x.size(1)) for x in strips.values()]
+        path = self.show(trainer, "traversal", base.stacked(blocks, [*strips]), step)
+        # One frame for each value of the code with the most values.
         count = max(x.size(1) for x in strips.values())
         frames = [
-            base.grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
+            image_grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
             for i in range(count)
         ]
         base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
@@ -96,12 +88,3 @@ class LatentTraversal(DrawingCallback):
 def _at(strip: Tensor, time: float) -> Tensor:
     """The images (num, C, H, W) of a strip (num, steps, C, H, W) at a time in [0, 1]."""
     return strip[:, round(time * (strip.size(1) - 1))]
-
-
-def _titled(name: str, picture: Image.Image) -> Image.Image:
-    """A picture under its name, wide enough for both."""
-    text = ImageDraw.Draw(picture).textlength(name)
-    result = Image.new("RGB", (max(picture.width, math.ceil(text) + 4), picture.height + MARGIN), "white")
-    result.paste(picture, (0, MARGIN))
-    ImageDraw.Draw(result).text((2, 1), name, fill="black")
-    return result

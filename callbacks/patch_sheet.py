@@ -1,4 +1,4 @@
-"""Patches of fixed images beside what a model makes of them."""
+"""Patches of fixed images next to what a model makes of them."""
 
 from __future__ import annotations
 
@@ -7,54 +7,40 @@ from typing import cast
 from lightning.pytorch import LightningModule, Trainer
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback, fixed_batch
-from zoo.callbacks.translation_sheet import sheet
+from zoo.callbacks.base.drawing import FixedBatchCallback
 
 __all__ = ["PatchSheet"]
 
 
-class PatchSheet(DrawingCallback):
-    """A row for each of some fixed images: its patches, the predicted mask and the image made of them, and beside those
-    the true mask and the image itself: `samples/patches-*.png`.
+class PatchSheet(FixedBatchCallback):
+    """A row for each of some fixed images: its patches, the predicted mask, the image made from them, the true mask and
+    the image itself: `samples/patches-*.png`.
 
     Args:
-        every_n_steps: a picture after each of so many training steps, beside that at the end; None for no others.
+        every_n_steps: steps between pictures; None draws at the end only.
         num_images: rows.
-        split: of the images.
-        seed: seed of the model's noise, which each row keeps.
+        split: split of the images.
+        seed: seed of the model's noise, the same for all pictures.
 
     Raises:
-        ValueError: the number is too small, the split is missing or empty, or its batches hold no patches.
-        TypeError: at the start of a fit, if the model makes no images of patches, or the data has no fixed subset.
+        ValueError: the number is too small, or the split is missing or empty.
+        TypeError: at the start of a fit, if the model makes no images from patches, or the data holds no patches.
     """
 
     needs = base.Assembles
+    data_needs = base.HasPatches
 
     def __init__(
         self, every_n_steps: int | None = None, *, num_images: int = 12, split: str = "test", seed: int = 0
     ) -> None:
-        super().__init__(every_n_steps)
-        base.check_at_least("PatchSheet", 1, num_images=num_images)
-        self.num_images = num_images
-        self.split = split
-        self.seed = seed
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the model, the data and the folder before any time is spent."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            datamodule = getattr(trainer, "datamodule", None)
-            base.require(datamodule, base.HasReference, "PatchSheet")
-            base.require(datamodule, base.HasPatches, "PatchSheet")
-            with base.evaluating(pl_module, self.seed):
-                fixed_batch(trainer, pl_module, self.num_images, self.split)
+        super().__init__(every_n_steps, num_images=num_images, split=split, seed=seed)
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """The sheet."""
+        """Draw the sheet."""
         with base.evaluating(model, self.seed):
-            batch = fixed_batch(trainer, model, self.num_images, self.split)
+            batch = self.fixed_batch(trainer, model)
             image, mask = cast(base.Assembles, model).assemble(batch["patches"], seed=self.seed)
         columns = {f"patch {i + 1}": patches for i, patches in enumerate(batch["patches"].unbind(1))}
         # Masks as images: black is 0, white is 1.
         columns |= {"mask": 2 * mask - 1, "image": image, "true mask": 2 * batch["mask"] - 1, "true": batch["image"]}
-        self.show(trainer, "patches", sheet(columns), step)
+        self.show(trainer, "patches", base.column_sheet(columns), step)

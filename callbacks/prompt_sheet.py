@@ -1,4 +1,4 @@
-"""What a model draws for fixed sentences, and on the way from one sentence to another."""
+"""Images of fixed sentences, and of embeddings between two sentences."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from zoo.callbacks import base
-from zoo.callbacks.drawing import DrawingCallback
+from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.images import image_grid
 
 __all__ = ["PromptSheet"]
 
-LINE = 14
-
 
 class PromptSheet(DrawingCallback):
-    """A row for each of some fixed sentences, a column for each of some fixed noises: `samples/prompts-*.png`.
+    """A row for each sentence, a column for each of some fixed noises: `samples/prompts-*.png`.
 
-    Down a column only the sentence changes. `samples/between-*.png` goes from one sentence to another in even steps,
-    a row for each noise.
+    Within a column only the sentence changes. `samples/between-*.png` goes from one sentence to another in even steps,
+    a row per noise.
 
     Args:
         prompts: the sentences.
-        every_n_steps: pictures after each of so many training steps, beside those at the end; None for no others.
+        every_n_steps: steps between pictures; None draws at the end only.
         num_noises: columns.
         between: the two sentences; None takes the first and the last of `prompts`.
-        steps: images from the one to the other.
+        steps: images from the first to the second.
         seed: seed of the noise.
 
     Raises:
@@ -61,7 +59,7 @@ class PromptSheet(DrawingCallback):
         self.seed = seed
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:
-        """Both sheets."""
+        """Draw both sheets."""
         drawer = cast(base.DrawsText, model)
         with base.evaluating(model, self.seed):
             embeddings = drawer.encode_text(self.prompts)
@@ -69,30 +67,10 @@ class PromptSheet(DrawingCallback):
             a, b = drawer.encode_text(list(self.between))
             shares = torch.linspace(0, 1, self.steps).tolist()
             way = torch.stack([self._images(drawer, torch.lerp(a, b, share)) for share in shares], 1)
-        self.show(trainer, "prompts", headed(rows, self.prompts), step)
-        self.show(trainer, "between", headed([way.flatten(0, 1)], [" to ".join(self.between)], self.steps), step)
+        self.show(trainer, "prompts", base.stacked([image_grid(row, len(row)) for row in rows], self.prompts), step)
+        between = image_grid(way.flatten(0, 1), self.steps)
+        self.show(trainer, "between", base.stacked([between], [" to ".join(self.between)]), step)
 
     def _images(self, model: base.DrawsText, embedding: Tensor) -> Tensor:
         """One image for each noise."""
         return model.sample(self.num_noises, seed=self.seed, embedding=embedding)
-
-
-def headed(parts: Sequence[Tensor], titles: Sequence[str], columns: int | None = None) -> Image.Image:
-    """Images in rows below their titles.
-
-    Args:
-        parts: images in [-1, 1] for each title.
-        titles: what is written above.
-        columns: images per row; None puts each part into one row.
-
-    Shape:
-        parts: each (N, C, H, W).
-    """
-    grids = [base.grid(part, columns or len(part)) for part in parts]
-    picture = Image.new("RGB", (max(g.width for g in grids), sum(g.height + LINE for g in grids)), "white")
-    draw, top = ImageDraw.Draw(picture), 0
-    for grid, title in zip(grids, titles, strict=True):
-        draw.text((2, top + 2), title.encode("latin-1", "replace").decode("latin-1"), fill="black")
-        picture.paste(grid, (0, top + LINE))
-        top += grid.height + LINE
-    return picture

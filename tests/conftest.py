@@ -8,10 +8,10 @@ import torch
 
 # Tests never reach for an account, a network or a GPU that happens to be there.
 os.environ |= {"WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread per process: there is a process per core
-    os.environ["OMP_NUM_THREADS"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

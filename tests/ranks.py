@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,23 @@ def _worker(
     os._exit(0)
 
 
+def free_port() -> int:
+    """A port for the first rank to listen on, which nothing else takes before it does.
+
+    The system gives ports from 32768 to whoever asks for any, such as gloo in the tests of another pytest worker. Each
+    worker takes its own from a range below.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = 10240 + worker % 5 * 4096 + random.SystemRandom().randrange(4096)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def on_ranks(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """Results of `function(*args)` on each of `world` ranks; the function must be importable."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         given = (world, port, folder, dict(os.environ), function, args)
         mp.start_processes(_worker, given, nprocs=world, start_method="forkserver")

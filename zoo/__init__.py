@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from zoo.autoencoder import Autoencoder as Autoencoder
     from zoo.beta_vae import BetaVAE as BetaVAE
     from zoo.classifier import Classifier as Classifier
+    from zoo.clustering_aae import ClusteringAAE as ClusteringAAE
     from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.infogan import InfoGAN as InfoGAN
+    from zoo.label_prior_aae import LabelPriorAAE as LabelPriorAAE
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
     from zoo.nade import NADE as NADE
     from zoo.orderless_nade import OrderlessNADE as OrderlessNADE
@@ -34,10 +36,14 @@ if TYPE_CHECKING:
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.semi_supervised_aae import SemiSupervisedAAE as SemiSupervisedAAE
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
+    from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
+    from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoders import TextEncoder as TextEncoder
+    from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
     from zoo.wgan_gp import WGANGP as WGANGP
@@ -49,11 +55,14 @@ ARCHITECTURES = {
     "Autoencoder": "zoo.autoencoder",
     "BetaVAE": "zoo.beta_vae",
     "Classifier": "zoo.classifier",
+    "ClusteringAAE": "zoo.clustering_aae",
     "ConditionalDCGAN": "zoo.conditional_dcgan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
+    "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
     "InfoGAN": "zoo.infogan",
+    "LabelPriorAAE": "zoo.label_prior_aae",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
     "NADE": "zoo.nade",
     "OrderlessNADE": "zoo.orderless_nade",
@@ -63,9 +72,12 @@ ARCHITECTURES = {
     "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
     "SNGAN": "zoo.sngan",
+    "SemiSupervisedAAE": "zoo.semi_supervised_aae",
     "StarGAN": "zoo.stargan",
+    "SupervisedAAE": "zoo.supervised_aae",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoders",
+    "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
     "WGANGP": "zoo.wgan_gp",

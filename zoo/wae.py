@@ -23,7 +23,7 @@ from zoo.base import AdversarialModel, Batch, Objective, Terms
 from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.engine.cross_rank import all_gather_rows
-from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mlp
+from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, TolstikhinDecoder, TolstikhinEncoder, mlp
 from zoo.nn.losses import discriminator_terms, generator_term, inverse_multiquadratic, mmd
 
 __all__ = ["WAE"]
@@ -103,8 +103,8 @@ class WAE(AdversarialModel, LatentVariableModel):
         shape = self.image_shape
         outputs = latent_dim if posterior == "deterministic" else 2 * latent_dim
         if networks == "conv":
-            self.encoder: nn.Module = ConvEncoder(shape, base_channels, outputs)
-            self.decoder: nn.Module = ConvDecoder(latent_dim, base_channels, shape)
+            self.encoder: nn.Module = TolstikhinEncoder(shape, base_channels, outputs)
+            self.decoder: nn.Module = TolstikhinDecoder(latent_dim, base_channels, shape)
         else:
             self.encoder = MLPEncoder(shape, hidden_features, outputs)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], shape)

@@ -1,7 +1,7 @@
 """Loops of the basic and the semi-supervised AAE of linear layers, with Adam.
 
 The textbook loop is written as most ports of it are. The semi-supervised form has a fourth phase and a second
-discriminator, that of the class; `--option form=semi_supervised --option num_classes=10 --labelled 100` measures it.
+discriminator, that of the class; `--labelled 100` measures it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from torch.nn import functional as F
 from benchmarks.steps import Noise, Settings, copy_parameters
 from benchmarks.steps.vae import layers
 from zoo.aae import AAE
+from zoo.semi_supervised_aae import SemiSupervisedAAE
 
 
 def model(settings: Settings) -> AAE:
     """The zoo's model."""
     settings.without_compile()
-    return AAE.modern(image_size=settings.image_size, **dict(settings.options))
+    kind = SemiSupervisedAAE if settings.labelled else AAE
+    return kind.modern(image_size=settings.image_size, **dict(settings.options))
 
 
 class Plain:
@@ -32,21 +34,21 @@ class Plain:
     fused: bool | None = True
 
     def __init__(self, source: AAE, settings: Settings, noise: Noise) -> None:
-        pixels, hparams = math.prod(source.image_shape), source.hparams
-        usual: dict[str, Any] = {
-            "networks": "mlp",
-            "posterior": "deterministic",
-            "prior": "gaussian",
-            "optimizer": "adam",
-        }
-        usual |= {"prior_std": 1.0, "decay_epochs": None}
-        if source.form not in ("basic", "semi_supervised") or any(hparams[key] != usual[key] for key in usual):
+        pixels = math.prod(source.image_shape)
+        semi = source if isinstance(source, SemiSupervisedAAE) else None
+        usual = source.prior_kind == "gaussian" and source.prior_std == 1 and source.posterior == "deterministic"
+        usual = usual and source.adam_optimizer and source.decay is None and not (semi and semi.affine_classes)
+        if not usual or type(source) not in (AAE, SemiSupervisedAAE):
             raise ValueError(
-                "only the basic and the semi-supervised form with networks='mlp', the Gaussian prior of deviation 1, a "
-                "deterministic encoder and Adam without decay have loops to be measured beside"
+                "only the AAE and the semi-supervised one with the Gaussian prior of deviation 1, a deterministic "
+                "encoder, Adam without decay and plain classes have loops to be measured beside"
             )
-        hidden, judges = hparams["hidden_features"], hparams["discriminator_features"]
-        self.latent_dim, self.classes, self.input_noise = source.latent_dim, source.num_classes, hparams["input_noise"]
+        hidden, judges = (
+            [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)][:-1]
+            for network in (source.encoder, source.discriminators["style"])
+        )
+        self.latent_dim, self.classes = source.latent_dim, semi.num_classes if semi else 0
+        self.input_noise = semi.input_noise_std if semi else 0.0
         code = self.classes + self.latent_dim
         self.encoder = layers(pixels, *hidden, code)
         self.decoder = layers(code, *hidden[::-1], pixels)
@@ -58,15 +60,15 @@ class Plain:
         }
         for name, network in self.networks.items():
             copy_parameters(source.get_submodule(name), network)
-        adam: dict[str, Any] = {"betas": tuple(hparams["betas"]), "fused": self.fused}
-        both = [*self.encoder.parameters(), *self.decoder.parameters()]
-        slow = hparams["adversarial_learning_rate"]
-        self.optimizer_r = torch.optim.Adam(both, lr=hparams["reconstruction_learning_rate"], **adam)
+        adam: dict[str, Any] = {"betas": (0.5, 0.999), "fused": self.fused}
+        rates = {phase: setting.learning_rate for phase, setting in source.phase_settings.items()}
+        both, slow = [*self.encoder.parameters(), *self.decoder.parameters()], rates["encoder"]
+        self.optimizer_r = torch.optim.Adam(both, lr=rates["reconstruction"], **adam)
         self.optimizer_d = torch.optim.Adam(self.judges.parameters(), lr=slow, **adam)
         self.optimizer_e = torch.optim.Adam(self.encoder.parameters(), lr=slow, **adam)
-        rate = hparams["classification_learning_rate"]
+        rate = rates.get("classification", 0.0)
         self.optimizer_c = torch.optim.Adam(self.encoder.parameters(), lr=rate, **adam) if self.classes else None
-        self.weight = hparams["reconstruction_weight"]
+        self.weight = source.reconstruction_weight
         self.settings = settings
         self.noise = noise
         self.index = 0

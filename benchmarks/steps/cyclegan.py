@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings, copy_parameters
-from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator
+from zoo.cyclegan import CycleGAN
+from zoo.nn.cyclegan import ImagePool, PatchDiscriminator, ResnetGenerator
 
 UNPAIRED = True
 
@@ -80,15 +81,15 @@ class Textbook:
 
     def __init__(self, source: CycleGAN, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        if self.hparams["loss"] != "least_squares" or not self.hparams["identity_weight"]:
-            raise ValueError("only least squares with identity terms has loops to be measured beside")
+        if not self.hparams["identity_ratio"] or source.ema_decay is not None:
+            raise ValueError("only identity terms and no average have loops to be measured beside")
         self.networks: dict[str, nn.Module] = {name: self.network(network) for name, network in source.named_children()}
         self.ab, self.ba = self.networks["generator_ab"], self.networks["generator_ba"]
-        self.judge_a, self.judge_b = self.networks["discriminator_a"], self.networks["discriminator_b"]
-        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        self.d_a, self.d_b = self.networks["discriminator_a"], self.networks["discriminator_b"]
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": (0.5, 0.999)}
         adam["fused"] = self.fused
         self.optimizer_g = torch.optim.Adam(chain(self.ab.parameters(), self.ba.parameters()), **adam)
-        self.optimizer_d = torch.optim.Adam(chain(self.judge_a.parameters(), self.judge_b.parameters()), **adam)
+        self.optimizer_d = torch.optim.Adam(chain(self.d_a.parameters(), self.d_b.parameters()), **adam)
         self.pools = {domain: ImagePool(self.hparams["pool_size"]) for domain in "ab"}
         self.noise = noise
         self.index = 0
@@ -104,8 +105,8 @@ class Textbook:
 
     def freeze(self, frozen: bool) -> None:
         """Whether the discriminators' weights take gradients."""
-        for judge in (self.judge_a, self.judge_b):
-            judge.requires_grad_(not frozen)
+        for discriminator in (self.d_a, self.d_b):
+            discriminator.requires_grad_(not frozen)
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
@@ -117,18 +118,18 @@ class Textbook:
         cycled_b = self.ab(fake_a)
         self.freeze(True)
         self.optimizer_g.zero_grad()
-        loss_g = weight * self.hparams["identity_weight"] * F.l1_loss(self.ab(b), b)
-        loss_g = loss_g + weight * self.hparams["identity_weight"] * F.l1_loss(self.ba(a), a)
-        loss_g = loss_g + (self.judge_b(fake_b) - 1).square().mean() + (self.judge_a(fake_a) - 1).square().mean()
+        loss_g = weight * self.hparams["identity_ratio"] * F.l1_loss(self.ab(b), b)
+        loss_g = loss_g + weight * self.hparams["identity_ratio"] * F.l1_loss(self.ba(a), a)
+        loss_g = loss_g + (self.d_b(fake_b) - 1).square().mean() + (self.d_a(fake_a) - 1).square().mean()
         loss_g = loss_g + weight * F.l1_loss(cycled_a, a) + weight * F.l1_loss(cycled_b, b)
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
         self.freeze(False)
         self.optimizer_d.zero_grad()
         losses = []
-        for domain, judge, real, fake in (("b", self.judge_b, b, fake_b), ("a", self.judge_a, a, fake_a)):
+        for domain, discriminator, real, fake in (("b", self.d_b, b, fake_b), ("a", self.d_a, a, fake_a)):
             pooled = self.pooled(domain, fake)
-            loss = 0.5 * ((judge(real) - 1).square().mean() + judge(pooled).square().mean())
+            loss = 0.5 * ((discriminator(real) - 1).square().mean() + discriminator(pooled).square().mean())
             torch.autograd.backward(loss)
             losses.append(loss.detach())
         self.optimizer_d.step()
@@ -158,18 +159,18 @@ class Plain(Textbook):
             fake_b, identity_b = self.ab(torch.cat([a, b])).chunk(2)
             fake_a, identity_a = self.ba(torch.cat([b, a])).chunk(2)
             self.freeze(True)
-            loss_g = (self.judge_b(fake_b) - 1).square().mean() + (self.judge_a(fake_a) - 1).square().mean()
+            loss_g = (self.d_b(fake_b) - 1).square().mean() + (self.d_a(fake_a) - 1).square().mean()
             loss_g = loss_g + weight * (F.l1_loss(self.ba(fake_b), a) + F.l1_loss(self.ab(fake_a), b))
             identity = F.l1_loss(identity_b, b) + F.l1_loss(identity_a, a)
-            loss_g = loss_g + weight * self.hparams["identity_weight"] * identity
+            loss_g = loss_g + weight * self.hparams["identity_ratio"] * identity
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
         self.optimizer_g.zero_grad()
         self.freeze(False)
         with self.settings.autocast():
             losses = []
-            for domain, judge, real, fake in (("a", self.judge_a, a, fake_a), ("b", self.judge_b, b, fake_b)):
-                of_real, of_fake = judge(torch.cat([real, self.pooled(domain, fake)])).chunk(2)
+            for domain, discriminator, real, fake in (("a", self.d_a, a, fake_a), ("b", self.d_b, b, fake_b)):
+                of_real, of_fake = discriminator(torch.cat([real, self.pooled(domain, fake)])).chunk(2)
                 losses.append(0.5 * ((of_real - 1).square().mean() + of_fake.square().mean()))
             loss_d = losses[0] + losses[1]
         torch.autograd.backward(loss_d)
@@ -184,7 +185,7 @@ class Networks(Plain):
 
     def __init__(self, source: CycleGAN, settings: Settings, noise: Noise) -> None:
         super().__init__(source, settings, noise)
-        pairs = (self.ab, self.ba), (self.judge_a, self.judge_b)
+        pairs = (self.ab, self.ba), (self.d_a, self.d_b)
         self.parameters = [[*chain.from_iterable(network.parameters() for network in pair)] for pair in pairs]
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -194,13 +195,13 @@ class Networks(Plain):
             made_b, made_a = self.ab(torch.cat([a, b])), self.ba(torch.cat([b, a]))
             fake_b, fake_a = made_b[: len(a)], made_a[: len(a)]
             self.freeze(True)
-            outputs = [made_a, made_b, self.judge_b(fake_b), self.judge_a(fake_a), self.ba(fake_b), self.ab(fake_a)]
+            outputs = [made_a, made_b, self.d_b(fake_b), self.d_a(fake_a), self.ba(fake_b), self.ab(fake_a)]
         torch.autograd.grad(outputs, self.parameters[0], [torch.ones_like(x) for x in outputs])
         self.freeze(False)
         with self.settings.autocast():
             outputs = [
-                judge(torch.cat([real, fake.detach()]))
-                for judge, real, fake in ((self.judge_a, a, fake_a), (self.judge_b, b, fake_b))
+                discriminator(torch.cat([real, fake.detach()]))
+                for discriminator, real, fake in ((self.d_a, a, fake_a), (self.d_b, b, fake_b))
             ]
         torch.autograd.grad(outputs, self.parameters[1], [torch.ones_like(x) for x in outputs])
         return {}

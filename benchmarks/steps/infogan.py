@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings, copy_parameters
-from zoo.infogan import InfoGAN, stages
+from zoo.infogan import InfoGAN
+from zoo.nn.layers import stages
 
 
 def model(settings: Settings) -> InfoGAN:
@@ -31,11 +32,11 @@ def sequential_networks(source: InfoGAN) -> dict[str, nn.Sequential]:
     hparams = source.hparams
     start, doublings = stages(hparams["image_size"])
     base, hidden, slope, channels = (
-        hparams[name] for name in ("base_channels", "hidden_features", "slope", "image_channels")
+        hparams[name] for name in ("base_channels", "hidden_features", "negative_slope", "image_channels")
     )
     width = base * 2 ** (doublings - 1)
     features = width * start * start
-    inputs = source.latent_dim + sum(source.categories) + source.continuous
+    inputs = source.latent_dim + source.codes.size
 
     def linear(inner: int, outer: int, activation: nn.Module) -> list[nn.Module]:
         return [nn.Linear(inner, outer, bias=False), nn.BatchNorm1d(outer), activation]
@@ -50,7 +51,7 @@ def sequential_networks(source: InfoGAN) -> dict[str, nn.Sequential]:
         down += [nn.Conv2d(small, large, 4, 2, 1, bias=False), nn.BatchNorm2d(large), nn.LeakyReLU(slope, True)]
     up += [nn.ConvTranspose2d(base, channels, 4, 2, 1), nn.Sigmoid()]
     down += [nn.Flatten(), *linear(features, hidden, nn.LeakyReLU(slope, True))]
-    outputs = sum(source.categories) + 2 * source.continuous
+    outputs = source.codes.num_parameters
     networks = {
         "generator": nn.Sequential(*up),
         "trunk": nn.Sequential(*down),
@@ -68,16 +69,17 @@ class Plain:
     fused: bool | None = True
 
     def __init__(self, source: InfoGAN, settings: Settings, noise: Noise) -> None:
-        if len(source.categories) != 1 or not source.continuous or source.hparams["learn_std"]:
-            raise ValueError("only InfoGANs with one categorical code and continuous ones of deviation 1 have loops")
+        codes = source.codes
+        if type(source) is not InfoGAN or len(codes.categorical) != 1 or not codes.continuous:
+            raise ValueError("only InfoGANs with one categorical code and continuous ones have loops")
         stacks = sequential_networks(source)
         self.networks: dict[str, nn.Module] = dict(stacks)
         self.generator, self.trunk, self.discriminator, self.recogniser = stacks.values()
-        self.latent_dim, self.values, self.continuous = source.latent_dim, source.categories[0], source.continuous
+        self.latent_dim, self.values, self.continuous = source.latent_dim, codes.num_categories, codes.continuous
         self.simultaneous = source.update == "simultaneous"
         self.weights: tuple[float, float] = source.hparams["category_weight"], source.hparams["continuous_weight"]
         self.judges = [*chain(self.trunk.parameters(), self.discriminator.parameters(), self.recogniser.parameters())]
-        adam: dict[str, Any] = {"betas": tuple(source.hparams["betas"]), "fused": self.fused}
+        adam: dict[str, Any] = {"betas": (0.5, 0.999), "fused": self.fused}
         rates = source.hparams["discriminator_learning_rate"], source.hparams["generator_learning_rate"]
         self.optimizer_d = torch.optim.Adam(self.judges, lr=rates[0], **adam)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=rates[1], **adam)

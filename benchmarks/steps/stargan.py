@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
 from zoo.nn.layers import FewChannelConv2d
-from zoo.stargan import InstanceNorm, StarGAN
+from zoo.nn.stargan import InstanceNorm
+from zoo.stargan import StarGAN
 
 
 def model(settings: Settings) -> StarGAN:
@@ -27,22 +28,22 @@ def model(settings: Settings) -> StarGAN:
 class Textbook:
     """The authors' code without its prints: every pass by itself, all gradients in both steps, default Adam, float32.
 
-    Their normalisation also keeps running statistics, which nothing reads; here it does not.
+    Their normalization also keeps running statistics, which nothing reads; here it does not.
     """
 
     fused: bool | None = None
 
     def __init__(self, source: StarGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        if self.hparams["attributes"] or source.joint:
+        if self.hparams["attributes"] or source.labels.joint:
             raise ValueError("only one set of categories has loops to be measured beside")
-        options = ("identity_weight", "domain_norm", "residual", "domain_critics", "ema_decay")
-        if self.hparams["loss"] != "wasserstein" or any(self.hparams[name] for name in options):
+        if source.ema_decay is not None:
             raise ValueError("only the paper's networks and terms have loops to be measured beside")
-        self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
+        self.generator: Any = copy.deepcopy(source.generator)
+        self.discriminator: Any = copy.deepcopy(source.discriminator)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        self.labels = source.num_labels
-        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        self.labels = len(source.target_names)
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": (0.5, 0.999)}
         adam["fused"] = self.fused
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
@@ -82,7 +83,7 @@ class Textbook:
         values, logits = self.discriminator(x)
         fake = self.generator(x, wanted)
         loss_d = self.weighted(-values.mean() + self.discriminator(fake.detach())[0].mean(), logits, label)
-        loss_d = loss_d + self.hparams["gradient_penalty_weight"] * self.penalty(x.data, fake.data)
+        loss_d = loss_d + 10.0 * self.penalty(x.data, fake.data)
         self.reset()
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
@@ -117,7 +118,8 @@ class Plain(Textbook):
 
     def gradient(self, x: Tensor) -> Tensor:
         """The same, which the discriminator makes itself."""
-        return self.discriminator.input_gradient(x)
+        gradient: Tensor = self.discriminator.input_gradient(x)
+        return gradient
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
@@ -131,8 +133,7 @@ class Plain(Textbook):
                 fake = self.generator(x, wanted)
             values, logits = self.discriminator(torch.cat([x, fake.detach().to(x.dtype)]))
             loss_d = self.weighted(values[n:].mean() - values[:n].mean(), logits[:n], label)
-            penalty = self.penalty(x, fake.detach().to(x.dtype))
-            loss_d = loss_d + self.hparams["gradient_penalty_weight"] * penalty
+            loss_d = loss_d + 10.0 * self.penalty(x, fake.detach().to(x.dtype))
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
         self.optimizer_d.zero_grad()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.callbacks.metrics.extractors import EfficientNetLite0 as EfficientNetLite0
@@ -24,13 +25,4 @@ _EXPORTS = {
     "gaussian_distance": "zoo.callbacks.metrics.frechet",
 }
 __all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'zoo.callbacks.metrics' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

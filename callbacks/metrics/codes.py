@@ -1,4 +1,4 @@
-"""What codes know of classes: accuracy of a linear probe and of nearest neighbours, and the error of found classes."""
+"""Classes in codes: accuracy of a linear probe and of nearest neighbours, and the error of a classifier."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fit_linear(x: Tensor, label: Tensor, penalty: float = 1e-4, steps: int = 200
     """Multinomial logistic regression, fitted by L-BFGS in float64 from zero: the same for the same data.
 
     Args:
-        x: features; standardise them first.
+        x: features; standardize them first.
         label: classes from 0 on.
         penalty: weight of the squared norm of the weights.
         steps: iterations at most.
@@ -48,9 +48,9 @@ def fit_linear(x: Tensor, label: Tensor, penalty: float = 1e-4, steps: int = 200
 
 
 class CodeAccuracy(AnyShare):
-    """Accuracy in percent of a classifier on codes, fitted to some and measured on others.
+    """Accuracy in percent of a classifier that is fitted to some codes and measured on others.
 
-    Codes are standardised with the fitted ones' mean and deviation.
+    All codes are standardized with mean and deviation of the codes for fitting.
 
     Args:
         kind: "linear_probe", multinomial logistic regression; "knn", a vote of the nearest neighbours.
@@ -79,8 +79,8 @@ class CodeAccuracy(AnyShare):
         Args:
             codes: codes of images.
             label: their classes.
-            fit: whether the classifier is fitted to these, or measured on them.
-            first: global index of the first, by which those of all ranks are put in order.
+            fit: fit the classifier to these codes, instead of measuring on them.
+            first: global index of the first code, which puts the codes of all ranks in order.
 
         Shape:
             codes: (N, D); label: (N,).
@@ -113,12 +113,12 @@ class CodeAccuracy(AnyShare):
 
 
 class ClassError(AnyShare):
-    """Share of wrongly classified images, in percent, of classes that were learnt or found without labels.
+    """Share of wrongly classified images, in percent, for classifiers that were trained with or without labels.
 
     Args:
-        matching: how found classes are named. "none": they are the labels. "hungarian": one to one, as suits the
-            measured images best. "best_example": each takes the label of the validation image that has the highest
-            probability of it; then several may have the same label.
+        matching: how found classes get their labels. "none": class k has label k. "hungarian": one to one, with the
+            smallest error on the measured images. "best_example": each class takes the label of the validation image
+            with the highest probability of this class, so several classes may share a label.
 
     References:
         Chen et al. 2016, section 7.2 (one to one); Makhzani et al. 2015, section 6 (best example).
@@ -146,15 +146,15 @@ class ClassError(AnyShare):
         Args:
             probabilities: of the found classes.
             label: true classes.
-            naming: whether these are the validation images that name the classes ("best_example").
-            first: global index of the first image, which decides between equal probabilities.
+            naming: these are the validation images that label the classes ("best_example").
+            first: global index of the first image; of equal probabilities that of the first image counts.
 
         Shape:
             probabilities: (N, K); label: (N,).
         """
         if naming:
             value, index = probabilities.double().max(0)
-            # Of each class: the best probability, its image's number and its label.
+            # Per class: the best probability, number and label of its image.
             self.best.append(torch.stack([value, (first + index).double(), label[index].double()], 1).unsqueeze(0))
         else:
             self.found.append(probabilities.argmax(1))

@@ -1,4 +1,4 @@
-"""How far single dimensions of a code stand for single factors of variation: the beta-VAE metric and the MIG."""
+"""Disentanglement, the match of single code dimensions and single factors: the beta-VAE metric and the MIG."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["BetaVAEMetric", "MutualInformationGap", "mutual_information_gap"]
 
 
 class BetaVAEMetric(AnyShare):
-    """Accuracy in percent at which a linear classifier tells the fixed factor from mean code differences.
+    """Accuracy in percent of a linear classifier that predicts the shared factor from mean differences of codes.
 
-    Each point is mean_l |mu(x_l) - mu(y_l)| over pairs that share the value of one factor, which is its class.
+    A point is mean_l |mu(x_l) - mu(y_l)| over pairs of images that share the value of one factor, the point's class.
 
     References:
         Higgins et al. 2017, section 3, algorithm 1.
@@ -41,7 +41,7 @@ class BetaVAEMetric(AnyShare):
         Args:
             a: codes of the first image of each pair.
             b: codes of the second.
-            factor: which factor the pairs of each point share.
+            factor: number of the factor that the pairs of each point share.
             first: global index of the first point.
 
         Shape:
@@ -52,7 +52,7 @@ class BetaVAEMetric(AnyShare):
         self.order.append(torch.arange(first, first + len(factor), device=factor.device))
 
     def compute(self) -> Tensor:
-        """Accuracy in percent on the last third of the points, of a classifier fitted to those before."""
+        """Accuracy in percent on the last third of the points, of a classifier fitted to the first two thirds."""
         order = dim_zero_cat(self.order).argsort()
         points, factors = dim_zero_cat(self.points)[order].double(), dim_zero_cat(self.factors)[order]
         train = 2 * len(points) // 3

@@ -8,6 +8,8 @@ FID's authors, "fd" for all others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["INCEPTION_SHA256", "EfficientNetLite0", "InceptionV3", "load_extractor"]
+__all__ = ["INCEPTION_SHA256", "EfficientNetLite0", "InceptionV3", "features_of", "load_extractor"]
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
@@ -62,7 +64,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def _fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Multiply each batch normalisation into the convolution before it: the same function, twice as fast on a CPU."""
+    """Multiply each batch normalization into the convolution before it: the same function, twice as fast on a CPU."""
     pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
     for block in cast(nn.ModuleList, network._blocks):
         pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
@@ -125,7 +127,7 @@ class InceptionV3(nn.Module):
 
 
 def load_extractor(extractor: str | nn.Module, inception_weights: str | Path | None = None) -> nn.Module:
-    """The extractor that the arguments of a Fréchet distance mean.
+    """The extractor that the arguments of a Fréchet distance name.
 
     Args:
         extractor: "efficientnet-lite0", or a module `(N, 3, H, W) in [-1, 1] -> (N, d)` with a `name`.
@@ -151,3 +153,35 @@ def load_extractor(extractor: str | nn.Module, inception_weights: str | Path | N
             "inception_weights=PATH for FID"
         )
     return network
+
+
+def features_of(extractor: nn.Module, images: Tensor) -> Tensor:
+    """Features of images in float32 and, on CUDA, without the shortcuts that change results; greyscale is repeated.
+
+    Shape:
+        images: (N, 1 or 3, H, W) in [-1, 1]; output: (N, d).
+
+    Raises:
+        ValueError: the extractor returns something else.
+    """
+    images = images.float()
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    with torch.autocast(images.device.type, enabled=False), _exact_convolutions():
+        features = extractor(images)
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"extractor {extractor.name} must return (N, d) features, not {shape}")
+    return features
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Convolutions on CUDA in full float32 (not TF32, the default) and always by the same algorithm."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before

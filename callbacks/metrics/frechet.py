@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of features, each taken as a Gaussian.
+"""Fréchet distance between two sets of features, each modeled as a Gaussian.
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
@@ -95,7 +95,7 @@ class FrechetMetric(Metric):
 
         Args:
             features: their features.
-            real: whether they are real or generated.
+            real: they are real images, not generated ones.
 
         Raises:
             ValueError: the features have another shape, or are not finite.
@@ -115,7 +115,7 @@ class FrechetMetric(Metric):
         """Mean and unbiased covariance of one side.
 
         Args:
-            real: which side.
+            real: the side of the real images, not of the generated ones.
 
         Raises:
             ValueError: it has fewer than two images.
@@ -139,15 +139,15 @@ class FrechetMetric(Metric):
         return gaussian_distance(*self.moments(real=True), *self.moments(real=False))
 
     def real_state(self) -> dict[str, Tensor]:
-        """The real side's states, added over ranks; every rank must call this."""
+        """States of the real side, added over ranks; every rank must call this."""
         with self.sync_context(should_sync=True):
             return {name: getattr(self, f"real_{name}").clone() for name in ("count", "sum", "outer")}
 
     def load_real_state(self, state: dict[str, Tensor]) -> None:
-        """Take the real side's states from elsewhere; on several ranks, let one of them do this.
+        """Set the states of the real side; where there are several ranks, on one of them.
 
         Args:
-            state: what `real_state` gave.
+            state: states as `real_state` gives them.
         """
         for name, value in state.items():
             setattr(self, f"real_{name}", value.to(self.real_sum))

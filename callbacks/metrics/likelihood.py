@@ -1,4 +1,4 @@
-"""Bounds of the log-likelihood from importance weights, and Parzen-window estimates of it, in nats per image."""
+"""Bounds of the log-likelihood by importance weights, and estimates by Parzen windows, in nats per image."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class LikelihoodBounds(Metric):
 class ParzenLogLikelihood(AnyShare):
     """Log-likelihood of images under isotropic Gaussians around generated ones, in nats per image.
 
-    log p(x) = log mean_j exp(-|x - c_j|^2 / (2 s^2)) - D log(s sqrt(2 pi)), with pixels in [0, 1]; s is that of ten
-    values between 0.1 and 1 (evenly spaced in the logarithm) which is best on validation images. Ranks may add centres,
-    validation and test images in any shares: they are gathered in the order of the ranks, and each log-likelihood is a
-    function of the set of centres. The estimator ranks models poorly in high dimension (Theis et al. 2016).
+    log p(x) = log mean_j exp(-|x - c_j|^2 / (2 s^2)) - D log(s sqrt(2 pi)), with pixels in [0, 1]. The width s is the
+    one of ten values between 0.1 and 1 (evenly spaced in the logarithm) with the best likelihood of validation images.
+    Ranks may add any shares of centers, validation and test images: all are gathered, and each log-likelihood depends
+    on the set of centers only. The estimator ranks models poorly in high dimension (Theis et al. 2016).
 
     Args:
         kwargs: passed to torchmetrics.
@@ -70,7 +70,7 @@ class ParzenLogLikelihood(AnyShare):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
-    centres: list[Tensor]
+    centers: list[Tensor]
     val: list[Tensor]
     test: list[Tensor]
 
@@ -78,7 +78,7 @@ class ParzenLogLikelihood(AnyShare):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("centres", "val", "test"):
+        for name in ("centers", "val", "test"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, kind: str) -> None:
@@ -86,7 +86,7 @@ class ParzenLogLikelihood(AnyShare):
 
         Args:
             images: values in [-1, 1].
-            kind: "centres" for generated images, "val" or "test" for real ones.
+            kind: "centers" for generated images, "val" or "test" for real ones.
 
         Shape:
             images: (N, C, H, W).
@@ -95,23 +95,23 @@ class ParzenLogLikelihood(AnyShare):
 
     def compute(self) -> dict[str, Tensor]:
         """`mean` and its standard error `error` on the test images, and the chosen `sigma`."""
-        centres = dim_zero_cat(self.centres)
-        sigmas = self.sigmas.to(centres.device)
-        chosen = sigmas[self._log_likelihood(dim_zero_cat(self.val), centres, sigmas).mean(1).argmax()]
-        values = self._log_likelihood(dim_zero_cat(self.test), centres, chosen[None])[0]
+        centers = dim_zero_cat(self.centers)
+        sigmas = self.sigmas.to(centers.device)
+        chosen = sigmas[self._log_likelihood(dim_zero_cat(self.val), centers, sigmas).mean(1).argmax()]
+        values = self._log_likelihood(dim_zero_cat(self.test), centers, chosen[None])[0]
         return {"mean": values.mean(), "error": values.std() / math.sqrt(len(values)), "sigma": chosen}
 
     @staticmethod
-    def _log_likelihood(x: Tensor, centres: Tensor, sigmas: Tensor) -> Tensor:
+    def _log_likelihood(x: Tensor, centers: Tensor, sigmas: Tensor) -> Tensor:
         """Log-likelihood of each image for each sigma, (sigmas, N)."""
         rows = []
-        norms = centres.square().sum(1)
+        norms = centers.square().sum(1)
         for part in x.split(500):
-            squared = (part.square().sum(1, keepdim=True) + norms - 2 * part @ centres.T).clamp(min=0)
-            # The largest exponent is taken out in float32 already: what is left is small where it matters.
+            squared = (part.square().sum(1, keepdim=True) + norms - 2 * part @ centers.T).clamp(min=0)
+            # The largest exponent is subtracted in float32 already: the remainders that matter are small.
             least = squared.min(1, keepdim=True).values
             rest = (squared - least).double()
             logs = [(-rest / (2 * s * s)).logsumexp(1) - least.squeeze(1).double() / (2 * s * s) for s in sigmas]
             rows.append(torch.stack(logs))
-        constant = math.log(len(centres)) + x.size(1) * (sigmas * math.sqrt(2 * math.pi)).log()
+        constant = math.log(len(centers)) + x.size(1) * (sigmas * math.sqrt(2 * math.pi)).log()
         return torch.cat(rows, 1) - constant[:, None]

@@ -1,4 +1,4 @@
-"""How like their true pairs translated images are: L1, PSNR and SSIM."""
+"""Similarity of translated images and their true pairs: L1, PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ __all__ = ["PairedSimilarity"]
 class PairedSimilarity(Metric):
     """Mean absolute difference, peak signal-to-noise ratio in dB and structural similarity, of values in [0, 1].
 
-    The ratio is that of the mean square over all images, so an image that is met exactly does not make it infinite.
-    SSIM has a Gaussian window of 11 pixels and deviation 1.5, and is the mean over the images. Sums are float64 and
-    added over ranks.
+    The ratio takes the mean square over all images, so an exact image does not make it infinite. SSIM has a Gaussian
+    window of 11 pixels and deviation 1.5, and is the mean over the images. Sums are float64 and added over ranks.
 
     References:
         Wang, Bovik, Sheikh and Simoncelli 2004, "Image quality assessment: from error visibility to structural

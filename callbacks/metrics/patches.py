@@ -1,4 +1,4 @@
-"""Images made of patches: whether their mask is right, and whether the patches are in them."""
+"""Images made from patches: accuracy of their masks, and distance of the patches from the images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MaskIoU(Metric):
     """Intersection over union of predicted and true masks, the mean over the images; float64, added over ranks.
 
     Args:
-        threshold: what is above it in a predicted mask is taken for inside.
+        threshold: a pixel of a predicted mask lies inside if its value is above the threshold.
         kwargs: arguments of `torchmetrics.Metric`.
     """
 
@@ -39,7 +39,7 @@ class MaskIoU(Metric):
         """
         inside, part = (found > self.threshold).flatten(1), (true > 0.5).flatten(1)
         either = (inside | part).sum(1)
-        # Where neither has anything, they agree.
+        # Two empty masks agree.
         shares = torch.where(either > 0, (inside & part).sum(1).double() / either.clamp(min=1), 1.0)
         self.total += shares.sum()
         self.count += len(found)
@@ -50,10 +50,10 @@ class MaskIoU(Metric):
 
 
 class NearestPatch(Metric):
-    """How unlike a patch the most similar place of an image is: mean absolute difference of values in [0, 1].
+    """Distance of a patch from the most similar place of an image: mean absolute difference of values in [0, 1].
 
-    A patch is compared at its own size with every place of the image, and the least difference counts: a model may put
-    a patch where it likes. The mean is over all patches; float64, added over ranks.
+    A patch is compared at its own size with every place of the image, and the smallest difference counts: a model may
+    put a patch anywhere. The mean is over all patches; float64, added over ranks.
     """
 
     is_differentiable = False
@@ -68,10 +68,10 @@ class NearestPatch(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, found: Tensor, source: Tensor, boxes: Tensor) -> None:
-        """Add images, and those that the patches were cut from.
+        """Add images, and the images that the patches were cut from.
 
         Shape:
-            found, source: (N, C, H, W) in [-1, 1]; boxes: (N, P, 4) int64, top, left and the ends of both, in `source`.
+            found, source: (N, C, H, W) in [-1, 1]; boxes: (N, P, 4) int64: top, left, bottom, right in `source`.
         """
         found, source = (found.float() + 1) / 2, (source.float() + 1) / 2
         for image, whole, places in zip(found, source, boxes.tolist(), strict=True):

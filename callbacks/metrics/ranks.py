@@ -1,4 +1,4 @@
-"""Metrics whose ranks may have had any share of the images, none included."""
+"""Metrics that may have seen images on some ranks only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["AnyShare"]
 
 
 class AnyShare(Metric):
-    """A Metric that keeps lists of tensors, of which a rank may have none.
+    """A Metric whose list states may be empty on some ranks.
 
-    torchmetrics gathers a list only if every rank has tensors of the same type and number of dimensions in it: a rank
-    without any gets an empty one like those of the others.
+    torchmetrics gathers a list only if every rank holds tensors of the same type and number of dimensions. So a rank
+    without tensors adds an empty one of the type and shape that the other ranks hold.
     """
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the states of all ranks; arguments are those of `torchmetrics.Metric.sync`."""
+        """Gather the states of all ranks; arguments as for `torchmetrics.Metric.sync`."""
         if kwargs.get("should_sync", True) and dist.is_available() and dist.is_initialized():
             lists = {name: state for name, state in self.metric_state.items() if isinstance(state, list)}
             kinds: list[Any] = [None] * dist.get_world_size(self.process_group)

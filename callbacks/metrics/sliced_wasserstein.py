@@ -13,7 +13,7 @@ __all__ = ["SlicedWasserstein", "laplacian_pyramid"]
 SMALLEST = 16
 PATCH = 7
 SCALE = 1e3
-"""Values are given times this, as in the paper."""
+"""Factor of the values, as in the paper."""
 
 
 def _blurred(x: Tensor) -> Tensor:
@@ -26,14 +26,14 @@ def _blurred(x: Tensor) -> Tensor:
 
 
 def _enlarged(x: Tensor) -> Tensor:
-    """Twice the size: zeros between the pixels, then the filter."""
+    """Images of twice the size: zeros between the pixels, then the filter."""
     y = x.new_zeros(*x.shape[:2], 2 * x.size(2), 2 * x.size(3))
     y[:, :, ::2, ::2] = x
     return 4 * _blurred(y)
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """What each size of an image has beyond the next smaller one, down to 16 pixels; the last level is that image.
+    """Differences of each size of an image from the next smaller one, down to 16 pixels; the last level is that size.
 
     Args:
         images: of any range.
@@ -55,16 +55,16 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 class SlicedWasserstein(AnyShare):
     """Sliced Wasserstein distance between patches of 7x7 pixels, times 1000, for each level of the pyramid.
 
-    Each set's patches are normalised to mean 0 and deviation 1 in each channel. In a random direction the distance of
-    two sets of as many points is the mean distance of the sorted projections; the value is the mean over directions.
-    Places are drawn for (seed, image), directions for the seed, so that any number of ranks finds the same value.
+    The patches of each set are normalized to mean 0 and deviation 1 per channel. In a random direction the distance of
+    two sets of equal size is the mean distance of the sorted projections; the value is the mean over directions.
+    Places are drawn by (seed, image), directions by the seed, so that any number of ranks finds the same value.
 
     Args:
         patches: patches per image and level.
         directions: directions per repeat.
-        repeats: how often directions are drawn.
+        repeats: number of draws of directions.
         seed: seed of places and directions.
-        sides: those of the images and of the levels below them, see `sides_of`.
+        sides: sides of the levels, see `sides_of`.
 
     References:
         Karras et al. 2018, section 5; Rabin et al. 2011, "Wasserstein barycenter and its application to texture
@@ -101,7 +101,7 @@ class SlicedWasserstein(AnyShare):
 
         Args:
             images: the images.
-            real: of which set.
+            real: they are real images, not generated ones.
             first: number of the first image in its set.
 
         Shape:

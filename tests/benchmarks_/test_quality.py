@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import quality
-from zoo.callbacks.base import Result
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.base import Result, Samples
+from zoo.callbacks.measures import MEASURES, Evaluation, measure
 from zoo.dcgan import DCGAN
 from zoo.progressive_gan import ProgressiveGAN
 
@@ -126,18 +126,19 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def spread(name: str) -> Any:
-    def value(model: DCGAN, data: Noise, *, seed: int = 0, matching: str = "none") -> Result:
-        return Result(float(model.sample(9, seed=seed).std()), f"{name}[matching={matching}, seed={seed}]", name)
-
-    return value
-
-
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures that take no time."""
     for name in ("class_error", "mig"):
-        monkeypatch.setitem(MEASURES, name, spread(name))
+        monkeypatch.delitem(MEASURES, name)
+
+    @measure(needs=Samples, better="lower", unit="%")
+    def class_error(at: Evaluation, *, matching: str = "none") -> Result:
+        return at.result(at.model.sample(9, seed=at.seed).std(), matching=matching, seed=at.seed)
+
+    @measure(needs=Samples, better="higher")
+    def mig(at: Evaluation) -> Result:
+        return at.result(at.model.sample(9, seed=at.seed).std())
 
 
 @pytest.mark.usefixtures("other")
@@ -145,7 +146,7 @@ def test_a_row_of_another_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     model, metric = tiny(), ENTRY["metrics"][2]
     row = quality.remeasure(model, Noise(8), metric, seeds=None, untrained_seeds=None)
     assert (row["metric"], row["unit"]) == ("class_error", "%")
-    assert row["protocol"] == "class_error[matching=hungarian, seed=4]"
+    assert row["protocol"] == "class_error[matching=hungarian, seed=4, weights=raw]"
     assert row["seeds"] == {"4": row["value"]}
     assert list(row["untrained_seeds"]) == ["0", "1", "2"]
     assert row["untrained"] == sorted(row["untrained_seeds"].values())[1] != row["value"]

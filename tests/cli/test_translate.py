@@ -27,7 +27,7 @@ class Inverter(CycleGAN):
         return -x
 
 
-TINY = {"base_channels": 4, "blocks": 1, "discriminator_layers": 1}
+TINY = {"base_channels": 4, "num_blocks": 1, "discriminator_layers": 1}
 
 
 @pytest.fixture
@@ -94,13 +94,15 @@ def test_what_cannot_be_translated(pictures: Path, fails: Callable[..., str]) ->
     assert not Path("out").exists()
 
 
-def test_a_unet_gets_multiples_of_its_own_size(tmp_path: Path) -> None:
+def test_a_network_gets_multiples_of_its_own_size(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (20, 37)).save(tmp_path / "in" / "a.png")
-    model = CycleGAN(16, base_channels=4, discriminator_layers=1, generator="unet")
+    model = Inverter(16, **TINY)
+    model.multiple = 16
     for size, expected in ((None, (16, 30)), (0, (20, 37))):
         (file,) = translate_folder(model, tmp_path / "in", tmp_path / "out", "b", size=size, progress=False, force=True)
         assert Image.open(file).size == expected
+    assert model.seen == [(1, 3, 32, 16), (1, 3, 48, 32)]
 
 
 def test_tiny_pictures_are_mirrored_over_and_over(tmp_path: Path) -> None:
@@ -144,6 +146,6 @@ def test_attributes_of_pictures_of_any_size(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for width, height in ((3, 5), (9, 12), (40, 20)):
         Image.new("RGB", (width, height)).save(tmp_path / "in" / f"{width}.png")
-    model = StarGAN(16, attributes=["old", "glad"], base_channels=4, num_blocks=1, num_layers=3)
+    model = StarGAN(16, attributes=["old", "glad"], base_channels=4, num_blocks=1, discriminator_layers=3)
     files = translate_folder(model, tmp_path / "in", tmp_path / "out", "glad", size=0, progress=False)
     assert sorted(Image.open(file).size for file in files) == [(3, 5), (9, 12), (40, 20)]

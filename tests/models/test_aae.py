@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -9,59 +10,32 @@ import torch
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from tests.numerics import assert_near
-from zoo.aae import AAE, mixture, swiss_roll
+from zoo.aae import AAE
 from zoo.base import Batch
 from zoo.engine import rng
+from zoo.nn.aae import mixture, swiss_roll
+from zoo.pretrained.migrations import current_arguments
+
+WIDTHS: dict[str, Any] = {"hidden_features": (8, 8), "discriminator_features": (8, 8), "weight_std": 0.5}
 
 
 class TestAAE(ModelContract):
     options: dict[str, Any] = {}  # noqa: RUF012
 
     def tiny(self) -> AAE:
-        widths = {"hidden_features": (8, 8), "discriminator_features": (8, 8)}
-        defaults = {"weight_std": 0.5, "reconstruction_weight": 1.0}
-        return AAE(**{"image_size": 8, "latent_dim": 2, **widths, **defaults, **self.options})
+        return AAE(8, latent_dim=2, **WIDTHS, **self.options)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype), "label": torch.arange(n) % 3}
 
 
-class TestAAELabelInPrior(TestAAE):
-    options = {"form": "label_in_prior", "num_classes": 10, "prior": "mixture", "posterior": "gaussian"}  # noqa: RUF012
-
-    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        return super().batch(n, seed=seed, dtype=dtype) | {"label": torch.arange(n) % 4 - 1}
+class TestAAEGaussianPosterior(TestAAE):
+    options = {"posterior": "gaussian"}  # noqa: RUF012
 
 
-class TestAAESupervised(TestAAE):
-    options = {"form": "supervised", "num_classes": 3, "posterior": "universal", "optimizer": "adam"}  # noqa: RUF012
-
-
-class TestAAESemiSupervised(TestAAE):
-    options = {"form": "semi_supervised", "num_classes": 3, "input_noise": 0.3}  # noqa: RUF012
-
-    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        """Labelled images are unevenly spread: of six, ranks have two and one, or two, one and none."""
-        label = torch.tensor([0, 2, -1, 1, -1, -1])
-        return super().batch(n, seed=seed, dtype=dtype) | {"label": label[:n]}
-
-
-class TestAAEClustering(TestAAE):
-    options = {"form": "clustering", "num_classes": 4, "optimizer": "adam", "prior_std": 2.0}  # noqa: RUF012
-
-
-class TestAAETransformed(TestAAESemiSupervised):
-    options = TestAAESemiSupervised.options | {"class_noise": 0.3, "transformed_classes": True}
-
-
-class TestAAEConv(TestAAE):
-    options = {"networks": "conv", "base_channels": 2, "image_channels": 3, "image_size": 16}  # noqa: RUF012
-
-    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = rng.uniform((n, 3, 16, 16), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
-        return {"image": images.to(dtype)}
+class TestAAEUniversalPosterior(TestAAE):
+    options = {"posterior": "universal"}  # noqa: RUF012
 
 
 # The paper's claims ---------------------------------------------------------------------------------------------------
@@ -90,38 +64,6 @@ def test_parts_of_the_swiss_roll_follow_each_other() -> None:
     assert ends[-1][1].norm().item() == pytest.approx(3)
 
 
-def test_prior_takes_the_part_that_is_asked_for() -> None:
-    model = AAE("label_in_prior", latent_dim=2, num_classes=10, prior="swiss_roll", hidden_features=(4,))
-    label = torch.arange(1000) % 11 - 1
-    z = model.prior(1000, 3, component=label)
-    part = (z.norm(dim=1) / 3).square() * 10
-    known = label >= 0
-    assert torch.equal(part[known].clamp(max=9.999).floor().long(), label[known])
-    assert part[~known].std() > 2
-
-
-def test_phases_and_their_optimizers() -> None:
-    model = AAE("semi_supervised", num_classes=10)
-    assert model.phases == ("reconstruction", "discriminator", "encoder", "classification")
-    optimizers = model.configure_optimizers()
-    assert [o.param_groups[0]["lr"] for o in optimizers] == [0.01, 0.1, 0.1, 0.1]
-    assert [o.param_groups[0]["momentum"] for o in optimizers] == [0.9, 0.1, 0.1, 0.9]
-    assert AAE().phases == ("reconstruction", "discriminator", "encoder")
-
-
-def test_step_sizes_fall_at_the_epochs_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = AAE("semi_supervised", num_classes=10, hidden_features=(4,), discriminator_features=(4,))
-
-    def rates(epoch: int) -> list[float]:
-        monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch})())
-        return [model.optimizer_overrides(phase, 0)["lr"] for phase in model.phases]
-
-    assert rates(49) == pytest.approx([0.01, 0.1, 0.1, 0.1])
-    assert rates(50) == pytest.approx([0.001, 0.01, 0.01, 0.01])
-    assert rates(250) == pytest.approx([0.001, 0.01, 0.01, 0.001])
-    assert rates(1000) == pytest.approx([0.0001, 0.001, 0.001, 0.001])
-
-
 def test_prior_counts_as_real_and_codes_as_fake() -> None:
     model = AAE(latent_dim=2, hidden_features=(4,), discriminator_features=(4,))
     for p in model.parameters():
@@ -132,39 +74,6 @@ def test_prior_counts_as_real_and_codes_as_fake() -> None:
     assert terms["style_prior"].item() == pytest.approx(F.softplus(torch.tensor(-3.0)).item())
     assert terms["style_code"].item() == pytest.approx(F.softplus(torch.tensor(3.0)).item())
     assert model.encoder_loss(batch, None)["style"].item() == pytest.approx(F.softplus(torch.tensor(-3.0)).item())
-
-
-def test_labelled_batch_of_its_own_is_used_where_there_is_one() -> None:
-    model = AAE("semi_supervised", image_size=8, num_classes=3, hidden_features=(6,), discriminator_features=(4,))
-    images, label = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1])
-    logits, _ = model._code((images + 1) / 2)
-    expected = F.cross_entropy(logits, label).item()
-    labelled = {"image": images, "label": label}
-    own = {"image": torch.rand(7, 1, 8, 8), "label": torch.full((7,), -1), "labelled": labelled}
-    assert model.classification_loss(own, None)["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
-    mixed = {"image": torch.cat([images, torch.rand(3, 1, 8, 8)]), "label": torch.cat([label, torch.full((3,), -1)])}
-    assert model.classification_loss(mixed, None)["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
-    none = {"image": images, "label": torch.full((5,), -1)}
-    assert model.classification_loss(none, None)["cross_entropy"].item() == 0
-
-
-def test_decoder_of_the_supervised_form_gets_the_label() -> None:
-    model = AAE("supervised", image_size=8, num_classes=3, hidden_features=(6,), weight_std=None)
-    x = model.sample(4, seed=0, label=1)
-    assert_near(model.sample(2, seed=0, first=2, label=1), x[2:])
-    assert not torch.allclose(x, model.sample(4, seed=0, label=2))
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
-        model.sample(1, label=3)
-    one, two = (model.reconstruct(x, torch.full((4,), k)) for k in (0, 1))
-    assert not torch.allclose(one, two)
-
-
-def test_gaussian_posterior_is_noisy_in_training_only() -> None:
-    model = AAE(image_size=8, hidden_features=(6,), discriminator_features=(4,), posterior="gaussian", weight_std=None)
-    x = torch.rand(4, 1, 8, 8)
-    assert torch.equal(model.encode(x), model.encode(x))
-    noisy = [model._code(x, purpose)[1] for purpose in ("one", "other")]
-    assert not torch.allclose(noisy[0], noisy[1])
 
 
 @pytest.mark.slow
@@ -183,36 +92,135 @@ def test_codes_come_to_follow_the_prior() -> None:
     assert z.quantile(quantiles, 0).T.sub(torch.distributions.Normal(0.0, 1.0).icdf(quantiles)).abs().max() < 0.6
 
 
-def test_options_that_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="needs num_classes"):
-        AAE("clustering")
-    with pytest.raises(ValueError, match="needs num_classes 0"):
-        AAE(num_classes=10)
+@pytest.mark.parametrize("prior", ["mixture", "swiss_roll"])
+def test_codes_of_the_other_priors_are_scaled(prior: Any) -> None:
+    one, two = (AAE(latent_dim=2, prior=prior, prior_std=std, hidden_features=(4,)) for std in (1.0, 2.0))
+    z = one.prior(50, 3)
+    assert z.norm(dim=1).max() > 1
+    assert torch.equal(two.prior(50, 3), 2 * z)
+
+
+def test_phases_and_their_optimizers() -> None:
+    model = AAE(8, hidden_features=(4,))
+    assert model.phases == ("reconstruction", "discriminator", "encoder")
+    optimizers = model.configure_optimizers()
+    assert [o.param_groups[0]["lr"] for o in optimizers] == [0.01, 0.1, 0.1]
+    assert [o.param_groups[0]["momentum"] for o in optimizers] == [0.9, 0.1, 0.1]
+
+
+def test_step_sizes_fall_at_the_epochs_of_the_paper_or_of_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rates(model: AAE, epoch: int) -> list[float]:
+        monkeypatch.setattr(model, "_trainer", type("Run", (), {"current_epoch": epoch, "max_epochs": 5000})())
+        return [model.optimizer_overrides(phase, 0)["lr"] for phase in model.phases]
+
+    model = AAE(8, hidden_features=(4,))
+    assert rates(model, 49) == pytest.approx([0.01, 0.1, 0.1])
+    assert rates(model, 50) == pytest.approx([0.001, 0.01, 0.01])
+    assert rates(model, 1000) == pytest.approx([0.0001, 0.001, 0.001])
+    assert rates(AAE.modern(image_size=8), 1000) == pytest.approx([1e-3, 1e-4, 1e-4])
+    decay = {"kind": "milestones", "unit": "epochs", "milestones": {3: 0.5}}
+    for model in (AAE(8, decay=decay), AAE.modern(image_size=8, decay=decay)):
+        first, *_ = rates(model, 0)
+        assert rates(model, 2)[0] == first
+        assert rates(model, 50)[0] == first / 2
+
+
+@pytest.mark.parametrize("posterior", ["gaussian", "universal"])
+def test_posteriors_are_noisy_in_training_only(posterior: Any) -> None:
+    model = AAE(8, hidden_features=(6,), posterior=posterior, weight_std=None)
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(model.encode(x), model.encode(x))
+    noisy = [model.code(x, purpose) for purpose in ("one", "other")]
+    assert not torch.allclose(noisy[0], noisy[1])
+
+
+def test_gaussian_posterior_has_the_mean_and_deviation_that_the_encoder_gives() -> None:
+    model = AAE(8, latent_dim=1, hidden_features=(4,), posterior="gaussian").double()
+    head = model.encoder.net[-1]
+    head.weight.data.zero_()
+    head.bias.data = torch.tensor([3.0, math.log(0.25)]).double()
+    z = model.code(torch.rand(20_000, 1, 8, 8).double(), "reconstruction")
+    assert z.mean().item() == pytest.approx(3, abs=0.02)
+    assert z.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_prior_of_two_dimensions_needs_a_code_of_two() -> None:
     with pytest.raises(ValueError, match="set latent_dim=2, not 8"):
         AAE(prior="mixture")
-    with pytest.raises(ValueError, match="'label_in_prior' needs the prior"):
-        AAE("label_in_prior", num_classes=10)
-    with pytest.raises(ValueError, match="does not classify"):
-        AAE(hidden_features=(4,)).classify(torch.zeros(1, 1, 28, 28))
+    with pytest.raises(ValueError, match="AAE has no condition 'label'"):
+        AAE(8, hidden_features=(4,)).sample(1, label=0)
 
 
-def test_class_head_alone_sees_transformed_images_and_in_training_alone() -> None:
-    model = TestAAETransformed().tiny()
-    x = torch.rand(6, 1, 8, 8)
-    logits, style = model._heads(x, "reconstruction")
-    moved, same = model._code(x, "reconstruction")
-    assert torch.equal(style, same)
-    assert not torch.allclose(logits, moved)
-    expected, _ = model._heads(model._transformed(x, "reconstruction"), "reconstruction/class")
-    assert torch.equal(moved, expected)
-    assert torch.equal(model._code(x)[0], model._heads(x, None)[0])
+# Earlier arguments ----------------------------------------------------------------------------------------------------
+
+OF_ALL_FORMS: dict[str, Any] = {
+    "image_size": 28,
+    "image_channels": 1,
+    "latent_dim": 4,
+    "prior": "gaussian",
+    "prior_std": 1.0,
+    "posterior": "deterministic",
+    "noise_dim": 10,
+    "networks": "mlp",
+    "hidden_features": [500, 500],
+    "base_channels": 64,
+    "discriminator_features": [500, 500],
+    "input_noise": 0.0,
+    "class_noise": 0.0,
+    "transformed_classes": False,
+    "reconstruction_weight": 0.0012755102040816326,
+    "optimizer": "adam",
+    "reconstruction_learning_rate": 0.002,
+    "adversarial_learning_rate": 0.001,
+    "classification_learning_rate": 0.001,
+    "decay_epochs": [25, 35],
+    "betas": [0.5, 0.999],
+    "weight_std": None,
+}
+CLASSES = {"num_classes": 10, "input_noise": 0.3, "transformed_classes": True}
+FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "basic": ({"num_classes": 0}, "zoo.aae.AAE", {}),
+    "label_in_prior": (
+        {"num_classes": 10, "prior": "swiss_roll", "latent_dim": 2},
+        "zoo.label_prior_aae.LabelPriorAAE",
+        {"prior": "swiss_roll"},
+    ),
+    "supervised": ({"num_classes": 3}, "zoo.supervised_aae.SupervisedAAE", {"latent_dim": 4, "num_classes": 3}),
+    "semi_supervised": (
+        CLASSES,
+        "zoo.semi_supervised_aae.SemiSupervisedAAE",
+        {"num_classes": 10, "input_noise_std": 0.3, "affine_classes": True, "classification_learning_rate": 0.001},
+    ),
+    "clustering": (
+        CLASSES | {"class_noise": 0.3},
+        "zoo.clustering_aae.ClusteringAAE",
+        {"num_classes": 10, "input_noise_std": 0.3, "affine_classes": True, "class_noise_std": 0.3},
+    ),
+}
 
 
-def test_noise_on_classes_blurs_prior_and_codes_alike_but_no_style() -> None:
-    model = TestAAETransformed().tiny()
-    code = torch.eye(3).repeat(4000, 1)
-    assert torch.equal(model._blurred("style", code, "encoder/code"), code)
-    noise = model._blurred("class", code, "encoder/code") - code
-    assert noise.std().item() == pytest.approx(0.3, rel=0.03)
-    assert abs(noise.mean().item()) < 0.01
-    assert not torch.equal(noise, model._blurred("class", code, "discriminator/code") - code)
+@pytest.mark.parametrize("form", FORMS)
+def test_earlier_arguments_of_a_form_make_its_class(form: str) -> None:
+    given, path, expected = FORMS[form]
+    found, arguments = current_arguments("zoo.aae.AAE", OF_ALL_FORMS | {"form": form} | given)
+    assert found == path
+    assert expected.items() <= arguments.items()
+    assert arguments["decay"] == {"kind": "milestones", "unit": "epochs", "milestones": {25: 0.1, 35: 0.01}}
+    assert not {"form", "decay_epochs", "betas", "networks"} & arguments.keys()
+    module, _, name = found.rpartition(".")
+    model = getattr(import_module(module), name)(**arguments)
+    assert type(model)(**model.hparams).hparams == model.hparams
+    assert current_arguments(found, arguments) == (found, arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"networks": "conv"}, r"zoo\.aae\.AAE no longer has networks='conv'"),
+        ({"form": "supervised", "num_classes": 3, "posterior": "gaussian"}, r"SupervisedAAE no longer has posterior="),
+        ({"form": "semi_supervised", "num_classes": 3, "class_noise": 0.3}, r"AAE no longer has class_noise=0\.3"),
+    ],
+)
+def test_earlier_arguments_without_a_class_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        current_arguments("zoo.aae.AAE", OF_ALL_FORMS | given)

@@ -15,11 +15,13 @@ from tests.contract import Data, ModelContract, fit_on_ranks, state_of, trainer
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import Batch, GenerativeModel
-from zoo.cyclegan import CycleGAN, ImagePool, PatchDiscriminator, ResnetGenerator, UNetGenerator
+from zoo.cyclegan import CycleGAN
 from zoo.engine import rng
 from zoo.engine.loop import ExactTraining
+from zoo.nn.cyclegan import ImagePool, PatchDiscriminator, ResnetGenerator
+from zoo.pretrained.migrations import current_arguments
 
-TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "blocks": 1, "discriminator_layers": 1}
+TINY: dict[str, Any] = {"image_size": 8, "base_channels": 2, "num_blocks": 1, "discriminator_layers": 1}
 
 
 def images(n: int, purpose: str, seed: int = 0, size: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -36,7 +38,7 @@ class TestCycleGAN(ModelContract):
         return CycleGAN(**TINY | self.options | options)
 
     def oracle(self, world: int) -> CycleGAN:
-        return self.tiny(num_pools=world)
+        return self.tiny(pools_per_process=world)
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return {f"image_{domain}": images(n, domain, seed, dtype=dtype) for domain in ("a", "b")}
@@ -44,18 +46,6 @@ class TestCycleGAN(ModelContract):
     def pictures(self, model: GenerativeModel) -> Tensor:
         assert isinstance(model, CycleGAN)
         return model.reconstruct(self.batch(2)["image_a"])
-
-
-class TestCycleGANUNet(TestCycleGAN):
-    options = {  # noqa: RUF012
-        "generator": "unet",
-        "loss": "non_saturating",
-        "identity_weight": 0.0,
-        "pool_size": 1,
-        "schedule": "steps",
-        "constant": 2,
-        "decay": 100,
-    }
 
 
 # Ranks and pools ------------------------------------------------------------------------------------------------------
@@ -131,9 +121,9 @@ def test_pools_of_a_rank_go_through_a_checkpoint() -> None:
 
 
 def test_a_batch_that_pools_cannot_share() -> None:
-    model = CycleGAN(**TINY, num_pools=2)
+    model = CycleGAN(**TINY, pools_per_process=2)
     batch = TestCycleGAN().batch(3)
-    with pytest.raises(ValueError, match="a batch of 3 cannot be shared among num_pools=2"):
+    with pytest.raises(ValueError, match="a batch of 3 cannot be shared among pools_per_process=2"):
         model.discriminator_loss(batch, model.forward_shared(batch))
 
 
@@ -141,8 +131,6 @@ def test_a_batch_that_pools_cannot_share() -> None:
 
 
 class Identity(nn.Module):
-    multiple = 4
-
     def forward(self, x: Tensor) -> Tensor:
         return x
 
@@ -170,10 +158,10 @@ def test_terms_are_the_reference_s() -> None:
     def towards(logits: Tensor, value: float) -> Tensor:
         return mse(logits, torch.full_like(logits, value))
 
-    judge_a, judge_b = model.discriminator_a, model.discriminator_b
+    d_a, d_b = model.discriminator_a, model.discriminator_b
     expected = {
-        "adversarial_ab": towards(judge_b(ab(a)), 1),
-        "adversarial_ba": towards(judge_a(ba(b)), 1),
+        "adversarial_ab": towards(d_b(ab(a)), 1),
+        "adversarial_ba": towards(d_a(ba(b)), 1),
         "cycle_a": 10 * l1(ba(ab(a)), a),
         "cycle_b": 10 * l1(ab(ba(b)), b),
         "identity_a": 5 * l1(ba(a), a),
@@ -181,10 +169,10 @@ def test_terms_are_the_reference_s() -> None:
     }
     assert {k: v.item() for k, v in generator.items()} == pytest.approx({k: v.item() for k, v in expected.items()})
     expected = {
-        "real_a": 0.5 * towards(judge_a(a), 1),
-        "fake_a": 0.5 * towards(judge_a(ba(b)), 0),
-        "real_b": 0.5 * towards(judge_b(b), 1),
-        "fake_b": 0.5 * towards(judge_b(ab(a)), 0),
+        "real_a": 0.5 * towards(d_a(a), 1),
+        "fake_a": 0.5 * towards(d_a(ba(b)), 0),
+        "real_b": 0.5 * towards(d_b(b), 1),
+        "fake_b": 0.5 * towards(d_b(ab(a)), 0),
     }
     assert {k: v.item() for k, v in discriminator.items()} == pytest.approx({k: v.item() for k, v in expected.items()})
 
@@ -219,11 +207,9 @@ def test_a_patch_discriminator_sees_patches(layers: int, side: int, field: int) 
     assert int(rows[-1] - rows[0]) + 1 == min(field, size)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: ResnetGenerator(3, 2, 2), lambda: ResnetGenerator(3, 2, 2, True), lambda: UNetGenerator(16, 3, 2)]
-)
-def test_generators_treat_each_image_alone(make: Any) -> None:
-    network = make().double()
+@pytest.mark.parametrize("attention", [False, True])
+def test_generators_treat_each_image_alone(attention: bool) -> None:
+    network = ResnetGenerator(3, 2, 2, attention).double()
     x = images(3, "x", size=16).double()
     assert_near(network(x[1:2]), network(x)[1:2])
 
@@ -240,16 +226,19 @@ def test_attention_leaves_alone_what_its_mask_hides() -> None:
         assert_near(network(x), expected)
 
 
-def test_learning_rate_is_constant_and_then_falls_linearly() -> None:
-    model = CycleGAN(**TINY, schedule="steps", constant=3, decay=4)
-    rates = [model.optimizer_overrides("generator", step)["lr"] / 2e-4 for step in range(9)]
-    assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0])
-    model = CycleGAN(**TINY, schedule="steps", constant=3, decay=0)
-    assert model.optimizer_overrides("generator", 99)["lr"] == 2e-4
+def test_learning_rate_is_the_references() -> None:
+    """Of epoch e, counted from 1: 1 - max(0, e + 1 - 100) / 101, which is 0 in the last of 200 epochs."""
+    model = CycleGAN(**TINY)
+    rates = []
+    for epoch in range(1, 201):
+        model._trainer = SimpleNamespace(current_epoch=epoch - 1)  # type: ignore[assignment]
+        rates.append(model.optimizer_overrides("generator", 0)["lr"] / 2e-4)
+    assert rates == pytest.approx([1 - max(0, epoch + 1 - 100) / 101 for epoch in range(1, 201)])
+    assert (rates[98], rates[99] < 1, rates[-1]) == (1, True, 0)
 
 
 def test_learning_rate_by_epochs() -> None:
-    model = CycleGAN(**TINY, constant=1, decay=1)
+    model = CycleGAN(**TINY, decay={"kind": "linear", "unit": "epochs", "constant": 0, "length": 2})
     seen = []
     model.on_phase_stepped = lambda phase: seen.append(  # type: ignore[method-assign]
         tuple(round(o.param_groups[0]["lr"] / 2e-4, 6) for o in model.optimizers())
@@ -263,7 +252,7 @@ def test_steps_at_the_end_of_the_schedule_change_nothing() -> None:
     ends = []
     for steps in (1, 3):
         torch.manual_seed(0)
-        model = CycleGAN(**TINY, schedule="steps", constant=0, decay=1)
+        model = CycleGAN(**TINY, decay={"kind": "linear", "length": 1})
         batches = [TestCycleGAN().batch(2, seed=i) for i in range(steps)]
         trainer().fit(model, datamodule=Data(batches))
         ends.append(state_of(model))
@@ -271,12 +260,49 @@ def test_steps_at_the_end_of_the_schedule_change_nothing() -> None:
 
 
 def test_initialisation() -> None:
-    model = CycleGAN(32, base_channels=16, blocks=2, discriminator_layers=2)
+    model = CycleGAN(32, base_channels=16, num_blocks=2, discriminator_layers=2)
     for name, p in model.named_parameters():
         if name.endswith("bias"):
             assert not p.any()
         else:
             assert p.std().item() == pytest.approx(0.02, rel=0.1), name
+
+
+def test_averages_of_both_generators_translate() -> None:
+    model = CycleGAN(**TINY, ema_decay=0.5)
+    assert model.inference_networks == model.optional_networks == ("generator_ab_ema", "generator_ba_ema")
+    x = images(2, "x")
+    before = {target: model.translate(x, target) for target in "ab"}
+    for network in (model.generator_ab, model.generator_ba):
+        nn.init.ones_(network.end.bias)
+    assert all(torch.equal(model.translate(x, target), before[target]) for target in "ab")
+    model.available_networks = ("generator_ab_ema",)
+    assert torch.equal(model.translate(x, "b"), before["b"])
+    with pytest.raises(ValueError, match=r"no network translates to 'a': .*, no generator_ba_ema"):
+        model.translate(x, "a")
+
+
+EARLIER = {"attention": True, "generator": "resnet", "blocks": 6, "identity_weight": 0.0, "num_pools": 1}
+
+
+def test_arguments_of_earlier_versions() -> None:
+    old = EARLIER | {"loss": "least_squares", "betas": (0.5, 0.999), "schedule": "steps", "constant": 3, "decay": 4}
+    path, arguments = current_arguments("zoo.CycleGAN", old)
+    assert arguments == {
+        "generator_kind": "attention_resnet",
+        "num_blocks": 6,
+        "identity_ratio": 0.0,
+        "pools_per_process": 1,
+        "decay": {"kind": "linear", "unit": "steps", "constant": 2, "length": 5},
+    }
+    model = CycleGAN(16, discriminator_layers=1, **arguments | {"base_channels": 2, "num_blocks": 1})
+    rates = [model.optimizer_overrides("generator", step)["lr"] / 2e-4 for step in range(9)]
+    assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0])
+    assert current_arguments(path, arguments) == (path, arguments)
+    assert current_arguments("zoo.CycleGAN", {"schedule": "steps", "decay": 0})[1] == {"decay": None}
+    for gone in ({"generator": "unet"}, {"loss": "non_saturating"}, {"betas": [0.9, 0.999]}):
+        with pytest.raises(ValueError, match="CycleGAN no longer has"):
+            current_arguments("zoo.CycleGAN", gone)
 
 
 # Use ------------------------------------------------------------------------------------------------------------------
@@ -309,12 +335,10 @@ def test_sets_to_compare_and_columns_of_a_sheet() -> None:
     [
         ({"discriminator_layers": 2}, "needs images of at least 12 pixels; with 8 take at most 1"),
         ({"image_size": 30}, "must be a multiple of 4 from 8, not 30"),
-        ({"generator": "transformer"}, "must be 'resnet' or 'unet'"),
-        ({"schedule": "images"}, "must be 'epochs' or 'steps'"),
-        ({"generator": "unet", "image_size": 24}, "24 does not fit a U-Net: take a power of two"),
-        ({"blocks": 0}, "blocks must be at least 1, not 0"),
-        ({"generator": "unet", "attention": True}, "attention is of generator='resnet'"),
-        ({"num_pools": 0}, "num_pools must be at least 1, not 0"),
+        ({"generator_kind": "unet"}, "must be 'resnet' or 'attention_resnet', not 'unet'"),
+        ({"decay": {"kind": "linear", "unit": "steps", "lenght": 3}}, "decay has no field 'lenght': take kind"),
+        ({"num_blocks": 0}, "num_blocks must be at least 1, not 0"),
+        ({"pools_per_process": 0}, "pools_per_process must be at least 1, not 0"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
@@ -338,8 +362,6 @@ def test_bad_translations() -> None:
         model.translate(torch.zeros(1, 3, 8, 8), "zebra")
     with pytest.raises(ValueError, match="images of 8x10 do not fit: sides must be multiples of 4"):
         model.translate(torch.zeros(1, 3, 8, 10), "b")
-    with pytest.raises(ValueError, match="multiples of 8 from 8"):
-        CycleGAN(**TINY, generator="unet").translate(torch.zeros(1, 3, 12, 8), "b")
 
 
 def test_data_with_other_domains_are_refused() -> None:
@@ -349,7 +371,7 @@ def test_data_with_other_domains_are_refused() -> None:
         trainer().fit(CycleGAN(**TINY, domain_names=own), datamodule=data)
 
     for given in (["openmoji", "twemoji"], ["noto", "openmoji"]):
-        with pytest.raises(ValueError, match=r"the data have the domains .*; the model's domain_names are open"):
+        with pytest.raises(ValueError, match=r"the data have the domains .*; the model has openmoji, noto"):
             fit(("openmoji", "noto"), given)
     fit(("openmoji", "noto"), ["openmoji", "noto"])
     fit(("a", "b"), ["openmoji", "twemoji"])

@@ -12,14 +12,17 @@ from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.infogan import InfoGAN
+from zoo.nn.augment import diff_augment
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestInfoGAN(ModelContract):
+    kind: type[InfoGAN] = InfoGAN
     options: dict[str, Any] = {}  # noqa: RUF012
 
     def tiny(self) -> InfoGAN:
-        model = InfoGAN(8, 1, 3, (3,), 2, base_channels=4, hidden_features=8, **self.options)
-        # At a deviation of 0.02 so small a generator makes images that differ by less than the contract sees.
+        model = self.kind(8, 1, 3, (3,), 2, base_channels=4, hidden_features=8, **self.options)
+        # At a deviation of 0.02 such a small generator makes images that differ by less than the contract sees.
         model.generator.conv[-2].weight.data *= 50
         return model
 
@@ -29,15 +32,7 @@ class TestInfoGAN(ModelContract):
 
 
 class TestInfoGANSimultaneous(TestInfoGAN):
-    options = {"update": "simultaneous", "learn_std": True, "channels_last": True, "accumulate": 2}  # noqa: RUF012
-
-
-class TestInfoGANPort(TestInfoGAN):
-    options = {"recogniser_learns": "generator"}  # noqa: RUF012
-
-
-class TestInfoGANTransformed(TestInfoGAN):
-    options = {"update": "simultaneous", "transformed_share": 0.5}  # noqa: RUF012
+    options = {"update": "simultaneous"}  # noqa: RUF012
 
 
 # The paper's and the reference's claims -------------------------------------------------------------------------------
@@ -81,61 +76,7 @@ def test_latents_follow_the_reference() -> None:
     assert torch.corrcoef(torch.stack([chosen, *continuous.T]))[0, 1:].abs().max() < 0.03
 
 
-def test_information_of_a_perfect_and_of_an_ignorant_recogniser() -> None:
-    model = InfoGAN()
-    z = model.latent(5000, seed=0)
-    category, continuous = z[:, 62:72], z[:, 72:]
-    perfect = {"z": z, "codes": torch.cat([1e3 * category, continuous, torch.zeros_like(continuous)], 1)}
-    ignorant = {"z": z, "codes": torch.zeros(5000, 14)}
-    terms = model._information(perfect)
-    assert terms["category"].item() == pytest.approx(-math.log(10))
-    # E c^2 / 2 for two codes of variance 1/3: the reference takes the entropy under N(0, 1).
-    assert terms["continuous"].item() == pytest.approx(-1 / 3, rel=0.03)
-    terms = model._information(ignorant)
-    assert terms["category"].item() == pytest.approx(0, abs=1e-6)
-    assert terms["continuous"].item() == pytest.approx(0, abs=1e-6)
-
-
-def test_continuous_term_is_the_difference_of_gaussian_densities() -> None:
-    model = InfoGAN(8, categories=(), continuous=3, base_channels=2, hidden_features=4, learn_std=True)
-    z = model.latent(6, seed=0)
-    mean, log_var = torch.randn(6, 3), torch.randn(6, 3)
-    term = model._information({"z": z, "codes": torch.cat([mean, log_var], 1)})["continuous"]
-    c = z[:, 62:]
-    q = torch.distributions.Normal(mean, (0.5 * log_var).exp()).log_prob(c).sum(1).mean()
-    prior = torch.distributions.Normal(0.0, 1.0).log_prob(c).sum(1).mean()
-    assert term.item() == pytest.approx((prior - q).item(), rel=1e-4)
-
-
-def test_information_warms_up_linearly() -> None:
-    model = InfoGAN(8, base_channels=2, hidden_features=4, information_warmup=10)
-    z = model.latent(6, seed=0)
-    terms = []
-    for model.batch_index in (0, 5, 10, 99):
-        terms.append(model._information({"z": z, "codes": torch.ones(6, 14)})["continuous"].item())
-    assert terms[0] == 0
-    assert terms[1:] == pytest.approx([terms[2] / 2, terms[2], terms[2]])
-    assert terms[2] != 0
-
-
-def test_a_share_of_the_categories_is_read_off_transformed_images() -> None:
-    """The categories' term is the mean of both cross entropies, that of continuous codes as before."""
-    batch = {"image": torch.rand(64, 1, 8, 8)}
-    terms = {}
-    for share in (0.0, 0.25, 1.0):
-        torch.manual_seed(0)
-        model = InfoGAN(8, base_channels=4, hidden_features=8, transformed_share=share)
-        model.generator.conv[-2].weight.data *= 50
-        terms[share] = {name: term.item() for name, term in model._information(model._fakes(batch, "z")).items()}
-    assert terms[0.25]["continuous"] == terms[0.0]["continuous"]
-    assert abs(terms[1.0]["category"] - terms[0.0]["category"]) > 1e-3
-    mixed = 0.75 * terms[0.0]["category"] + 0.25 * terms[1.0]["category"]
-    assert terms[0.25]["category"] == pytest.approx(mixed, abs=1e-6)
-    with pytest.raises(ValueError, match=r"must lie in 0\.\.1, not 2"):
-        InfoGAN(transformed_share=2)
-
-
-def test_recogniser_learns_with_the_discriminator_and_information_reaches_the_generator() -> None:
+def test_q_learns_with_the_discriminator_and_information_reaches_the_generator() -> None:
     model = InfoGAN(8, base_channels=4, hidden_features=8)
     judges, generator = model.configure_optimizers()
     held = {id(p) for group in judges.param_groups for p in group["params"]}
@@ -155,6 +96,7 @@ def test_alternating_phases_draw_latents_of_their_own_and_simultaneous_ones_shar
         noise = model.noise
         model.noise = lambda n, key, first=0, drawn=drawn, noise=noise: drawn.append(key) or noise(n, key, first)  # type: ignore[method-assign]
         shared = model.forward_shared(batch)
+        assert bool(shared) == (update == "simultaneous")
         model.discriminator_loss(batch, shared)
         model.generator_loss(batch, shared)
         assert len(set(drawn)) == len(drawn) == (2 if update == "alternating" else 1)
@@ -190,6 +132,86 @@ def test_category_can_be_chosen() -> None:
 
 def test_codes_are_checked() -> None:
     with pytest.raises(ValueError, match="at least two values"):
-        InfoGAN(categories=(1,))
+        InfoGAN(categorical_codes=(1,))
     with pytest.raises(ValueError, match="needs a code"):
-        InfoGAN(categories=(), continuous=0)
+        InfoGAN(categorical_codes=(), num_continuous=0)
+    without = InfoGAN(8, categorical_codes=(), base_channels=2, hidden_features=4)
+    for use in (lambda: without.sample(1, category=0), lambda: without.classify(torch.zeros(1, 1, 8, 8))):
+        with pytest.raises(ValueError, match="no categorical code"):
+            use()
+
+
+def test_information_of_a_perfect_and_of_an_ignorant_recognition_network() -> None:
+    model = InfoGAN(category_weight=0.5, continuous_weight=2.0)
+    z = model.latent(5000, seed=0)
+    category, continuous = z[:, 62:72], z[:, 72:]
+    perfect = {"z": z, "q": torch.cat([1e3 * category, continuous, torch.zeros_like(continuous)], 1)}
+    terms = model.information(perfect)
+    assert terms["category"].item() == pytest.approx(-0.5 * math.log(10))
+    # E c^2 / 2 for two codes of variance 1/3: the reference takes the entropy under N(0, 1).
+    assert terms["continuous"].item() == pytest.approx(-2 / 3, rel=0.03)
+    terms = model.information({"z": z, "q": torch.zeros(5000, 14)})
+    assert terms["category"].item() == pytest.approx(0, abs=1e-6)
+    assert terms["continuous"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_continuous_term_is_the_difference_of_gaussian_densities() -> None:
+    model = InfoGAN(8, categorical_codes=(), num_continuous=3, base_channels=2, hidden_features=4).double()
+    z = model.latent(6, seed=0)
+    mean, log_var = torch.randn(2, 6, 3, dtype=torch.float64)
+    term = model.information({"z": z, "q": torch.cat([mean, log_var], 1)})["continuous"]
+    c = z[:, 62:]
+    q = torch.distributions.Normal(mean, 1.0).log_prob(c).sum(1).mean()
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(c).sum(1).mean()
+    assert term.item() == pytest.approx((prior - q).item(), rel=1e-10)
+
+
+def test_augmented_images_are_what_the_trunk_sees() -> None:
+    model = InfoGAN(8, base_channels=4, hidden_features=8, augment=True).double().eval()
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    for purpose in ("real", "fake"):
+        moved = (diff_augment(2 * x - 1, model.draw_key(f"augment/{purpose}")) + 1) / 2
+        assert_near(model.features(x, purpose), model.trunk(moved))
+
+
+def test_the_average_of_the_generator_makes_the_images() -> None:
+    model = InfoGAN(8, base_channels=4, hidden_features=8, ema_decay=0.9)
+    before = model.sample(2, seed=0)
+    model.generator.conv[-2].bias.data.fill_(3.0)
+    assert torch.equal(model.sample(2, seed=0), before)
+    assert model.inference_networks == ("generator_ema", "trunk", "discriminator", "recogniser")
+
+
+# Earlier arguments ----------------------------------------------------------------------------------------------------
+
+EARLIER: dict[str, Any] = {
+    "categories": [3],
+    "continuous": 1,
+    "slope": 0.1,
+    "information_warmup": 0,
+    "transformed_share": 0.0,
+    "recogniser_learns": "discriminator",
+    "learn_std": False,
+    "betas": [0.5, 0.999],
+}
+TODAY = {"categorical_codes": [3], "num_continuous": 1, "negative_slope": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({}, "zoo.infogan.InfoGAN"),
+        ({"recogniser_learns": "generator", "learn_std": True}, "zoo.infogan.InfoGAN"),  # an imported port
+        ({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN"),
+    ],
+)
+def test_earlier_arguments_make_the_class_of_today(given: dict[str, Any], path: str) -> None:
+    assert current_arguments("zoo.infogan.InfoGAN", EARLIER | given) == (path, TODAY)
+    assert current_arguments(path, TODAY) == (path, TODAY)
+
+
+@pytest.mark.parametrize("given", [{"transformed_share": 0.25}, {"information_warmup": 100}, {"learn_std": True}])
+def test_earlier_arguments_without_a_class_are_named(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"zoo\.infogan\.InfoGAN no longer has {name}="):
+        current_arguments("zoo.infogan.InfoGAN", EARLIER | given)

@@ -16,7 +16,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from zoo.callbacks.frechet_distance import frechet_distance
+from zoo.callbacks.measures import frechet_distance
+from zoo.engine.images import to_levels
 
 
 class Features(nn.Module):
@@ -212,6 +213,11 @@ class Painter(Coder):
         self._waste()
         noise = 0.1 * torch.arange(first, first + n)[:, None]
         return (conditions["embedding"].expand(n, -1) + noise)[:, :, None, None].expand(-1, 3, 8, 8)
+
+
+def pixels(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Images as pictures show them: (N, H, W, 3)."""
+    return to_levels(images).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 
 def trainer(folder: Path, **options: Any) -> L.Trainer:

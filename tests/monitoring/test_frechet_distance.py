@@ -13,9 +13,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tests.monitoring.fakes import CASES, GAN, Features, Images, distances, trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.callbacks import FrechetDistance
-from zoo.callbacks.frechet_distance import Result, frechet_distance
+from zoo.callbacks.base import Result
+from zoo.callbacks.measures import frechet_distance
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
 
@@ -208,7 +210,7 @@ def test_resolutions_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="resolution 3 is none of this model's"):
         stages(str(tmp_path), 3, 8)
     watch = callback(tmp_path, resolution=4)
-    with pytest.raises(TypeError, match=r"^FrechetDistance: resolution=4 is for models that grow"):
+    with pytest.raises(TypeError, match=r"^frechet_distance: resolution=4 is for models that grow"):
         trainer(tmp_path, callbacks=[watch]).fit(GAN(), datamodule=Images())
     small = Images()
     small.image = small.image[..., :6, :6]
@@ -292,8 +294,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="needs real_and_fake, which Linear does not have"):
         frechet_distance(nn.Linear(1, 1), Images(), extractor=Features())
     with pytest.raises(TypeError, match="needs reference_batches, which LightningDataModule does not have"):
-        frechet_distance(GAN(), L.LightningDataModule(), extractor=Features())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="FrechetDistance needs a DataModule with name and reference_batches"):
+        frechet_distance(GAN(), L.LightningDataModule(), extractor=Features())
+    with pytest.raises(TypeError, match="frechet_distance needs a DataModule with name and reference_batches"):
         trainer(tmp_path, callbacks=[FrechetDistance(extractor=Features())]).fit(GAN(), Images().train_dataloader())
 
 
@@ -464,6 +466,6 @@ def test_efficientnet_of_the_extra(tmp_path: Path) -> None:
     resized = nn.functional.interpolate((x + 1) / 2, (128, 128), mode="bilinear", antialias=True)
     with torch.no_grad():
         expected = plain.extract_features((resized * 255 - 127) / 128).mean((2, 3))
-    assert torch.allclose(features, expected, atol=1e-4)
+    assert_near(features, expected)
     result = measure(tmp_path, extractor="efficientnet-lite0", num_samples=20)
     assert "features=efficientnet-lite0, resize=antialias-bilinear-128" in result.protocol

@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
-from tests.monitoring.fakes import GAN, Coder, Images, trainer
+from tests.monitoring.fakes import GAN, Coder, Images, pixels, trainer
+from tests.numerics import assert_near
 from zoo.callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
-from zoo.callbacks.base import to_levels
 from zoo.callbacks.latent_scatter import _figure, plot, project
 
 
@@ -51,10 +51,10 @@ def test_reconstructions_stand_under_their_images(tmp_path: Path) -> None:
     found = tiles(samples / "reconstruction-00000016.png", 3)
     images = Images().image[:5]
     assert len(found) == 4
-    assert np.array_equal(found[0][1], to_levels(images)[1])
-    assert np.array_equal(found[1][1], to_levels(-images)[1])
-    assert np.array_equal(found[2][1], to_levels(images)[4])
-    assert np.array_equal(found[3][1], to_levels(-images)[4])
+    assert np.array_equal(found[0][1], pixels(images)[1])
+    assert np.array_equal(found[1][1], pixels(-images)[1])
+    assert np.array_equal(found[2][1], pixels(images)[4])
+    assert np.array_equal(found[3][1], pixels(-images)[4])
     assert (found[3][2] == 255).all()
 
 
@@ -62,7 +62,7 @@ def test_completions_stand_beside_their_image(tmp_path: Path) -> None:
     samples = run(tmp_path, Completion(8, num_images=2, num_completions=3, share=0.25))
     assert sorted(p.name for p in samples.iterdir()) == ["completion-00000008.png", "completion-00000016.png"]
     found = tiles(samples / "completion-00000016.png", 4)
-    images = to_levels(Images().image[:2])
+    images = pixels(Images().image[:2])
     assert len(found) == 2
     for image, row in zip(images, found, strict=True):
         assert np.array_equal(row[0], image)
@@ -121,7 +121,7 @@ def test_two_dimensions_stay_and_more_are_projected() -> None:
     shares = [int(name.partition("(")[2].partition(" ")[0]) for name in names]
     assert sum(shares) == 100
     assert shares[0] >= shares[1]
-    assert torch.allclose(project(-wide)[0], -points, atol=1e-5)  # the components' signs do not depend on the codes'
+    assert_near(project(-wide)[0], -points)  # the components' signs do not depend on the codes'
     assert project(codes[:, :1])[0][:, 1].abs().max() == 0
     assert project(wide[:1])[0].tolist() == [[0, 0]]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.ranks import on_ranks
-from zoo.callbacks import measures
-from zoo.callbacks.measures import HIGHER_IS_BETTER, MEASURES
+from zoo.callbacks.measures import MEASURES, Evaluation, anomaly
+from zoo.pretrained import index
 
 
 class Model(nn.Module):
@@ -132,9 +134,30 @@ def test_probes_and_disentanglement_of_a_perfect_code() -> None:
     assert measure("beta_vae_metric", num_samples=60, pairs=16).value == 100
 
 
+class Noisy(Images):
+    """Near the samples with a deviation of 0.3 (in [0, 1]) in the validation split, of 0.12 in others."""
+
+    def reference_batches(self, num_samples: int, *args: Any, split: str = "train", **share: Any) -> Any:
+        generator = torch.Generator().manual_seed(len(split))
+        noise = torch.randn(num_samples, 1, 4, 4, generator=generator) * (0.6 if split == "val" else 0.24)
+        yield 0, {"image": Model().sample(num_samples) + noise}
+
+
 def test_parzen_chooses_its_width_on_validation_images() -> None:
-    found = measure("parzen", num_samples=50)
-    assert math.isfinite(found.value)
+    centers = Model().sample(50)
+    val, test = (next(Noisy().reference_batches(50, split=split))[1] for split in ("val", "test"))
+
+    def log_likelihood(images: Tensor, width: float) -> float:
+        """Mean over images in [0, 1] of log mean_j N(x; c_j, width^2)."""
+        x, c = ((part.flatten(1).double() + 1) / 2 for part in (images, centers))
+        logs = torch.distributions.Normal(c, width).log_prob(x[:, None]).sum(2)
+        return (logs.logsumexp(1) - math.log(50)).mean().item()
+
+    widths = [10 ** (-1 + i / 9) for i in range(10)]
+    chosen = max(widths, key=lambda width: log_likelihood(val["image"], width))
+    assert chosen != max(widths, key=lambda width: log_likelihood(test["image"], width))
+    found = MEASURES["parzen"](Model(), Noisy(), num_samples=50)
+    assert found.value == pytest.approx(log_likelihood(test["image"], chosen), rel=1e-5)
     assert (
         found.protocol
         == "parzen[sigma=best-of-10-on-val, samples=50, val=tiny4-val-50, test=tiny4-test-50, weights=raw]"
@@ -142,7 +165,7 @@ def test_parzen_chooses_its_width_on_validation_images() -> None:
 
 
 def test_auroc_ranks_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.callbacks.measures.import_module", lambda name: package)
+    monkeypatch.setattr("zoo.callbacks.measures.anomaly.datamodules", package)
     found = measure("auroc", other="Other")
     # Scores fall by 1/50 from image to image: the shift puts an unusual image before usual ones up to 4 places ahead.
     places = torch.arange(50)[:, None] - torch.arange(50)
@@ -171,7 +194,27 @@ def test_likelihoods_are_means_over_the_images() -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(TypeError, match="iw_nll needs log_weights, which Linear does not have"):
         MEASURES["iw_nll"](nn.Linear(1, 1), Images())
-    assert set(HIGHER_IS_BETTER) == set(MEASURES)
+
+
+def test_published_values_have_the_unit_of_their_measure() -> None:
+    for slug, entry in index().items():
+        for metric in entry["metrics"]:
+            unit = MEASURES[metric.get("measure", "frechet_distance")].unit
+            assert metric.get("unit", "") == unit, (slug, metric["name"])
+
+
+def test_training_improves_values_in_the_direction_of_their_measure() -> None:
+    """Measured rows of published checkpoints; controls such as the identity are no values of the model."""
+    measures = {m["name"]: m.get("measure", "frechet_distance") for e in index().values() for m in e["metrics"]}
+    better: dict[str, list[bool]] = {}
+    for path in (Path(__file__).parents[2] / "benchmarks" / "results").glob("quality-*.json"):
+        row = json.loads(path.read_text())
+        if "untrained" in row and not row["metric"].endswith(("_identity", "_real", "_shuffled")):
+            name = measures[row["metric"]]
+            lower = row["value"] < row["untrained"]
+            better.setdefault(name, []).append(lower == (MEASURES[name].better == "lower"))
+    assert len(better) > 12
+    assert [name for name, votes in better.items() if 2 * sum(votes) <= len(votes)] == []
 
 
 def test_model_and_generators_are_left_as_they_were() -> None:
@@ -185,12 +228,10 @@ def all_values(world: int, few: bool) -> dict[str, float]:
     """Every measure of images alone; chunks of 8 images, so that shares are uneven, or one rank has none."""
     import torch.distributed as dist
 
-    import zoo.callbacks.measures
-
     if world > 1:
         dist.init_process_group("gloo")
-    zoo.callbacks.measures.CHUNK = 8
-    zoo.callbacks.measures.import_module = lambda name: package  # type: ignore[assignment]
+        Evaluation.chunk = 8
+        anomaly.datamodules = package  # type: ignore[assignment]
     images = Few() if few else Images()
     options: dict[str, Any] = {
         "auroc": {"other": "Other", "other_arguments": {"size": images.size}},
@@ -204,7 +245,7 @@ def all_values(world: int, few: bool) -> dict[str, float]:
     }
     # Those of translations, patches, sentences and sets need data of their own, and have tests of their own.
     others = ("caption_", "cycle_", "domain_", "mask_", "ms_ssim", "noise_", "paired_", "patch_", "r_precision")
-    others += ("retrieval", "swd", "translation_")
+    others += ("frechet_", "retrieval", "swd", "translation_")
     names = [name for name in MEASURES if not name.startswith(others)]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
@@ -212,8 +253,8 @@ def all_values(world: int, few: bool) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "few"), [(2, False), (3, False), (3, True)])
 def test_ranks_give_one_value(world: int, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHUNK", "import_module"):
-        monkeypatch.setattr(f"zoo.callbacks.measures.{name}", getattr(measures, name))  # taken back after the test
+    monkeypatch.setattr(Evaluation, "chunk", 8)
+    monkeypatch.setattr(anomaly, "datamodules", package)
     expected = all_values(1, few)
     for found in on_ranks(world, all_values, world, few):
         assert found == pytest.approx(expected, rel=1e-9)

@@ -54,7 +54,7 @@ def test_parzen_of_one_centre_is_a_gaussian_density() -> None:
     metric = ParzenLogLikelihood()
     centre = torch.rand(1, 1, 4, 4) * 2 - 1
     images = (centre + 0.4 * torch.randn(300, 1, 4, 4)).float()
-    metric.update(centre, "centres")
+    metric.update(centre, "centers")
     metric.update(images[:100], "val")
     metric.update(images[100:], "test")
     found = metric.compute()
@@ -71,7 +71,7 @@ def test_parzen_of_several_centres_is_their_mixture() -> None:
     metric = ParzenLogLikelihood()
     centres, images = torch.rand(5, 1, 2, 2) * 2 - 1, torch.rand(40, 1, 2, 2) * 2 - 1
     for part in centres.split(2):
-        metric.update(part, "centres")
+        metric.update(part, "centers")
     metric.update(images, "val")
     metric.update(images, "test")
     found = metric.compute()
@@ -199,7 +199,7 @@ def values(world: int) -> dict[str, float]:
         if first < 50:
             bounds.update(log_weights[:, part])
         images = codes[part].view(-1, 1, 2, 2).tanh()
-        for kind in ("centres", "val", "test"):
+        for kind in ("centers", "val", "test"):
             parzen.update(images + 0.01 * len(kind), kind)
         for metric in (probe, knn):
             metric.update(codes[part], label[part], fit=first < 60, first=first)

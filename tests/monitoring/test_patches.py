@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.monitoring.fakes import GAN, Coder, Images, PatchedImages, trainer
+from tests.monitoring.fakes import GAN, Coder, Images, PatchedImages, pixels, trainer
 from tests.ranks import on_ranks
-from zoo.callbacks import Measure, PatchSheet, measures
-from zoo.callbacks.base import to_levels
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks import Measure, PatchSheet
+from zoo.callbacks.measures import MEASURES, Evaluation
 from zoo.callbacks.metrics import MaskIoU, NearestPatch
 
 HEAD = 25  # two lines of names
@@ -82,7 +81,7 @@ def masks_of(boxes: Tensor) -> Tensor:
 
 def test_no_image_is_left_alone_in_its_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 7 images in chunks of 6 the last would be its own partner."""
-    monkeypatch.setattr(measures, "CHUNK", 6)
+    monkeypatch.setattr(Evaluation, "chunk", 6)
     data = fake_data()
     assert MEASURES["patch_error"](Assembler(data), data, shuffled=True, num_samples=7).value > 0.15
 
@@ -112,7 +111,7 @@ def test_nearest_patch_by_hand() -> None:
 
 
 def values() -> list[float]:
-    measures.CHUNK = 6
+    Evaluation.chunk = 6
     data = fake_data()
     options: list[dict[str, Any]] = [{}, {"shuffled": True}, {"num_samples": 5}]
     model = Assembler(data, 0.2)
@@ -126,7 +125,7 @@ def values_on_rank() -> list[float]:
 
 @pytest.mark.slow
 def test_ranks_give_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "CHUNK", measures.CHUNK)  # taken back after the test
+    monkeypatch.setattr(Evaluation, "chunk", Evaluation.chunk)  # taken back after the test
     expected = values()
     for found in on_ranks(3, values_on_rank):
         assert found == pytest.approx(expected, rel=1e-10)
@@ -139,7 +138,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         MEASURES["patch_error"](Assembler(fake_data()), Images())
     for callback, data, message in (
         (PatchSheet(), PatchedImages(), "PatchSheet needs assemble, which GAN does not have"),
-        (Measure("mask_iou"), PatchedImages(), r"Measure\(mask_iou\) needs assemble, which GAN does not have"),
+        (Measure("mask_iou"), PatchedImages(), "mask_iou needs assemble, which GAN does not have"),
     ):
         with pytest.raises(TypeError, match=message):
             trainer(tmp_path, callbacks=[callback]).fit(GAN(), datamodule=data)
@@ -173,7 +172,7 @@ def test_a_row_for_each_image_with_patches_masks_and_images(tmp_path: Path) -> N
     expected = [*batch["patches"].unbind(1), 2 * mask - 1, image, 2 * batch["mask"] - 1, batch["image"]]
     for column, wanted in enumerate(expected):
         for row in range(5):
-            assert np.array_equal(tile(picture, row, column), to_levels(wanted)[row]), column
+            assert np.array_equal(tile(picture, row, column), pixels(wanted)[row]), column
 
 
 def test_a_puzzle_gan_in_float64(tmp_path: Path) -> None:
@@ -188,4 +187,4 @@ def test_a_puzzle_gan_in_float64(tmp_path: Path) -> None:
     image, mask = model.double().assemble(batch["patches"].double(), seed=0)
     for column, wanted in ((2, 2 * mask - 1), (3, image)):
         for row in range(3):
-            assert np.array_equal(tile(picture, row, column), to_levels(wanted)[row])
+            assert np.array_equal(tile(picture, row, column), pixels(wanted)[row])

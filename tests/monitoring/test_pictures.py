@@ -13,7 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import nn
 
-from tests.monitoring.fakes import GAN, Features, Images, trainer
+from tests.monitoring.fakes import GAN, Features, Images, pixels, trainer
+from tests.numerics import assert_near
 from zoo.callbacks import FrechetDistance, Interpolation, SampleGrid, base
 from zoo.callbacks.interpolation import walk
 
@@ -46,9 +47,9 @@ def test_grids_from_start_to_end(tmp_path: Path) -> None:
     assert names(tmp_path) == START_TO_END
     with Image.open(tmp_path / "samples" / "step-00000016.png") as picture:
         assert picture.size == (5 * 10 + 2, 2 * 10 + 2)
-        pixels = np.asarray(picture)
-    assert (pixels[:2] == 255).all()
-    first = base.to_levels(GAN().eval().sample(1, seed=0))[0]
+        shown = np.asarray(picture)
+    assert (shown[:2] == 255).all()
+    first = pixels(GAN().eval().sample(1, seed=0))[0]
     start = np.asarray(Image.open(tmp_path / "samples" / "step-00000000.png"))
     assert (start[2:10, 2:10] == first).all()
     count, durations = frames(tmp_path / "samples" / "progress.gif")
@@ -102,7 +103,7 @@ def test_the_animation_has_a_limit(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[SampleGrid(2, 4, gif_frames=3)]).fit(GAN(), datamodule=Images())
     assert len(names(tmp_path)) == 9
     assert frames(tmp_path / "samples" / "progress.gif")[0] == 3
-    assert base.evenly(range(9), 3) == [0, 4, 8]
+    assert base.evenly_spaced(range(9), 3) == [0, 4, 8]
 
 
 def test_only_start_and_end(tmp_path: Path) -> None:
@@ -156,11 +157,11 @@ def test_a_growing_model_says_where_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     # The text is in the files: below the grid, which is as it would be without.
     with Image.open(tmp_path / "samples" / START_TO_END[0]) as picture:
-        pixels = np.asarray(picture)
-    assert (pixels[22:] < 128).any()
+        shown = np.asarray(picture)
+    assert (shown[22:] < 128).any()
     trainer(tmp_path / "plain", callbacks=[SampleGrid(6, 4)]).fit(GAN(), datamodule=Images())
     with Image.open(tmp_path / "plain" / "samples" / START_TO_END[0]) as picture:
-        assert (pixels[:22, :22] == np.asarray(picture)).all()
+        assert (shown[:22, :22] == np.asarray(picture)).all()
 
 
 # Interpolation --------------------------------------------------------------------------------------------------------
@@ -176,8 +177,8 @@ def test_walks(tmp_path: Path) -> None:
     images = callback.images(model, 5)
     assert images.shape == (5, 4, 3, 8, 8)
     ends = model.eval().sample(8, seed=0)
-    assert torch.allclose(images[0], ends[:4], atol=1e-5)
-    assert torch.allclose(images[-1], ends[4:], atol=1e-5)
+    assert_near(images[0], ends[:4])
+    assert_near(images[-1], ends[4:])
 
 
 def test_a_conditional_model_walks_within_a_class() -> None:

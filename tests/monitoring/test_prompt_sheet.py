@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.monitoring.fakes import GAN, Images, Painter, trainer
+from tests.monitoring.fakes import GAN, Images, Painter, pixels, trainer
 from zoo.callbacks import PromptSheet
-from zoo.callbacks.base import to_levels
 
 PROMPTS = ["0.5 of red", "-0.5 of red", "ΔΣ"]
 
@@ -29,9 +28,9 @@ def test_a_row_for_each_sentence_and_a_column_for_each_noise(tmp_path: Path) -> 
     assert sorted(p.name for p in folder.glob("prompts*")) == [f"prompts-{step:08d}.png" for step in steps]
     for row, first in enumerate((0.5, -0.5, 0.0)):
         expected = [first, first + 0.1, first + 0.2]
-        levels = to_levels(torch.tensor(expected)[:, None, None, None])[:, 0, 0, 0].tolist()
+        levels = pixels(torch.tensor(expected)[:, None, None, None])[:, 0, 0, 0].tolist()
         assert values(folder / "prompts-00000016.png", row * (14 + 12), 3) == levels
-    way = to_levels(torch.linspace(0.5, -0.5, 5)[:, None, None, None])[:, 0, 0, 0].tolist()
+    way = pixels(torch.linspace(0.5, -0.5, 5)[:, None, None, None])[:, 0, 0, 0].tolist()
     assert values(folder / "between-00000016.png", 0, 5) == way
 
 

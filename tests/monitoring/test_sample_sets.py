@@ -12,9 +12,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from tests.ranks import on_ranks
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.measures import MEASURES, multiscale_ssim
 from zoo.callbacks.metrics.sliced_wasserstein import SlicedWasserstein, laplacian_pyramid
-from zoo.callbacks.set_measures import multiscale_ssim
 
 
 def pictures(first: int, n: int, contrast: float = 1.0, noise: float = 0.0) -> Tensor:

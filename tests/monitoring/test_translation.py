@@ -46,7 +46,7 @@ class Judge(nn.Module):
 
 
 class Task(NamedTuple):
-    """As `zoo.callbacks.base.TranslationTask` has it."""
+    """As `zoo.datamodules.translation.TranslationTask` has it."""
 
     image: Tensor
     origin: Tensor

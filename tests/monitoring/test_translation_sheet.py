@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.monitoring.fakes import GAN, Coder, Domains, Images, trainer
+from tests.monitoring.fakes import GAN, Coder, Domains, Images, pixels, trainer
 from zoo.callbacks import TranslationSheet
-from zoo.callbacks.base import to_levels
-from zoo.callbacks.translation_sheet import sheet
+from zoo.callbacks.base import column_sheet
 
 HEAD = 14
 
@@ -45,14 +44,14 @@ def test_a_row_for_each_image_and_a_column_for_each_translation(tmp_path: Path) 
     images = Images().image[:5]
     for row in range(5):
         for column, sign in enumerate((1, -1, 1)):
-            assert np.array_equal(tile(picture, 5, row, column), to_levels(sign * images)[row])
+            assert np.array_equal(tile(picture, 5, row, column), pixels(sign * images)[row])
 
 
 def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
     from zoo.cyclegan import CycleGAN
 
     torch.manual_seed(0)
-    model = CycleGAN(8, base_channels=2, blocks=1, discriminator_layers=1)
+    model = CycleGAN(8, base_channels=2, num_blocks=1, discriminator_layers=1)
     run = trainer(tmp_path, callbacks=[TranslationSheet(num_images=3)], precision="64-true", max_steps=2)
     run.fit(model, datamodule=Domains())
     picture = np.asarray(Image.open(tmp_path / "samples" / "translation-00000002.png"))
@@ -62,16 +61,16 @@ def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
     expected = [images, model.translate(images.double(), "b"), model.reconstruct(images.double()), images / 2 - 0.5]
     for column, wanted in enumerate(expected):
         for row in range(3):
-            assert np.array_equal(tile(picture, 3, row, column), to_levels(wanted)[row])
+            assert np.array_equal(tile(picture, 3, row, column), pixels(wanted)[row])
 
 
 def test_columns_have_their_names_and_grey_is_shown_in_colour() -> None:
     grey, colour = torch.zeros(2, 1, 40, 40), torch.zeros(2, 3, 40, 40)
-    picture = np.asarray(sheet({"a": grey, "": colour}))
+    picture = np.asarray(column_sheet({"a": grey, "": colour}))
     assert picture.shape == (HEAD + 2 * 42 + 2, 2 * 42 + 2, 3)
     assert (picture[:HEAD, :44] < 128).any(), "a name"
     assert (picture[:HEAD, 44:] == 255).all(), "none"
-    long = np.asarray(sheet({"a name that is much longer than its column": grey, "": colour}))
+    long = np.asarray(column_sheet({"a name that is much longer than its column": grey, "": colour}))
     assert (long[:HEAD, 45:] == 255).all(), "cut, not written over the next"
 
 
@@ -105,7 +104,7 @@ class Empty(Images):
 def test_names_that_are_too_long_take_further_lines() -> None:
     """At 64 pixels "openmoji again" does not fit in one; a single word that does not is cut."""
     column = torch.zeros(1, 3, 64, 64)
-    short, long, wide = (sheet({name: column, "b": column}) for name in ("again", "openmoji again", "o" * 50))
+    short, long, wide = (column_sheet({name: column, "b": column}) for name in ("again", "openmoji again", "o" * 50))
     assert (short.height, long.height, wide.height) == (68 + 14, 68 + 25, 68 + 14)
     second = np.asarray(wide)[:14, 68:]
     assert np.array_equal(second, np.asarray(short)[:14, 68:]), "nothing is written over the next name"

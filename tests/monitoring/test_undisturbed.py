@@ -29,6 +29,8 @@ from zoo.callbacks import (
     TranslationSheet,
 )
 from zoo.callbacks.base import evaluating
+from zoo.dcgan import DCGAN
+from zoo.sngan import SNGAN
 from zoo.vae import VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*covariance is singular")
@@ -69,7 +71,7 @@ def test_a_vae_with_all_that_a_code_offers(tmp_path: Path) -> None:
         Reconstruction(3, num_images=4),
         LatentTraversal(5, steps=3),
         LatentScatter(5, num_images=9),
-        Measure("elbo", {"num_importance": 2}, None, 3, at_start=True, num_samples=9),
+        Measure("elbo", {"num_importance": 2}, every_n_steps=3, at_start=True, num_samples=9),
     ]
     assert_equal(final(tmp_path, vae(), [], Images()), final(tmp_path, vae(), callbacks, Images()))
 
@@ -107,13 +109,13 @@ def test_a_gan_that_draws_from_the_global_generators(tmp_path: Path, num_classes
     assert_equal(bare, final(tmp_path, model, everything(tmp_path), Images()))
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "discriminator_norm": "spectral"}])
-def test_dcgan(tmp_path: Path, options: dict[str, Any]) -> None:
-    from zoo.dcgan import DCGAN
+@pytest.mark.parametrize(("kind", "options"), [(DCGAN, {}), (SNGAN, {"ema_decay": 0.9})])
+def test_gans_of_the_zoo(tmp_path: Path, kind: type[DCGAN] | type[SNGAN], options: dict[str, Any]) -> None:
+    """Batch normalisation, an averaged generator, and the buffers of spectral normalisation."""
 
-    def model() -> DCGAN:
+    def model() -> DCGAN | SNGAN:
         L.seed_everything(1, verbose=False)
-        return DCGAN(8, base_channels=4, latent_dim=4, **options)
+        return kind(8, base_channels=4, latent_dim=4, **options)
 
     assert_equal(final(tmp_path, model(), [], Images()), final(tmp_path, model(), everything(tmp_path), Images()))
     assert len(list(tmp_path.glob("samples/step-*.png"))) == 5
@@ -124,7 +126,7 @@ def test_a_cyclegan_with_its_pools(tmp_path: Path) -> None:
 
     def model() -> CycleGAN:
         L.seed_everything(1, verbose=False)
-        return CycleGAN(8, base_channels=2, blocks=1, discriminator_layers=1, pool_size=3)
+        return CycleGAN(8, base_channels=2, num_blocks=1, discriminator_layers=1, pool_size=3)
 
     watch = FrechetDistance(None, 4, at_start=True, num_samples=40, cache_dir=tmp_path, extractor=Features())
     bare, watched = model(), model()
@@ -145,8 +147,8 @@ def test_a_puzzle_gan_with_its_sheet_and_measures(tmp_path: Path) -> None:
 
     callbacks: list[L.Callback] = [
         PatchSheet(3, num_images=4),
-        Measure("mask_iou", None, None, 4, at_start=True, num_samples=9),
-        Measure("patch_error", {"shuffled": True}, None, 5, num_samples=9),
+        Measure("mask_iou", every_n_steps=4, at_start=True, num_samples=9),
+        Measure("patch_error", {"shuffled": True}, every_n_steps=5, num_samples=9),
     ]
     assert_equal(final(tmp_path, model(), [], PatchedImages()), final(tmp_path, model(), callbacks, PatchedImages()))
     assert len(list(tmp_path.glob("samples/patches-*.png"))) == 6

@@ -68,7 +68,7 @@ def test_same_outputs_as_the_reference(tmp_path: Path, blocks: int, dropout: boo
     before = torch.get_rng_state()
     model = convert.cyclegan(write(tmp_path, networks)).double()
     assert torch.equal(before, torch.get_rng_state())
-    assert (model.hparams["blocks"], model.hparams["image_size"]) == (blocks, size)
+    assert (model.hparams["num_blocks"], model.hparams["image_size"]) == (blocks, size)
     x = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 2 - 1
     ours = (model.generator_ab, model.generator_ba, model.discriminator_b, model.discriminator_a)
     with torch.no_grad():

@@ -283,7 +283,7 @@ def test_infogan_of_natsu6767(tmp_path: Path, start: int) -> None:
     model = convert.infogan([save_port(nets, tmp_path / "model_final")]).double()
     nets = nets.double()
     assert model.image_shape == (1, 4 * start, 4 * start)
-    assert (model.latent_dim, model.categories, model.continuous) == (5, (4,), 2)
+    assert (model.latent_dim, model.codes.categorical, model.codes.continuous) == (5, (4,), 2)
 
     z = model.latent(3, seed=0).double()
     g, d, q = nets["netG"], nets["discriminator"], nets["netQ"]
@@ -301,7 +301,8 @@ def test_infogan_of_natsu6767(tmp_path: Path, start: int) -> None:
     assert_near(model.discriminator(features).flatten(), logits)
     h = F.leaky_relu(q["bn1"](q["conv1"](h)), 0.1)
     expected = [q[f"conv_{name}"](h).flatten(1) for name in ("disc", "mu", "var")]
-    for ours, theirs in zip(model._split(model.recogniser(features)), expected, strict=True):
+    (logits,), mean, log_var = model.codes.split(model.recogniser(features))
+    for ours, theirs in zip((logits, mean, log_var), expected, strict=True):
         assert_near(ours, theirs)
     assert torch.equal(model.classify(2 * x - 1).argmax(1), expected[0].argmax(1))
 

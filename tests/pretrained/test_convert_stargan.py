@@ -86,7 +86,7 @@ def test_same_outputs_as_the_reference(labels: int, mask: int, width: int, drop:
     pair = nets(labels, mask, width)
     model = convert.stargan(write(pair, tmp_path, drop)).double()
     generator, discriminator = (network.double() for network in pair)
-    assert model.joint == bool(mask)
+    assert model.labels.joint == bool(mask)
     assert model.hparams["image_size"] == 32
     assert {5: "Young", 8: "surprised", 13: "surprised"}[labels] == model.target_names[-1]
     x, c = torch.rand(2, 3, 32, 32).double() * 2 - 1, torch.randint(2, (2, labels + mask)).double()
@@ -135,10 +135,10 @@ def test_the_generator_alone_by_the_command(tmp_path: Path) -> None:
         assert_near(model.translate(x, blond), pair[0].double()(x, blond))
     male = torch.tensor([[0.0, 1, 0, 1, 1]], dtype=torch.float64)
     assert torch.equal(model.translate(x, "Male", blond), model.translate(x, male))
-    with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds no discriminator"):
+    with pytest.raises(ValueError, match=r"give domain=.*: the model's file holds generator, no discriminator"):
         model.translate(x, "Male")
     for method in (model.classify, model.score):
-        with pytest.raises(ValueError, match="the model's file holds no discriminator"):
+        with pytest.raises(ValueError, match="import both files: the model's file holds generator, no discriminator"):
             method(x)
     with pytest.raises(ValueError, match=r"give domain="):
         model.reconstruct(x)

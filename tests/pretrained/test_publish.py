@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +18,8 @@ from tests.contract import Data, trainer
 from zoo import pretrained, recipes
 from zoo.autoencoder import Autoencoder
 from zoo.callbacks import FrechetDistance, Measure
-from zoo.callbacks.frechet_distance import Result, frechet_distance
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.base import Result, Samples
+from zoo.callbacks.measures import MEASURES, Evaluation, measure
 from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
@@ -63,11 +62,15 @@ class Tiny:
         yield 0, {"image": image, "image_a": image, "image_b": -image, "caption": captions}
 
 
-def measure(model: DCGAN, data: Tiny, **options: Any) -> Result:
+def distance_of(at: Evaluation, *, inception_weights: str | None = None, **options: Any) -> Result:
     """A value that depends on the weights, in place of minutes of features."""
-    inspect.signature(frechet_distance).bind(model, data, **options)
-    name = "fid" if options["inception_weights"] else "fd"
-    return Result(float(100 * model.sample(32, seed=options["seed"]).std()), PROTOCOL.replace("fd", name), name)
+    name = "fid" if inception_weights else "fd"
+    return Result(float(100 * at.model.sample(32, seed=at.seed).std()), PROTOCOL.replace("fd", name), name)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Result]) -> None:
+    """Let a function give the Fréchet distance."""
+    monkeypatch.setattr(MEASURES["frechet_distance"], "function", function)
 
 
 def distance(**changes: Any) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = ModuleType("zoo.datamodules.tiny")
     module.Tiny = Tiny  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zoo.datamodules.tiny", module)
-    monkeypatch.setattr("zoo.pretrained.verify.frechet_distance", measure)
+    pretend(monkeypatch, distance_of)
     folder, data_dir = tmp_path / "runs" / "dcgan-tiny8-smoke", tmp_path / "data"
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
@@ -147,7 +150,7 @@ def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Pat
     assert entry["stored"] == "float16"
     (metric,) = entry["metrics"]
     assert metric["history"] == [[0, 80.5], [2, 40.0]]
-    assert metric["value"] == measure(zoo.load("dcgan-tiny8"), Tiny("", 8), seed=0, inception_weights=None).value
+    assert metric["value"] == MEASURES["frechet_distance"](zoo.load("dcgan-tiny8"), Tiny("", 8)).value
     header, tensors = pretrained.read(pretrained.pull("dcgan-tiny8"))
     assert header.items() <= entry.items()
     assert all(name.startswith("generator.") for name in tensors)
@@ -180,13 +183,11 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     assert result.measured == result.published
     assert result.protocol == PROTOCOL
     assert str(result).startswith("agrees: fd ")
-    monkeypatch.setattr(
-        "zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(result.published * 1.02, PROTOCOL)
-    )
+    pretend(monkeypatch, lambda *_, **__: Result(result.published * 1.02, PROTOCOL))
     (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
-    monkeypatch.setattr("zoo.pretrained.verify.frechet_distance", lambda *_, **__: Result(1.0, "fd[other]"))
+    pretend(monkeypatch, lambda *_, **__: Result(1.0, "fd[other]"))
     with pytest.raises(ValueError, match=r"was measured as fd\[features=tiny.* this installation measures fd\[other\]"):
         verify.verify("dcgan-tiny8", data_dir=data_dir)
     with pytest.raises(FileNotFoundError, match="nowhere is missing"):
@@ -207,22 +208,6 @@ def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path
     assert [result.name for result in results] == ["fd", "fid"]
 
 
-def error(
-    model: DCGAN,
-    data: Tiny,
-    *,
-    split: str,
-    num_samples: int | None,
-    seed: int,
-    matching: str = "none",
-    other: Any = None,
-    other_arguments: Any = None,
-) -> Result:
-    """A percentage that depends on the weights, in place of a class error."""
-    value = 10 * float(model.sample(32, seed=seed).std())
-    return Result(value, f"class_error[matching={matching}, test={data.name}-{split}]", "class_error")
-
-
 def measured(**settings: Any) -> dict[str, Any]:
     return {"class_path": "zoo.callbacks.Measure", "init_args": {"measure": "class_error"} | settings}
 
@@ -230,7 +215,15 @@ def measured(**settings: Any) -> dict[str, Any]:
 def test_all_measures_are_published_and_verified(
     run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MEASURES, "class_error", error)
+    monkeypatch.delitem(MEASURES, "class_error")
+
+    @measure(needs=Samples, better="lower", unit="%")
+    def class_error(
+        at: Evaluation, *, matching: str = "none", other: Any = None, other_arguments: Any = None
+    ) -> Result:
+        """A percentage that depends on the weights, in place of a class error."""
+        return at.result(10 * at.model.sample(32, seed=at.seed).std(), matching=matching, test=at.images())
+
     options = {"matching": "hungarian", "other": "X", "other_arguments": {"data_dir": "/home/me", "a": 1}}
     config = config_of(run)
     config["trainer"]["callbacks"] = [distance(), measured(), measured(options=options, split="val")]
@@ -244,7 +237,7 @@ def test_all_measures_are_published_and_verified(
     assert "unit" not in distance_
     assert (plain["unit"], plain["tolerance"], plain["history"]) == ("%", 0.2, [])
     assert matched["history"] == [[0, 90.0], [2, 4.0]]
-    assert matched["protocol"] == "class_error[matching=hungarian, test=tiny8-val]"
+    assert matched["protocol"] == "class_error[matching=hungarian, test=tiny8-val-40, weights=raw]"
     assert matched["arguments"]["other_arguments"] == {"a": 1}, "a path of the publisher's"
     card = pretrained.card("dcgan-tiny8")
     assert f"| class_error {matched['value']:.2f} % | ±0.20 % | `{matched['protocol']}` |" in card
@@ -343,7 +336,7 @@ def published(run: Path, out: Path, model: Any, slug: str, size: int = 8) -> tup
 
 
 def test_a_translator(run: Path, out: Path) -> None:
-    small: dict[str, Any] = {"base_channels": 4, "blocks": 1, "discriminator_layers": 1, "schedule": "steps"}
+    small: dict[str, Any] = {"base_channels": 4, "num_blocks": 1, "discriminator_layers": 1}
     entry, card = published(run, out, CycleGAN(8, **small, domain_names=("day", "night")), "cyclegan-tiny8")
     assert entry["pictures"] == "translations"
     assert entry["columns"] == ["day", "to night", "day again", "night", "to day", "night again"]

@@ -20,7 +20,7 @@ from zoo.vae import VAE
         ({"kind": "linear", "length": 10, "warmup": 2}, [0.5, 0.9, 0.8, 0.7, 0.6, 0.5]),
         ({"kind": "exponential", "final": 0.01, "length": 2}, [1, 0.1, 0.01, 0.001, 1e-4, 1e-5]),
         ({"kind": "milestones", "milestones": {2: 0.5, 4: 0.1}}, [1, 1, 0.5, 0.5, 0.1, 0.1]),
-        ({"kind": "repeated", "factor": 0.5, "every": 2}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ({"kind": "repeated", "divisor": 2.0, "every": 2}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
     ],
 )
 def test_factors_by_hand(fields: dict[str, Any], expected: list[float]) -> None:
@@ -69,3 +69,14 @@ def test_a_model_with_one_objective_has_the_rates_of_its_schedule(unit: Any) -> 
     )
     assert VAE(**model.hparams).decay == decay
     assert type(model.hparams["decay"]) is dict
+
+
+def test_a_field_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="decay has no field 'lenght': take kind, unit, "):
+        Decay.of({"kind": "linear", "lenght": 3})
+
+
+def test_a_model_keeps_the_fields_that_differ_from_their_defaults() -> None:
+    model = VAE(8, 1, 3, hidden_features=(4,), decay=Decay("linear", "epochs", length=3))
+    expected = {"kind": "linear", "unit": "epochs", "length": 3}
+    assert model.hparams["decay"] == model.hparams_initial["decay"] == expected

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.base import GenerativeModel, inference
 from zoo.engine import rng
 
-__all__ = ["AutoencoderModel", "LatentVariableModel"]
+__all__ = ["AutoencoderModel", "ClassCodeModel", "LatentVariableModel", "sweep"]
+
+
+def sweep(generate: Callable[[Tensor], Tensor], base: Tensor, start: int, values: Tensor) -> Tensor:
+    """Images while some columns of the codes take one value after the other, and all else stays.
+
+    Args:
+        generate: images of codes.
+        base: codes, a row of images for each.
+        start: the first of the columns.
+        values: what the columns become, image by image.
+
+    Shape:
+        base: (N, D); values: (steps, columns); output: (N, steps, C, H, W).
+    """
+    z = base.unsqueeze(1).repeat(1, len(values), 1)
+    z[:, :, start : start + values.size(1)] = values
+    images = generate(z.flatten(0, 1))
+    return images.view(len(base), len(values), *images.shape[1:])
 
 
 class AutoencoderModel(GenerativeModel):
@@ -118,17 +138,16 @@ class LatentVariableModel(AutoencoderModel):
             n: number of images.
             seed: seed of the draw; None takes a new one.
             first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: none.
+            conditions: those named in `conditions`; `latent` takes them.
 
         Shape:
             Output: (n, C, H, W) in [-1, 1].
 
         Raises:
-            ValueError: a condition was given.
+            ValueError: there is no such condition.
         """
-        if conditions:
-            raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
-        return self.decode(self.latent(n, seed=seed, first=first))
+        self.check_conditions(conditions)
+        return self.decode(self.latent(n, seed=seed, first=first, **conditions))
 
     @inference
     def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
@@ -143,10 +162,49 @@ class LatentVariableModel(AutoencoderModel):
             Outputs, by the name of the dimension: (num, steps, C, H, W).
         """
         base = self.latent(num, seed=seed)
-        values = torch.linspace(-3, 3, steps, device=base.device, dtype=base.dtype) * self.prior_std
-        result = {}
-        for i in range(self.latent_dim):
-            z = base.unsqueeze(1).repeat(1, steps, 1)
-            z[:, :, i] = values
-            result[f"z{i}"] = self.decode(z.flatten(0, 1)).unflatten(0, (num, steps))
-        return result
+        before = base.size(1) - self.latent_dim  # of what else the decoder sees
+        values = torch.linspace(-3, 3, steps, device=base.device, dtype=base.dtype).unsqueeze(1) * self.prior_std
+        return {f"z{i}": sweep(self.decode, base, before + i, values) for i in range(self.latent_dim)}
+
+
+class ClassCodeModel(LatentVariableModel):
+    """A model whose decoder takes a one-hot class in front of the code, which is drawn from Cat(1/K) for samples.
+
+    Attributes:
+        num_classes: number of classes.
+    """
+
+    conditions = ("label",)
+    num_classes: int
+
+    def onehot(self, label: Tensor) -> Tensor:
+        """Labels as the decoder takes them.
+
+        Shape:
+            label: (N,); output: (N, num_classes).
+        """
+        return F.one_hot(label, self.num_classes).to(self.dtype)
+
+    @inference
+    def latent(self, n: int, *, seed: int | None = None, first: int = 0, label: int | Tensor | None = None) -> Tensor:
+        """The inputs of the decoder from which `sample` with the same arguments makes its images.
+
+        Shape:
+            Output: (n, num_classes + latent_dim).
+        """
+        seed, k = self.resolve_seed(seed), self.num_classes
+        if label is None:
+            label = rng.integers(k, (n,), rng.key(seed, "label"), first, device=self.device)
+        z = self.prior(n, rng.key(seed, "sample"), first)
+        return torch.cat([self.onehot(self.labels_for(n, label, k)), z], 1)
+
+    @inference
+    def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
+        """Images while the class, or one dimension of the code, varies and all else stays.
+
+        Shape:
+            Outputs, by name: (num, steps, C, H, W).
+        """
+        base = self.latent(num, seed=seed)
+        strips = {"class": sweep(self.decode, base, 0, torch.eye(self.num_classes).to(base))}
+        return strips | super().traversals(num, steps, seed=seed)

@@ -59,6 +59,7 @@ class GenerativeModel(LeanModule):
     Attributes:
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
         optional_networks: those of them that a file may lack.
+        conditions: names of what `sample` can be conditioned on.
         available_networks: names of the submodules that a file held of which the model was made, the others being
             untrained; None for a model made of no file, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
@@ -67,6 +68,7 @@ class GenerativeModel(LeanModule):
 
     inference_networks: tuple[str, ...] = ()
     optional_networks: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
 
     def __init__(self) -> None:
@@ -96,6 +98,39 @@ class GenerativeModel(LeanModule):
             Output: (n, C, H, W) in [-1, 1].
         """
         raise NotImplementedError(f"{type(self).__name__} cannot sample")
+
+    def check_conditions(self, given: Iterable[str]) -> None:
+        """Refuse conditions that the model does not have.
+
+        Args:
+            given: names of the conditions.
+
+        Raises:
+            ValueError: names the first one that does not exist, and those that do.
+        """
+        if unknown := [name for name in given if name not in self.conditions]:
+            own = f": it has {', '.join(map(repr, self.conditions))}" if self.conditions else ""
+            raise ValueError(f"{type(self).__name__} has no condition {unknown[0]!r}{own}")
+
+    def labels_for(self, n: int, label: int | Tensor, num_classes: int, name: str = "labels") -> Tensor:
+        """A class for each image, from one class for all images or from one per image.
+
+        Args:
+            n: number of images.
+            label: the class or classes.
+            num_classes: number of classes that exist.
+            name: what the classes are called in the message.
+
+        Shape:
+            label: scalar or (n,); output: (n,) int64.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
+        if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+            raise ValueError(f"{name} must lie in 0..{num_classes - 1}")
+        return labels
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
@@ -128,7 +163,9 @@ class GenerativeModel(LeanModule):
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
-        for kept in (self._hparams, self._hparams_initial):  # checkpoints and headers hold plain types
+        kept: dict[str, Any]
+        for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
+            # Checkpoints and headers hold plain types.
             kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
@@ -145,7 +182,7 @@ class GenerativeModel(LeanModule):
         if decay.follows_the_run:
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
-        return rate * decay(t, total)
+        return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:
         """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
@@ -167,6 +204,16 @@ class GenerativeModel(LeanModule):
     def draw_key(self, purpose: str) -> int:
         """Key of what the objective draws for one purpose in this batch (see `zoo.engine.rng`)."""
         return rng.key(self.seed, purpose, self.batch_index)
+
+    def training_normal(self, shape: Sequence[int], purpose: str) -> Tensor:
+        """Draws of this batch from N(0, 1), a row for each image.
+
+        Args:
+            shape: shape of the draws, (N, ...).
+            purpose: as for `draw_key`.
+        """
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.normal(shape, self.draw_key(purpose), self.first_index(shape[0]), **options)
 
     def first_index(self, n: int) -> int:
         """Global index of this rank's first sample in a batch of n per rank."""

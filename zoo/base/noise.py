@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, cast
 
-import torch
 from torch import Tensor, nn
 
 from zoo.base.adversarial import AdversarialModel
@@ -45,17 +44,19 @@ class NoiseToImageGAN(AdversarialModel):
     Attributes:
         latent_dim: length of the noise vector.
         num_classes: number of classes of a conditional model, 0 for others.
-        noise_kind: distribution of the noise, N(0, 1) or U(-1, 1) per element.
+        noise_kind: distribution of each element of the noise, N(0, 1) or U(-noise_limit, noise_limit).
+        noise_limit: see `noise_kind`.
 
     References:
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
-    inference_networks = ("generator",)
+    inference_networks: tuple[str, ...] = ("generator",)
     generator: nn.Module
     latent_dim: int
     num_classes = 0
     noise_kind: Literal["normal", "uniform"] = "normal"
+    noise_limit = 1.0
 
     def __init__(self, *, augment: bool = False, **options: Any) -> None:
         super().__init__(**options)
@@ -71,7 +72,9 @@ class NoiseToImageGAN(AdversarialModel):
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if self.noise_kind == "uniform":
-            return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
+            return rng.uniform(
+                (n, self.latent_dim), key, first, low=-self.noise_limit, high=self.noise_limit, **options
+            )
         return rng.normal((n, self.latent_dim), key, first, **options)
 
     def training_noise(self, n: int) -> Tensor:
@@ -88,7 +91,8 @@ class NoiseToImageGAN(AdversarialModel):
         Shape:
             Output: (n,).
         """
-        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
 
     def augmented(self, x: Tensor, purpose: str) -> Tensor:
         """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.
@@ -159,10 +163,7 @@ class NoiseToImageGAN(AdversarialModel):
             return None
         if label is None:
             return rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ValueError(f"labels must lie in 0..{self.num_classes - 1}")
-        return labels
+        return self.labels_for(n, label, self.num_classes)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images, and generated ones with the same labels where the model is conditional."""

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import Logger
 import zoo
 from zoo import callbacks, datamodules, pretrained
 from zoo.base import GenerativeModel
-from zoo.callbacks.frechet_distance import frechet_distance
+from zoo.callbacks.measures import frechet_distance
 from zoo.cli.messages import explain, read_config
 from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank

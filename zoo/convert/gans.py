@@ -98,10 +98,10 @@ def infogan(paths: Sequence[Path], *, layout: str = "natsu6767") -> InfoGAN:
             discriminator (the trunk), netD and netQ; optimizers and settings in it are ignored.
 
     Returns:
-        The model, with that port's settings where they differ from the authors': z ~ N(0, 1), a slope of 0.1, learned
-        deviations, Q learning with the generator. Its convolutions over whole maps are linear layers here. Where it
-        normalises the channels of the generator's first map we normalise each feature, which is the same in evaluation,
-        but not in further training.
+        The model, with z ~ N(0, 1) and a slope of 0.1 as in that port. Its convolutions over whole maps are linear
+        layers here. The port normalizes the channels of the generator's first map, we normalize each feature: the same
+        in evaluation, but not in further training. The port trains Q with the generator and learns the deviations of
+        continuous codes; further training here has the authors' objective.
 
     Raises:
         ValueError: an unknown layout, or a file that does not have it.
@@ -125,16 +125,12 @@ def infogan(paths: Sequence[Path], *, layout: str = "natsu6767") -> InfoGAN:
             image_size=4 * start,
             image_channels=image_channels,
             latent_dim=inputs - values - continuous,
-            categories=(values,),
-            continuous=continuous,
+            categorical_codes=(values,),
+            num_continuous=continuous,
             noise="normal",
             base_channels=len(state["discriminator.conv1.weight"]),
             hidden_features=hidden,
-            slope=0.1,
-            continuous_weight=0.1,
-            recogniser_learns="generator",
-            learn_std=True,
-            generator_learning_rate=2e-4,
+            negative_slope=0.1,
         ),
         path,
     )

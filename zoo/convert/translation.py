@@ -54,7 +54,7 @@ def stargan(paths: Sequence[Path], *, layout: str = "yunjey") -> StarGAN:
         num_layers = sum(key.startswith("layers.") and value.dim() == 4 for key, value in discriminator.items())
         size = 2**num_layers * discriminator["classifier.weight"].shape[-1]
         width = len(discriminator["layers.0.weight"])
-        options |= {"num_layers": num_layers, "image_size": size, "discriminator_channels": width}
+        options |= {"discriminator_layers": num_layers, "image_size": size, "discriminator_channels": width}
     model = build(
         lambda: StarGAN(
             image_channels=image_channels,
@@ -76,7 +76,7 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
     """CycleGAN from the files of the authors' PyTorch code.
 
     Args:
-        paths: net_G_A (from a to b), net_G_B (from b to a), net_D_A (which judges b), net_D_B (which judges a), in this
+        paths: net_G_A (from a to b), net_G_B (from b to a), net_D_A (the one of b), net_D_B (the one of a), in this
             order; the last ones may be left out, and what needs them is refused then. A published net_G of one
             direction stands for net_G_A: the model translates to b alone.
         layout: whose files they are.
@@ -96,7 +96,7 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
     renamed += [_patches(state, path) for state, path in zip(states[2:], paths[2:], strict=True)]
 
     base_channels, image_channels = renamed[0]["start.weight"].shape[:2]
-    blocks = sum(key.endswith("conv1.weight") for key in renamed[0])
+    num_blocks = sum(key.endswith("conv1.weight") for key in renamed[0])
     for state, path in zip(renamed[2:], paths[2:], strict=True):
         if (width := len(state["start.weight"])) != base_channels:
             raise ValueError(
@@ -105,10 +105,10 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
             )
     model = build(
         lambda: CycleGAN(
-            256 if blocks >= 9 else 128,
+            256 if num_blocks >= 9 else 128,
             image_channels,
             base_channels,
-            blocks,
+            num_blocks,
             discriminator_layers=len(renamed[2]) - 4 if len(renamed) > 2 else 3,
         ),
         paths[0],

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.callbacks import measures
-from zoo.callbacks.frechet_distance import frechet_distance
 from zoo.callbacks.measure import Measure
+from zoo.callbacks.measures import MEASURES
 from zoo.pretrained import cards, entry_of, load
 
 if TYPE_CHECKING:
@@ -89,20 +88,15 @@ def measured(model: GenerativeModel, data: Any, measure: str, arguments: dict[st
     Args:
         model: the model.
         data: its DataModule.
-        measure: "frechet_distance", or a name in `zoo.callbacks.measures`.
+        measure: name of the measure.
         arguments: those of the measure.
 
     Raises:
         ValueError: there is no such measure.
     """
-    if measure == FRECHET:
-        function: Any = frechet_distance
-        percent = False
-    else:
-        if measure not in measures.MEASURES:
-            raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
-        function, percent = measures.MEASURES[measure], measure in measures.PERCENT
-    result = function(model, data, **arguments)
+    if measure not in MEASURES:
+        raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
+    result, percent = MEASURES[measure](model, data, **arguments), MEASURES[measure].unit == "%"
     # Other processors round convolutions differently; 1 % is far more than that, and far less than a seed's worth.
     # Of a small error 1 % would be less than a single image.
     tolerance = max(0.01 * abs(result.value), 0.2 if percent else 0.0)

@@ -1,17 +1,15 @@
-"""Measures of generated images as a set: how far from the real ones, and how unlike each other."""
+"""Measures of generated images as a set: their distance from real images, and how much they vary."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from zoo.callbacks import base
-from zoo.callbacks.base import Result
-from zoo.callbacks.measurement import Run
+from zoo.callbacks.base import ComparesSets, Result, Samples
+from zoo.callbacks.measures.evaluation import Evaluation
+from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.sliced_wasserstein import SlicedWasserstein
 
 __all__ = ["ms_ssim", "multiscale_ssim", "swd"]
@@ -20,52 +18,34 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik
 WINDOW, SIGMA = 11, 1.5
 
 
-def swd(model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Result:
+@measure(needs=ComparesSets, better="lower", num_samples=16_384)
+def swd(at: Evaluation) -> Result:
     """Sliced Wasserstein distance between generated and real images, times 1000, mean over their Laplacian pyramids.
 
-    Args:
-        model: has `real_and_fake`.
-        datamodule: gives the images.
-        split: which real images; the paper's are those of training.
-        num_samples: how many of each; None for 16,384, or all if there are fewer.
-        seed: seed of the generated images, and of patches and directions.
+    The paper's real images are those of training.
     """
-    run = Run(model, datamodule, base.ComparesSets, "swd", seed)
-    num = run.size(split, 16_384 if num_samples is None else num_samples)
-    metric = SlicedWasserstein(seed=seed, sides=SlicedWasserstein.sides_of(datamodule.image_size)).to(run.device)
-    with base.evaluating(model, seed):
-        for first, batch in run.batches(split, num, 100):
-            real, fake = model.real_and_fake(batch, seed=seed, first=first)
-            metric.update(real, real=True, first=first)
-            metric.update(fake, real=False, first=first)
-        value = metric.compute()["average"]
+    metric = SlicedWasserstein(seed=at.seed, sides=SlicedWasserstein.sides_of(at.data.image_size)).to(at.device)
+    for first, batch in at.batches(chunk=100):
+        real, fake = at.model.real_and_fake(batch, seed=at.seed, first=first)
+        metric.update(real, real=True, first=first)
+        metric.update(fake, real=False, first=first)
     levels = "-".join(map(str, metric.sides))
-    return run.result("swd", value, levels=levels, patches=128, real=run.named(split, num), fake=num)
+    value = metric.compute()["average"]
+    return at.result(value, levels=levels, patches=128, real=at.images(), fake=at.count())
 
 
-def ms_ssim(
-    model: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
-) -> Result:
-    """Mean multi-scale structural similarity of pairs of generated images: the lower, the more they differ.
+@measure(needs=Samples, better="lower", num_samples=10_000)
+def ms_ssim(at: Evaluation) -> Result:
+    """Mean multi-scale structural similarity of pairs of generated images: low where they differ.
 
     Five scales for images of any size from 16 pixels, as in the Progressive GAN authors' code; see `multiscale_ssim`.
-
-    Args:
-        model: has `sample`.
-        datamodule: not used.
-        split: not used.
-        num_samples: pairs; None for 10,000.
-        seed: seed of the images.
+    `num_samples` counts pairs; the data are not used.
     """
-    run = Run(model, datamodule, base.Samples, "ms_ssim", seed)
-    pairs = 10_000 if num_samples is None else num_samples
-    metric = MeanMetric().to(run.device).set_dtype(torch.float64)  # `to` would take it back
-    with base.evaluating(model, seed):
-        for first, n in run.chunks(pairs, 50):
-            images = model.sample(2 * n, seed=seed, first=2 * first)
-            metric.update(multiscale_ssim(images[::2], images[1::2]))
-        mean = metric.compute()
-    return run.result("ms_ssim", mean, scales=len(WEIGHTS), pairs=pairs)
+    metric = at.in_float64(MeanMetric())
+    for first, n in at.draws(50):
+        images = at.model.sample(2 * n, seed=at.seed, first=2 * first)
+        metric.update(multiscale_ssim(images[::2], images[1::2]))
+    return at.result(metric.compute(), scales=len(WEIGHTS), pairs=at.num_samples)
 
 
 def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -73,7 +53,7 @@ def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
 
     The product of the contrast-structure means of the first four scales and the similarity of the fifth, each to the
     power of its weight; a scale is the mean of 2 x 2 pixels of the one before. On scales smaller than the window, the
-    window shrinks to them, and its deviation with it.
+    window and its deviation shrink with them.
 
     Args:
         x: images in [-1, 1].
@@ -98,7 +78,7 @@ def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)  # the last row of an odd number is left out
         similarity, contrast = _ssim(x, y)
         last = scale == len(WEIGHTS) - 1
-        value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative one has no such power
+        value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative value has no such power
     return value
 
 

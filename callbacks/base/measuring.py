@@ -1,4 +1,4 @@
-"""What callbacks that measure a value while a model trains have in common: when, what is kept, and who is told."""
+"""Callbacks that measure a value while a model trains: when, what is kept, and where the value is logged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
-from zoo.callbacks import base
-from zoo.callbacks.base import Result
+from zoo.callbacks.base.checks import check_at_least
+from zoo.callbacks.base.evaluating import Result
 
 __all__ = ["MeasuringCallback"]
 
@@ -22,10 +22,10 @@ class MeasuringCallback(Callback):
     hyperparameters and into metrics.csv.
 
     Args:
-        every_n_epochs: a value after each of so many epochs; None for none.
-        every_n_steps: a value after each of so many training steps; None for none.
-        at_start: a value of the untrained model.
-        at_end: a value of the trained model.
+        every_n_epochs: epochs between values; None measures at no epoch.
+        every_n_steps: training steps between values; None measures at no step.
+        at_start: measure the untrained model.
+        at_end: measure the trained model.
 
     Attributes:
         last: the latest result, None before the first.
@@ -46,14 +46,14 @@ class MeasuringCallback(Callback):
         at_end: bool = True,
     ) -> None:
         super().__init__()
-        base.check_at_least(type(self).__name__, 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps)
+        check_at_least(type(self).__name__, 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps)
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.at_start = at_start
         self.at_end = at_end
         self.last: Result | None = None
         self.history: list[tuple[int, float]] = []
-        self._announced: str | None = None  # the protocol that this process's loggers know
+        self._announced: str | None = None  # the protocol that the loggers of this process know
 
     def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
         """Measure now; called on every rank."""
@@ -61,17 +61,17 @@ class MeasuringCallback(Callback):
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and value of the best."""
+        """Step and value of the best measurement, None before the first."""
         choose = max if self.higher_is_better else min
         return choose(self.history, key=lambda entry: entry[1], default=None)
 
     @property
     def protocol(self) -> str | None:
-        """Protocol of the values."""
+        """Protocol of the values, None before the first."""
         return self.last.protocol if self.last else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Last, best and all values."""
+        """Last, best and all values of the run."""
         last = None if self.last is None else vars(self.last)
         return {"last": last, "best": self.best, "history": list(self.history)}
 
@@ -81,7 +81,7 @@ class MeasuringCallback(Callback):
         self.history = [(int(step), float(value)) for step, value in state_dict["history"]]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The untrained model; a resumed run goes on with the last value, as a straight one would."""
+        """Measure the untrained model; a resumed run continues with the last value, as an uninterrupted one would."""
         if trainer.global_step == 0:
             self.last, self.history = None, []  # of an earlier fit
             if self.at_start:
@@ -92,10 +92,10 @@ class MeasuringCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Every so many steps or epochs.
+        """Measure if the step or the epoch is due.
 
         The end of an epoch is its last batch: then the value is there before validation and before any checkpoint,
-        whether that is written after a step, after validation or after the epoch.
+        written after a step, after validation or after the epoch.
         """
         step = trainer.global_step
         epochs = trainer.current_epoch + 1
@@ -108,7 +108,7 @@ class MeasuringCallback(Callback):
             self._measure(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The trained model, if training ended at another place than planned."""
+        """Measure the trained model, if training ended at another step than planned."""
         if self.at_end and not self._is_measured(trainer.global_step):
             self._measure(trainer, pl_module)
 
@@ -126,7 +126,7 @@ class MeasuringCallback(Callback):
             return
         for logger in trainer.loggers:
             if result.protocol != self._announced:
-                # TensorBoard shows only what it was given last.
+                # TensorBoard shows only the hyperparameters that it was given last.
                 known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
                 logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
             values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}

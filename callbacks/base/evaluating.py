@@ -1,0 +1,89 @@
+"""Looking at a model without disturbing its training: a measured value, the model at rest, one value on all ranks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+__all__ = ["Result", "evaluating", "from_rank_zero", "rank_and_world"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured value with its protocol.
+
+    Attributes:
+        value: the value.
+        protocol: how the value was made: features, images, weights and the like.
+        metric: short name.
+        seconds: duration of the measurement.
+    """
+
+    value: float
+    protocol: str
+    metric: str = "fd"
+    seconds: float = 0.0
+
+
+@contextmanager
+def evaluating(model: nn.Module, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients, and random numbers from `seed` inside the context.
+
+    Afterwards the mode of every submodule and the random generators of torch (CPU and the model's CUDA device), numpy
+    and Python are as before.
+
+    Args:
+        model: the model to evaluate.
+        seed: seed of the generators inside.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    generators = [torch.default_generator]
+    generators += [
+        torch.cuda.default_generators[device.index or 0]
+        for device in {parameter.device for parameter in model.parameters()}
+        if device.type == "cuda"
+    ]
+    states = [generator.get_state() for generator in generators]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for generator in generators:
+            generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Rank of this process and number of processes: (0, 1) where nothing is distributed."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def from_rank_zero(value: Any) -> Any:
+    """Rank zero's value of a small object, on all ranks; every rank must call this.
+
+    Args:
+        value: this rank's own value.
+    """
+    if rank_and_world()[1] == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
