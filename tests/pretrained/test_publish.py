@@ -40,7 +40,7 @@ RECIPE = {
 class Tiny:
     """What publishing needs of a DataModule."""
 
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
 
     def __init__(self, data_dir: str, image_size: int) -> None:
         self.data_dir, self.name, self.image_size = data_dir, f"tiny{image_size}", image_size

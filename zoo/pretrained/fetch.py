@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.engine.files import cache_home, nearest
+from zoo.pretrained.migrations import current_names
 
 if TYPE_CHECKING:
     pass
@@ -26,9 +27,9 @@ def weights_folder() -> Path:
 
 
 def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """All published checkpoints by name."""
+    """All published checkpoints by name, their classes and arguments under today's names."""
     path = (folder or weights_folder()) / "index.json"
-    result: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    result: dict[str, dict[str, Any]] = current_names(json.loads(path.read_text())) if path.exists() else {}
     return result
 
 

@@ -139,6 +139,17 @@ _PIXEL_NAMES = {"levels": "num_levels", "features": "hidden_channels", "head_fea
 _PIXELRNN = Change(
     convert=_final_rate, renamed=_PIXEL_NAMES, retired={"cell": "lstm", "head_layers": 2, "residual": True}
 )
+
+
+def _fit_to_frame(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The option of a source that is given by name."""
+    if not isinstance(given := arguments.get("source_arguments"), dict):
+        return arguments
+    name = arguments.get("source", "Emoji")
+    return arguments | {"source_arguments": current_arguments(f"zoo.datamodules.{name}", given)[1]}
+
+
+_FIT = {"fit": "fit_to_frame"}
 _CRITICS = {
     "domain_critics": True,
     "domain_norm": True,
@@ -309,6 +320,10 @@ CHANGES: dict[str, Change] = {
         },
         retired={"betas": (0.5, 0.999), "loss": "least_squares"},
     ),
+    "zoo.datamodules.attributes.Attributes": Change(renamed=_FIT),
+    "zoo.datamodules.emoji.Emoji": Change(renamed=_FIT),
+    "zoo.datamodules.patches.Patches": Change(convert=_fit_to_frame),
+    "zoo.datamodules.unpaired.Unpaired": Change(renamed=_FIT),
     "zoo.dcgan.DCGAN": Change(
         forms=[
             (
