@@ -153,7 +153,8 @@ class AAE(AdversarialModel, LatentVariableModel):
         """
         if self.prior_kind == "gaussian":
             return super().prior(n, key, first)
-        return self.prior_std * draw_parts(self.prior_kind, n, key, first, part, device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return self.prior_std * draw_parts(self.prior_kind, n, key, first, part, **options)
 
     def code(self, x: Tensor, purpose: str | None = None) -> Tensor:
         """z ~ q(z | x) of images in [0, 1]; without a purpose, outside training, all noise is 0.

@@ -32,7 +32,7 @@ DROPOUT = (0.2, 0.5)
 """Share of the discriminator's inputs, and of its hidden units, that is left out in training."""
 INIT_RANGE = 0.05
 """Weights of the generator start in U(-0.05, 0.05), those of the discriminator in a tenth of this range."""
-DECAY = Decay("repeated", factor=1 / 1.000004)
+DECAY = Decay("repeated", divisor=1.000004)
 """The step size is divided by 1.000004 after every step."""
 MOMENTUM, MOMENTUM_EPOCHS = (0.5, 0.7), 250
 """Momentum of the first epoch and from the 250th on, linear in between."""
@@ -216,7 +216,7 @@ class GAN(NoiseToImageGAN):
         """Step size and momentum of the authors' schedule."""
         first, last = MOMENTUM
         share = min(1.0, self.trainer.current_epoch / (MOMENTUM_EPOCHS - 1))
-        rate = self.decayed(self.hparams["learning_rate"], self.decay, step)
+        rate = max(1e-6, self.decayed(self.hparams["learning_rate"], self.decay, step))
         return {"lr": rate, "momentum": first + (last - first) * share}
 
     def configure_optimizers(self) -> list[Optimizer]:

@@ -153,7 +153,7 @@ def test_discriminator_loss_at_equilibrium_is_log_2() -> None:
 
 
 def test_schedule_of_the_step_size() -> None:
-    model = GAN(8, hidden_features=8, discriminator_features=4, decay=Decay("repeated", factor=0.5))
+    model = GAN(8, hidden_features=8, discriminator_features=4, decay=Decay("repeated", divisor=2.0))
     rates = []
 
     class Watch(GAN):

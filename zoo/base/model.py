@@ -182,7 +182,7 @@ class GenerativeModel(LeanModule):
         if decay.follows_the_run:
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
-        return rate * decay(t, total)
+        return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:
         """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
@@ -212,8 +212,8 @@ class GenerativeModel(LeanModule):
             shape: shape of the draws, (N, ...).
             purpose: as for `draw_key`.
         """
-        key, first = self.draw_key(purpose), self.first_index(shape[0])
-        return rng.normal(shape, key, first, device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.normal(shape, self.draw_key(purpose), self.first_index(shape[0]), **options)
 
     def first_index(self, n: int) -> int:
         """Global index of this rank's first sample in a batch of n per rank."""

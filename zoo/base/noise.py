@@ -51,7 +51,7 @@ class NoiseToImageGAN(AdversarialModel):
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
-    inference_networks = ("generator",)
+    inference_networks: tuple[str, ...] = ("generator",)
     generator: nn.Module
     latent_dim: int
     num_classes = 0
@@ -91,7 +91,8 @@ class NoiseToImageGAN(AdversarialModel):
         Shape:
             Output: (n,).
         """
-        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
 
     def augmented(self, x: Tensor, purpose: str) -> Tensor:
         """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.

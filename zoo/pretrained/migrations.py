@@ -127,7 +127,7 @@ def _aae(arguments: dict[str, Any]) -> dict[str, Any]:
     if "decay_epochs" not in arguments:
         return arguments
     epochs = arguments["decay_epochs"]
-    decay = {"kind": "milestones", "unit": "epochs", "milestones": {}}
+    decay: dict[str, Any] = {"kind": "milestones", "unit": "epochs", "milestones": {}}
     for i, epoch in enumerate(epochs or (), 1):
         decay["milestones"][epoch] = 10.0**-i
     kept = {key: value for key, value in arguments.items() if key != "decay_epochs"}
@@ -171,7 +171,7 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
         arguments.pop("betas", None)
     divisor = arguments.get("decay")
     if isinstance(divisor, float | int):
-        arguments["decay"] = None if divisor == 1 else Decay("repeated", factor=1 / divisor).fields()
+        arguments["decay"] = None if divisor == 1 else Decay("repeated", divisor=divisor).fields()
     return arguments
 
 
