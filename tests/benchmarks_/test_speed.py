@@ -150,18 +150,11 @@ def test_twenty_steps_are_the_same_maths(form: tuple[ModuleType, Settings], name
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
-@pytest.mark.parametrize("name", LOOPS)
-def test_losses_and_gradients_of_the_first_step(
-    form: tuple[ModuleType, Settings], name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Later steps part in single precision, as trajectories of GANs do."""
-    module, settings = form
-    if dict(settings.options).get("n_critic", 1) > 1:
-        pytest.skip("the generator takes no step in the first one")
-    # One memory layout for both: another order of sums can take a ReLU to its other side.
-    settings = replace(settings, channels_last=name == "plain")
-    model, loop = pair(module, name, settings, dtype)
+precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+
+
+def compare_first_steps(model: GenerativeModel, loop: Loop, settings: Settings, dtype: torch.dtype) -> None:
+    """Assert that losses and gradients agree; later steps part in single precision, as trajectories of GANs do."""
     batches = speed.Batches(model.image_shape, settings, dtype)
     # One list of gradients for each step of an optimizer: that of the networks which a phase trains.
     gradients: list[list[list[Tensor]]] = [[], []]
@@ -181,11 +174,12 @@ def test_losses_and_gradients_of_the_first_step(
         turn = 1
         losses[1] = {phase: loss.item() for phase, loss in loop.step(next(iter(batches))).items()}
 
-    monkeypatch.setattr(model, "check_finite", checked)
     # Behind the step: in automatic optimization the passes are a part of it.
     hook = register_optimizer_step_post_hook(keep)
     try:
-        speed.fit(model, batches, settings, program)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "check_finite", checked)
+            speed.fit(model, batches, settings, program)
     finally:
         hook.remove()
     bound = TOLERANCES[dtype]
@@ -197,6 +191,38 @@ def test_losses_and_gradients_of_the_first_step(
     first, later = (bound, bound) if dtype == torch.float64 else (1e-4, 1e-3)
     for i, (found, expected) in enumerate(zip(*gradients, strict=True)):
         assert_near(found, expected, later if i else first)
+
+
+@precisions
+@pytest.mark.parametrize("name", LOOPS)
+def test_losses_and_gradients_of_the_first_step(
+    form: tuple[ModuleType, Settings], name: str, dtype: torch.dtype
+) -> None:
+    module, settings = form
+    if dict(settings.options).get("n_critic", 1) > 1:
+        pytest.skip("the generator takes no step in the first one")
+    # One memory layout for both: another order of sums can take a ReLU to its other side.
+    settings = replace(settings, channels_last=name == "plain")
+    compare_first_steps(*pair(module, name, settings, dtype), settings, dtype)
+
+
+@precisions
+@pytest.mark.parametrize(
+    "wrong", ["discriminator/real", "discriminator/fake", "discriminator/category", "generator/continuous"]
+)
+def test_one_hundredth_more_of_a_terms_gradient_is_found(wrong: str, dtype: torch.dtype) -> None:
+    module, settings = import_module("benchmarks.steps.infogan"), FORMS["infogan-simultaneous"][1]
+    model, loop = pair(module, "textbook", settings, dtype)
+    phase, term = wrong.split("/")
+    right = getattr(model, f"{phase}_loss")
+
+    def heavier(*args: Any) -> dict[str, Tensor]:
+        terms = right(*args)
+        return terms | {term: terms[term] + 0.01 * (terms[term] - terms[term].detach())}  # the value is right
+
+    setattr(model, f"{phase}_loss", heavier)
+    with pytest.raises(AssertionError, match="apart, of the norm"):
+        compare_first_steps(model, loop, settings, dtype)
 
 
 def test_a_driver_runs_what_the_program_asks_for() -> None:
