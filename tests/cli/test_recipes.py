@@ -61,10 +61,8 @@ SMALL: dict[str, Any] = {
     "discriminator_channels": 4,
     "channels": [8, 8],
     "text_encoder": "encoder.safetensors",
-    "channel_base": 64,
+    "fmap_base": 64,
     "max_channels": 4,
-    "global_batch_size": 4,
-    "global_batch_sizes": {},
 }
 
 
@@ -79,6 +77,8 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
                 arguments[name] = value[0]
             else:
                 arguments[name] = [value] if is_list and not isinstance(value, list) else value
+    if "growth" in default:
+        arguments["growth"] = arguments.get("growth", {}) | {"global_batch_size": 4, "global_batch_sizes": {}}
     return model | {"init_args": arguments}
 
 

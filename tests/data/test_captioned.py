@@ -473,7 +473,7 @@ def test_real_ranks_share_what_one_process_sees(tmp_path: Path) -> None:
 
 def test_the_model_takes_batches_of_its_own_text_encoder(tmp_path: Path) -> None:
     birds(tmp_path / "data", "cub")
-    small: dict[str, Any] = {"latent_dim": 4, "projection": 4, "base_channels": 4, "discriminator_channels": 4}
+    small: dict[str, Any] = {"latent_dim": 4, "base_channels": 4, "discriminator_channels": 4}
     model = Text2Image(16, text_encoder=ENCODER, prompts=["001.Auk 0 1"], **small)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     data = of_birds(tmp_path, batch_size=4)

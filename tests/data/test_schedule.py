@@ -14,9 +14,11 @@ from torch import Tensor
 from zoo.datamodules import Emoji, ImageFolder
 from zoo.datamodules.base import ImageDataModule, ImageSet
 from zoo.datamodules.pyramid import halved
-from zoo.nn.progressive_gan_growth import Growth
+from zoo.nn.progressive_gan_growth import Growth, GrowthSchedule
 
-GROWTH = Growth(4, 16, 20, 12, 6, {4: 12, 8: 8}, repeats=2)
+GROWTH = GrowthSchedule(
+    Growth(20, 12, global_batch_size=6, global_batch_sizes={4: 12, 8: 8}, steps_per_schedule_check=2), 16
+)
 
 
 class Numbers(ImageDataModule):
@@ -97,7 +99,7 @@ def test_batches_that_cannot_be_shared_are_refused() -> None:
 
 def test_images_of_another_size_than_the_models_are_refused() -> None:
     with pytest.raises(ValueError, match="the model asks for images of 3 pixels"):
-        Numbers(Growth(4, 16, 1, 1, 1)).level(3)
+        Numbers(GROWTH).level(3)
 
 
 def test_halves_are_rounded_means() -> None:

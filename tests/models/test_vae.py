@@ -155,14 +155,14 @@ def test_beta_1_is_the_vae_bit_for_bit() -> None:
 
 
 def test_capacity_grows_per_step_and_stops() -> None:
-    model = BetaVAE(8, 1, networks="mlp", capacity_steps=10, capacity=5.0)
+    model = BetaVAE(8, 1, networks="mlp", capacity_steps=10, capacity=5.0, gamma=100.0)
     seen = []
     for model.batch_index in (0, 5, 10, 1000):
         seen.append(model.current_capacity)
     assert seen == [0.0, 2.5, 5.0, 5.0]
     model.batch_index = 10
     for kl in (3.0, 8.0):
-        assert model.weighted(torch.tensor(kl)).item() == pytest.approx(1000 * abs(kl - 5))
+        assert model.weighted(torch.tensor(kl)).item() == pytest.approx(100 * abs(kl - 5))
 
 
 def test_step_size_falls_over_the_run() -> None:

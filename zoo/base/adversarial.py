@@ -165,7 +165,8 @@ class AdversarialModel(GenerativeModel):
     # The average -----------------------------------------------------------------------------------------------------
 
     def average_networks(self) -> None:
-        """Keep the average that `ema_decay` asks for; called once the networks are built."""
+        """Lay out the networks and keep the average that `ema_decay` asks for; called once the networks are built."""
+        self.lay_out()  # here too, so that a loaded model samples in the layout that it was trained in
         for name in self.averaged_networks:
             kept = None if self.ema_decay is None else copy.deepcopy(getattr(self, name)).requires_grad_(False).eval()
             setattr(self, f"{name}_ema", kept)

@@ -54,7 +54,7 @@ class AutoencoderModel(GenerativeModel):
         Shape:
             x: (N, C, H, W); output: (N, latent_dim).
         """
-        return cast(Tensor, self.encoder(x))
+        return cast(Tensor, self.averaged("encoder")(x))
 
     @inference
     def encode(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class AutoencoderModel(GenerativeModel):
         Shape:
             z: (N, latent_dim); output: (N, C, H, W) in [-1, 1].
         """
-        return 2 * cast(Tensor, self.decoder(z)).sigmoid() - 1
+        return 2 * cast(Tensor, self.averaged("decoder")(z)).sigmoid() - 1
 
     @inference
     def reconstruct(self, x: Tensor) -> Tensor:

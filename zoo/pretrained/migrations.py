@@ -62,6 +62,61 @@ def _dcgan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_GROWTH = {
+    "training_images": "training_images",
+    "transition_images": "transition_images",
+    "first_resolution": "first_resolution",
+    "global_batch_size": "global_batch_size",
+    "global_batch_sizes": "global_batch_sizes",
+    "learning_rates": "learning_rates",
+    "repeats": "steps_per_schedule_check",
+}
+
+
+def _progressive_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Options of the schedule became one; None stood for the default."""
+    weights = ("gradient_penalty_weight", "drift")
+    kept = {key: value for key, value in arguments.items() if key not in (*weights, *_GROWTH)}
+    kept |= {key: arguments[key] for key in weights if arguments.get(key) is not None}
+    growth = {new: arguments[old] for old, new in _GROWTH.items() if old in arguments}
+    growth = {key: {} if value is None else value for key, value in growth.items()}
+    return kept | ({"growth": growth} if growth else {})
+
+
+_PROGRESSIVE_GAN = Change(
+    forms=[({"unit_bias": True}, "zoo.convert.progressive.UnitBiasProgressiveGAN")],
+    convert=_progressive_gan,
+    renamed={"channel_base": "fmap_base", "stddev_group": "minibatch_stddev_group"},
+    retired={
+        "betas": (0.0, 0.99),
+        "drift": 0.001,
+        "gradient_penalty_weight": 10.0,
+        "loss": "wasserstein",
+        "n_critic": 1,
+        "num_classes": 0,
+        "unit_bias": False,
+    },
+)
+
+
+def _text2image(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Steps of a half became a schedule."""
+    if "halve_every" not in arguments:
+        return arguments
+    every = arguments.pop("halve_every")
+    return arguments | {"decay": {"kind": "repeated", "every": every} if every else None}
+
+
+def _puzzlegan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Both differences have one weight."""
+    if not {"mask_weight", "appearance_weight"} & arguments.keys():
+        return arguments
+    mask, appearance = (arguments.pop(f"{name}_weight", (1e-2, 1e-4)) for name in ("mask", "appearance"))
+    if _plain(mask) != _plain(appearance):
+        raise ValueError("PuzzleGAN's mask_weight and appearance_weight must be equal now: l1_weight is both")
+    return arguments | {"l1_weight": mask}
+
+
 def _final_rate(arguments: dict[str, Any]) -> dict[str, Any]:
     """The share of the learning rate that was left at the end of a run, as a schedule."""
     if "final_rate" not in arguments:
@@ -175,11 +230,41 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_NOISE = {"input_noise": "input_noise_std"}
+_SCHEDULES = {
+    "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
+    "smooth": Decay("exponential", final=0.01).fields(),
+    "constant": None,
+}
+_WAE = {
+    "penalty": "mmd",
+    "kernel": "imq",
+    "posterior": "deterministic",
+    "networks": "conv",
+    "betas": [0.5, 0.999],
+    "weight_std": 0.01,
+}
+
+
+def _wae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The names of schedules as schedules; options of the discriminator had no effect without one."""
+    for name in ("discriminator_features", "density_trick", "discriminator_learning_rate"):
+        arguments.pop(name, None)
+    return _wae_gan(arguments)
+
+
+def _wae_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "schedule" in arguments:
+        arguments["decay"] = _SCHEDULES[arguments.pop("schedule")]
+    if arguments.get("networks", "conv") == "conv":
+        arguments.pop("hidden_features", None)
+    return arguments
+
+
 _VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
 
 
 CHANGES: dict[str, Change] = {
-    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.aae.AAE": Change(
         forms=[
             ({"form": "label_in_prior"}, "zoo.label_prior_aae.LabelPriorAAE"),
@@ -190,6 +275,7 @@ CHANGES: dict[str, Change] = {
         convert=_unlabeled_aae,
         retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
     ),
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.clustering_aae.ClusteringAAE": Change(
         convert=_unlabeled_aae,
         renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
@@ -197,6 +283,17 @@ CHANGES: dict[str, Change] = {
     ),
     "zoo.conditional_dcgan.ConditionalDCGAN": Change(
         retired={k: v for k, v in _DCGAN.items() if k not in ("num_classes", "weight_decay", *_THEANO)}
+    ),
+    "zoo.convert.progressive.UnitBiasProgressiveGAN": _PROGRESSIVE_GAN,
+    "zoo.cyclegan.CycleGAN": Change(
+        convert=_cyclegan,
+        renamed={
+            "blocks": "num_blocks",
+            "generator": "generator_kind",
+            "identity_weight": "identity_ratio",
+            "num_pools": "pools_per_process",
+        },
+        retired={"betas": (0.5, 0.999), "loss": "least_squares"},
     ),
     "zoo.dcgan.DCGAN": Change(
         forms=[
@@ -208,15 +305,38 @@ CHANGES: dict[str, Change] = {
         convert=_dcgan,
         retired=_DCGAN,
     ),
-    "zoo.cyclegan.CycleGAN": Change(
-        convert=_cyclegan,
-        renamed={
-            "blocks": "num_blocks",
-            "generator": "generator_kind",
-            "identity_weight": "identity_ratio",
-            "num_pools": "pools_per_process",
+    "zoo.gan.GAN": Change(
+        convert=_gan,
+        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
+        retired={
+            "activation": "maxout",
+            "dropout": [0.2, 0.5],
+            "noise": "uniform",
+            "optimizer": "sgd",
+            "momentum": [0.5, 0.7],
+            "momentum_epochs": 250,
+            "n_critic": 1,
+            "weight_range": 0.05,
+            "data_bias": True,
+            "update": "simultaneous",
         },
-        retired={"betas": (0.5, 0.999), "loss": "least_squares"},
+    ),
+    "zoo.infogan.InfoGAN": Change(
+        forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
+        convert=_infogan,
+        renamed=_INFOGAN_RENAMED,
+        retired=_INFOGAN | {"transformed_share": 0.0},
+    ),
+    "zoo.label_prior_aae.LabelPriorAAE": Change(
+        convert=_unlabeled_aae,
+        retired=_AAE
+        | _NO_CLASSES
+        | {"latent_dim": 2, "num_classes": 10, "prior_std": 1.0, "posterior": "deterministic"},
+    ),
+    "zoo.progressive_gan.ProgressiveGAN": _PROGRESSIVE_GAN,
+    "zoo.puzzlegan.PuzzleGAN": Change(convert=_puzzlegan, retired={"betas": (0.5, 0.999), "l1_reduction": "sum"}),
+    "zoo.semi_supervised_aae.SemiSupervisedAAE": Change(
+        convert=_aae, renamed=_AAE_CLASSES, retired=_AAE_UNIMODAL | {"class_noise": 0.0}
     ),
     "zoo.stargan.StarGAN": Change(
         forms=[(_CRITICS, "zoo.stargan_critics.DomainCriticStarGAN")],
@@ -243,42 +363,27 @@ CHANGES: dict[str, Change] = {
             "joint": False,
         },
     ),
-    "zoo.gan.GAN": Change(
-        convert=_gan,
-        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
-        retired={
-            "activation": "maxout",
-            "dropout": [0.2, 0.5],
-            "noise": "uniform",
-            "optimizer": "sgd",
-            "momentum": [0.5, 0.7],
-            "momentum_epochs": 250,
-            "n_critic": 1,
-            "weight_range": 0.05,
-            "data_bias": True,
-            "update": "simultaneous",
-        },
-    ),
-    "zoo.vae.VAE": _VAE,
-    "zoo.infogan.InfoGAN": Change(
-        forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
-        convert=_infogan,
-        renamed=_INFOGAN_RENAMED,
-        retired=_INFOGAN | {"transformed_share": 0.0},
-    ),
-    "zoo.label_prior_aae.LabelPriorAAE": Change(
-        convert=_unlabeled_aae,
-        retired=_AAE
-        | _NO_CLASSES
-        | {"latent_dim": 2, "num_classes": 10, "prior_std": 1.0, "posterior": "deterministic"},
-    ),
-    "zoo.semi_supervised_aae.SemiSupervisedAAE": Change(
-        convert=_aae, renamed=_AAE_CLASSES, retired=_AAE_UNIMODAL | {"class_noise": 0.0}
-    ),
+    "zoo.gaussian_wae.GaussianWAE": Change(convert=_wae, renamed=_NOISE, retired=_WAE),
     "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
+    "zoo.text2image.Text2Image": Change(
+        convert=_text2image,
+        renamed={"normalize_text": "normalize_embeddings"},
+        retired={"betas": (0.5, 0.999), "projection": 128},
+    ),
     "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
         convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
     ),
+    "zoo.vae.VAE": _VAE,
+    "zoo.wae.WAE": Change(
+        forms=[
+            ({"penalty": "gan"}, "zoo.wae_gan.WAEGAN"),
+            ({"posterior": "gaussian"}, "zoo.gaussian_wae.GaussianWAE"),
+        ],
+        convert=_wae,
+        renamed=_NOISE,
+        retired=_WAE,
+    ),
+    "zoo.wae_gan.WAEGAN": Change(convert=_wae_gan, renamed=_NOISE, retired=_WAE),
 }
 """What has changed, by the path of the class."""
 
