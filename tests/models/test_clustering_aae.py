@@ -15,7 +15,7 @@ SIZES: dict[str, Any] = {"latent_dim": 2, "num_classes": 4, **WIDTHS}
 
 class TestClusteringAAE(test_aae.TestAAE):
     def tiny(self) -> ClusteringAAE:
-        return ClusteringAAE(8, **SIZES)
+        return test_aae.tiny(ClusteringAAE(8, **SIZES))
 
 
 # The paper's claims ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from zoo.label_prior_aae import LabelPriorAAE
 
 class TestLabelPriorAAE(test_aae.TestAAE):
     def tiny(self) -> LabelPriorAAE:
-        return LabelPriorAAE(8, **WIDTHS)
+        return test_aae.tiny(LabelPriorAAE(8, **WIDTHS))
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return super().batch(n, seed=seed, dtype=dtype) | {"label": torch.arange(n) % 4 - 1}
