@@ -1,17 +1,15 @@
 """Autoencoder: an encoder and a decoder that learn to give images back through a narrow code.
 
-    minimise  E_x ||x - d(e(x))||^2
+    minimize  E_x ||x - d(e(x))||^2
 
 The degenerate VAE: no noise, no prior, so nothing says where codes may be drawn from. Hinton and Salakhutdinov,
 "Reducing the Dimensionality of Data with Neural Networks", Science 2006, whose MNIST network this is by default
-(784-1000-500-250-30, here trained end to end with ReLUs); with `input_noise` it is the denoising autoencoder of Vincent
-et al., ICML 2008.
+(784-1000-500-250-30, here trained end to end with ReLUs).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ from torch.optim import Optimizer
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.base.latent import AutoencoderModel
 from zoo.engine import rng
-from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, TolstikhinDecoder, TolstikhinEncoder
+from zoo.nn.autoencoders import MLPDecoder, MLPEncoder
 
 __all__ = ["Autoencoder"]
 
@@ -28,20 +26,17 @@ __all__ = ["Autoencoder"]
 class Autoencoder(SingleObjectiveModel, AutoencoderModel):
     """Deterministic autoencoder.
 
-    It has no prior, so it cannot sample; `perturb` shows what lies around the codes of given images.
+    It has no prior, so it cannot sample; `perturb` shows images around the codes of given images.
 
     Args:
         image_size: side of the images.
         image_channels: channels of the images.
         latent_dim: length of the code.
-        networks: "mlp", or "conv" for strided convolutions (sizes that are multiples of 4).
-        hidden_features: widths of the encoder's hidden layers ("mlp"); the decoder mirrors them.
-        base_channels: channels of the first feature map ("conv").
-        input_noise: deviation of Gaussian noise that is added to the encoder's input in training.
+        hidden_features: widths of the encoder's hidden layers; the decoder mirrors them.
         learning_rate: Adam's step size.
 
     References:
-        Hinton and Salakhutdinov 2006; Vincent et al. 2008 (denoising).
+        Hinton and Salakhutdinov 2006.
     """
 
     # NOTE(paper): trained end to end with ReLUs and Adam; the paper pretrains layer by layer with logistic units.
@@ -52,22 +47,14 @@ class Autoencoder(SingleObjectiveModel, AutoencoderModel):
         image_channels: int = 1,
         latent_dim: int = 30,
         *,
-        networks: Literal["mlp", "conv"] = "mlp",
         hidden_features: Sequence[int] = (1000, 500, 250),
-        base_channels: int = 32,
-        input_noise: float = 0.0,
         learning_rate: float = 1e-3,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.latent_dim = latent_dim
-        shape = self.image_shape
-        if networks == "mlp":
-            self.encoder = MLPEncoder(shape, hidden_features, latent_dim)
-            self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], shape)
-        else:
-            self.encoder = TolstikhinEncoder(shape, base_channels, latent_dim)
-            self.decoder = TolstikhinDecoder(latent_dim, base_channels, shape)
+        self.encoder = MLPEncoder(self.image_shape, hidden_features, latent_dim)
+        self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], self.image_shape)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images and their reconstructions."""
@@ -98,11 +85,7 @@ class Autoencoder(SingleObjectiveModel, AutoencoderModel):
             Output: scalar.
         """
         x = (batch["image"] + 1) / 2
-        noisy = x
-        if self.training and (std := self.hparams["input_noise"]):
-            first = self.first_index(len(x))
-            noisy = x + std * rng.normal(x.shape, self.draw_key("input"), first, device=x.device, dtype=x.dtype)
-        reconstruction = torch.sigmoid(self.decoder(self.encoder(noisy)))
+        reconstruction = torch.sigmoid(self.decoder(self.encoder(x)))
         return {"reconstruction": (reconstruction - x).square().flatten(1).sum(1).mean()}
 
     def configure_optimizers(self) -> Optimizer:

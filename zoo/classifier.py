@@ -1,14 +1,14 @@
-"""Classifier: a small convolutional network that tells classes of real images, by which translations are judged.
+"""Classifier: a small convolutional network that names the class of an image.
 
-    minimises  -E log p(y | x)
+    minimize  -E log p(y | x)
 
-Not a generative model: of images that a translator made it says whether they would pass for their target domain.
+Not a generative model: trained on real images, it judges whether translations and drawings pass for their target class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,13 @@ from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.nn.augment import random_shift
+from zoo.nn.schedules import Decay
 
 __all__ = ["Classifier"]
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """A convolution that keeps or halves the side, batch normalisation, ReLU."""
+    """A convolution that keeps or halves the side, batch normalization, ReLU."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, 1, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(True)]
 
@@ -39,14 +40,14 @@ class ResidualBlock(nn.Module):
         self.layers = nn.Sequential(*_layer(channels, channels, 3), *_layer(channels, channels, 3)[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum, without what is negative."""
+        """The rectified sum."""
         return F.relu(x + cast(Tensor, self.layers(x)))
 
 
 class Classifier(SingleObjectiveModel):
-    """Strided convolutions with batch normalisation, the mean over the last map, a linear layer.
+    """Strided convolutions with batch normalization, the mean over the last map, a linear layer.
 
-    Batches hold `image` and `label` (N,) int64. Validation logs `val/accuracy`, the share of right answers, beside the
+    Batches hold `image` and `label` (N,) int64. Validation logs `val/accuracy`, the share of right answers, and the
     cross entropy in nats.
 
     Args:
@@ -54,14 +55,13 @@ class Classifier(SingleObjectiveModel):
         image_channels: channels of the images.
         class_names: names of the classes, in the order of their numbers.
         base_channels: channels of the first hidden map.
-        residual: look at the image at its full size first, and have a residual block at each smaller one: more right,
-            ten times as much to compute.
-        shift: in training, images are moved at random by up to so many pixels, see `zoo.nn.augment.random_shift`.
+        residual: a first layer at the image's full size and a residual block at each smaller one: fewer errors for ten
+            times the computation.
+        max_shift: in training, images are moved at random by up to this number of pixels per axis.
         label_smoothing: share of the label that is spread over all classes in training.
-        learning_rate: Adam's step size.
+        learning_rate: step size.
         weight_decay: decoupled decay of the weights (AdamW).
-        warmup_steps: steps over which the step size rises linearly.
-        decay_steps: steps over which the step size falls linearly to zero; 0 leaves it.
+        decay: schedule of the step size.
 
     Raises:
         ValueError: an unsupported size, or fewer than two classes.
@@ -77,12 +77,11 @@ class Classifier(SingleObjectiveModel):
         *,
         base_channels: int = 32,
         residual: bool = False,
-        shift: int = 0,
+        max_shift: int = 0,
         label_smoothing: float = 0.0,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
-        warmup_steps: int = 0,
-        decay_steps: int = 0,
+        decay: Decay | None = None,
     ) -> None:
         super().__init__()
         class_names = list(class_names)
@@ -92,6 +91,7 @@ class Classifier(SingleObjectiveModel):
         if len(class_names) < 2:
             raise ValueError(f"a classifier needs at least two classes, class_names is {class_names}")
         self.class_names = class_names
+        self.decay = Decay.of(decay)
         c = base_channels
         if residual:
             layers = _layer(image_channels, c, 3)  # (N, C, H, W)
@@ -119,24 +119,16 @@ class Classifier(SingleObjectiveModel):
         return cast(Tensor, self.network(x)).softmax(1)
 
     def objective(self, batch: Batch) -> Terms:
-        """Cross entropy in nats, of moved images and smoothed labels where these options are on.
+        """Cross entropy in nats, with moved images and smoothed labels where these options are on.
 
         Shape:
             Output: scalar.
         """
         x = batch["image"]
-        if shift := self.hparams["shift"]:
-            x = random_shift(x, shift, self.draw_key("shift"), self.first_index(len(x)))
+        if most := self.hparams["max_shift"]:
+            x = random_shift(x, most, self.draw_key("shift"), self.first_index(len(x)))
         smoothing = self.hparams["label_smoothing"]
         return {"cross_entropy": F.cross_entropy(self.network(x), batch["label"], label_smoothing=smoothing)}
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the step size, a function of the step alone."""
-        step, rise, fall = self.trainer.global_step, self.hparams["warmup_steps"], self.hparams["decay_steps"]
-        share = min(1.0, (step + 1) / rise) if rise else 1.0
-        share *= max(0.0, 1 - step / fall) if fall else 1.0
-        for group in cast(Optimizer, self.optimizers()).param_groups:
-            group["lr"] = self.hparams["learning_rate"] * share
 
     def _log_terms(self, split: str, batch: Batch) -> None:
         logits, label = self.network(batch["image"]), batch["label"]
@@ -147,5 +139,5 @@ class Classifier(SingleObjectiveModel):
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW."""
-        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        return torch.optim.AdamW(self.parameters(), rate, weight_decay=decay)
+        rate, weight_decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        return torch.optim.AdamW(self.parameters(), rate, weight_decay=weight_decay)

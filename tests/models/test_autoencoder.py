@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -9,22 +7,18 @@ from tests.contract import Data, ModelContract, trainer
 from zoo.autoencoder import Autoencoder
 from zoo.base import Batch
 from zoo.engine import rng
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestAutoencoder(ModelContract):
     samples = False
-    options: dict[str, Any] = {"hidden_features": (12, 6), "input_noise": 0.1}  # noqa: RUF012
 
     def tiny(self) -> Autoencoder:
-        return Autoencoder(8, 1, 3, **self.options)
+        return Autoencoder(8, 1, 3, hidden_features=(12, 6))
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
-
-
-class TestAutoencoderConv(TestAutoencoder):
-    options = {"networks": "conv", "base_channels": 2}  # noqa: RUF012
 
 
 def test_network_of_the_paper() -> None:
@@ -70,3 +64,11 @@ def test_perturbation_grows_with_its_scale_and_is_keyed() -> None:
 def test_it_does_not_sample() -> None:
     with pytest.raises(NotImplementedError, match="Autoencoder cannot sample"):
         Autoencoder(8, hidden_features=(4,)).sample(1)
+
+
+def test_earlier_arguments() -> None:
+    earlier = {"hidden_features": [4], "networks": "mlp", "base_channels": 32, "input_noise": 0.0}
+    assert current_arguments("zoo.Autoencoder", earlier) == ("zoo.Autoencoder", {"hidden_features": [4]})
+    for key, value in (("networks", "conv"), ("input_noise", 0.1)):
+        with pytest.raises(ValueError, match=f"no longer has {key}={value!r}"):
+            current_arguments("zoo.autoencoder.Autoencoder", earlier | {key: value})

@@ -12,13 +12,15 @@ from tests.contract import Data, ModelContract, trainer
 from zoo.base import Batch, GenerativeModel
 from zoo.classifier import Classifier
 from zoo.engine import rng
+from zoo.nn.schedules import Decay
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestClassifier(ModelContract):
     samples = False
 
     def tiny(self) -> Classifier:
-        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay_steps=50)
+        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay=Decay("linear", length=50))
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 3, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64).to(dtype)
@@ -41,8 +43,9 @@ class TestClassifierResidual(TestClassifier):
     """At the image's full size first, with residual blocks, on moved images with smoothed labels."""
 
     def tiny(self) -> Classifier:
-        options: dict[str, Any] = {"residual": True, "shift": 1, "label_smoothing": 0.1, "warmup_steps": 3}
-        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, **options)
+        options: dict[str, Any] = {"residual": True, "max_shift": 1, "label_smoothing": 0.1}
+        decay = Decay("linear", warmup=3, length=50)
+        return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay=decay, **options)
 
 
 def test_it_learns_colours_and_logs_its_accuracy(tmp_path: Path) -> None:
@@ -75,13 +78,13 @@ def test_step_size_rises_first() -> None:
     case = TestClassifierResidual()
     model = case.tiny()
     trainer(max_steps=2, max_epochs=-1).fit(model, datamodule=Data([case.batch(4)] * 5))
-    assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * 2 / 3)
+    assert model.optimizers().param_groups[0]["lr"] == pytest.approx(1e-3 * 2 / 3 * 49 / 50)
 
 
 def test_labels_are_smoothed() -> None:
     case = TestClassifierResidual()
     model, batch = case.tiny(), case.batch(6)
-    model.hparams["shift"] = 0
+    model.hparams["max_shift"] = 0
     logits = model.network(batch["image"])
     plain = F.cross_entropy(logits, batch["label"])
     even = -logits.log_softmax(1).mean()
@@ -93,3 +96,25 @@ def test_bad_arguments_are_named() -> None:
         Classifier(20)
     with pytest.raises(ValueError, match="at least two classes"):
         Classifier(class_names=["one"])
+
+
+@pytest.mark.parametrize(
+    ("earlier", "decay"),
+    [
+        ({"warmup_steps": 200, "decay_steps": 3000}, Decay("linear", length=3000, warmup=200)),
+        ({"decay_steps": 2000}, Decay("linear", length=2000)),
+        ({"warmup_steps": 5, "decay_steps": 0}, Decay("milestones", warmup=5)),
+        ({"warmup_steps": 0, "decay_steps": 0}, None),
+    ],
+)
+def test_earlier_arguments(earlier: dict[str, int], decay: Decay | None) -> None:
+    path, arguments = current_arguments("zoo.classifier.Classifier", earlier | {"shift": 4})
+    assert path == "zoo.classifier.Classifier"
+    assert set(arguments) == {"max_shift", "decay"}
+    model = Classifier(8, base_channels=4, **arguments)
+    assert (model.decay, model.hparams["max_shift"]) == (decay, 4)
+    rises, falls = earlier.get("warmup_steps", 0), earlier["decay_steps"]
+    for step in (0, 1, 4, 100, 1999, 4000):
+        share = min(1.0, (step + 1) / rises) if rises else 1.0
+        share *= max(0.0, 1 - step / falls) if falls else 1.0
+        assert (decay.rate(0.1, step) if decay else 0.1) == 0.1 * share

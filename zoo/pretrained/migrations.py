@@ -255,6 +255,23 @@ def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _autoencoder(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("base_channels", None)  # of convolutions
+    return arguments
+
+
+def _warmup_and_fall(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Steps in which the learning rate rises, and in which it falls to zero (0: it stays), as a schedule."""
+    warmup, fall = arguments.pop("warmup_steps", None), arguments.pop("decay_steps", None)
+    if fall:
+        arguments["decay"] = Decay("linear", length=fall, warmup=warmup or 0).fields()
+    elif warmup:
+        arguments["decay"] = Decay("milestones", warmup=warmup).fields()
+    elif warmup is not None or fall is not None:
+        arguments["decay"] = None
+    return arguments
+
+
 _NOISE = {"input_noise": "input_noise_std"}
 _SCHEDULES = {
     "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
@@ -300,7 +317,9 @@ CHANGES: dict[str, Change] = {
         convert=_unlabeled_aae,
         retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
     ),
+    "zoo.autoencoder.Autoencoder": Change(convert=_autoencoder, retired={"networks": "mlp", "input_noise": 0.0}),
     "zoo.beta_vae.BetaVAE": _VAE,
+    "zoo.classifier.Classifier": Change(convert=_warmup_and_fall, renamed={"shift": "max_shift"}),
     "zoo.clustering_aae.ClusteringAAE": Change(
         convert=_unlabeled_aae,
         renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
@@ -458,7 +477,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
     """Today's class and arguments.
 
     Args:
-        path: path of the class; `zoo.DCGAN` and `zoo.dcgan.DCGAN` are the same.
+        path: path of the class; `zoo.dcgan.DCGAN`, `zoo.DCGAN` and `DCGAN` are the same.
         arguments: those of its constructor, of this version or an earlier one.
 
     Raises:
@@ -487,7 +506,7 @@ def _plain(value: Any) -> Any:
 
 def _change(path: str) -> Change | None:
     package = path.rpartition(".")[0]
-    if package in ("zoo", "zoo.datamodules", "zoo.callbacks"):  # the short path of a class
+    if package in ("", "zoo", "zoo.datamodules", "zoo.callbacks"):  # the name or the short path of a class
         return next((change for full, change in CHANGES.items() if _is_short(path, full)), None)
     return CHANGES.get(path)
 
@@ -495,7 +514,7 @@ def _change(path: str) -> Change | None:
 def _is_short(path: str, full: str) -> bool:
     package, _, name = path.rpartition(".")
     module, _, other = full.rpartition(".")
-    return name == other and module.rpartition(".")[0] == package
+    return name == other and package in ("", module.rpartition(".")[0])
 
 
 def current_names(tree: Any) -> Any:
