@@ -37,6 +37,7 @@ PAPERS = {
     "CycleGAN": Paper("Zhu et al. 2017", "1703.10593"),
     "DCGAN": Paper("Radford et al. 2016", "1511.06434"),
     "GAN": Paper("Goodfellow et al. 2014", "1406.2661", "Parzen 225 nats"),
+    "GaussianWAE": Paper("Tolstikhin et al. 2018, random encoder", "1711.01558"),
     "InfoGAN": Paper("Chen et al. 2016", "1606.03657", "class error 5 %"),
     "MultiScalePixelRNN": Paper("van den Oord et al. 2016", "1601.06759"),
     "NADE": Paper("Larochelle and Murray 2011, Uria et al. 2016", "1605.02226", "88.33 nats"),
@@ -51,7 +52,8 @@ PAPERS = {
     "Text2Image": Paper("Reed et al. 2016", "1605.05396"),
     "TextEncoder": Paper("Reed et al. 2016", "1605.05395"),
     "VAE": Paper("Kingma and Welling 2014", "1312.6114", "a bound of about 100 nats, read off a plot"),
-    "WAE": Paper("Tolstikhin et al. 2018", "1711.01558", "FID 55 (MMD) on CelebA"),
+    "WAE": Paper("Tolstikhin et al. 2018", "1711.01558", "FID 55 on CelebA"),
+    "WAEGAN": Paper("Tolstikhin et al. 2018", "1711.01558", "FID 42 on CelebA"),
     "WGANGP": Paper("Gulrajani et al. 2017", "1704.00028", "IS 7.86 on CIFAR-10 (ResNet)"),
 }
 """Each architecture's paper."""

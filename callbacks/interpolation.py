@@ -108,7 +108,7 @@ class Interpolation(DrawingCallback):
         Shape:
             Output: (frames, num_walks, C, H, W).
         """
-        spherical = getattr(model, "hparams", {}).get("noise", "normal") == "normal"
+        spherical = getattr(model, "noise_kind", "normal") == "normal"
         label = base.cycled_labels(model, self.num_walks)
         with base.evaluating(model, self.seed):
             a, b = model.latent(2 * self.num_walks, seed=self.seed).chunk(2)

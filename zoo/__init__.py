@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
+    from zoo.gaussian_wae import GaussianWAE as GaussianWAE
     from zoo.infogan import InfoGAN as InfoGAN
     from zoo.label_prior_aae import LabelPriorAAE as LabelPriorAAE
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
+    from zoo.wae_gan import WAEGAN as WAEGAN
     from zoo.wgan_gp import WGANGP as WGANGP
 
     __version__: str
@@ -61,6 +63,7 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
+    "GaussianWAE": "zoo.gaussian_wae",
     "InfoGAN": "zoo.infogan",
     "LabelPriorAAE": "zoo.label_prior_aae",
     "MultiScalePixelRNN": "zoo.multiscale_pixelrnn",
@@ -80,6 +83,7 @@ ARCHITECTURES = {
     "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
+    "WAEGAN": "zoo.wae_gan",
     "WGANGP": "zoo.wgan_gp",
 }
 """Architectures by name, with the module that holds each."""

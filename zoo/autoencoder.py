@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.base.latent import AutoencoderModel
 from zoo.engine import rng
-from zoo.nn.autoencoders import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, TolstikhinDecoder, TolstikhinEncoder
 
 __all__ = ["Autoencoder"]
 
@@ -66,8 +66,8 @@ class Autoencoder(SingleObjectiveModel, AutoencoderModel):
             self.encoder = MLPEncoder(shape, hidden_features, latent_dim)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], shape)
         else:
-            self.encoder = ConvEncoder(shape, base_channels, latent_dim)
-            self.decoder = ConvDecoder(latent_dim, base_channels, shape)
+            self.encoder = TolstikhinEncoder(shape, base_channels, latent_dim)
+            self.decoder = TolstikhinDecoder(latent_dim, base_channels, shape)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images and their reconstructions."""

@@ -1,6 +1,6 @@
 """beta-VAE: a VAE whose KL term is weighted, so that single dimensions of the code come to mean single things.
 
-    minimise  E_q(z|x) [-log p(x|z)] + beta KL(q(z|x) || p(z))
+    minimize  E_q(z|x) [-log p(x|z)] + beta KL(q(z|x) || p(z))
     capacity: E_q(z|x) [-log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C(t)|,   C(t) from 0 to C_max
 
 Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework", ICLR 2017; Burgess
@@ -9,15 +9,12 @@ et al., "Understanding disentangling in beta-VAE", 2018, arXiv 1804.03599, for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Unpack
 
 from torch import Tensor
 
 from zoo.engine.cross_rank import average
-from zoo.nn.autoencoders import Activation
-from zoo.nn.schedules import Decay
-from zoo.vae import VAE, Likelihood, Networks
+from zoo.vae import VAE, Networks, VAEOptions
 
 __all__ = ["BetaVAE"]
 
@@ -34,14 +31,8 @@ class BetaVAE(VAE):
         capacity_steps: training steps over which the capacity grows linearly from 0.
         gamma: weight of the distance to the capacity.
         networks: as in `VAE`.
-        hidden_features: as in `VAE`.
-        activation: as in `VAE`.
-        likelihood: as in `VAE`.
-        noise_std: as in `VAE`.
         learning_rate: step size.
-        optimizer: "adam" or "adagrad".
-        decay: as in `VAE`.
-        weight_std: as in `VAE`.
+        options: see `VAEOptions`.
 
     Raises:
         ValueError: as in `VAE`, or a negative weight.
@@ -61,42 +52,15 @@ class BetaVAE(VAE):
         capacity_steps: int = 100_000,
         gamma: float = 1000.0,
         networks: Networks = "conv",
-        hidden_features: Sequence[int] = (400,),
-        activation: Activation = "relu",
-        likelihood: Likelihood = "bernoulli",
-        noise_std: float = 0.1,
         learning_rate: float = 1e-4,
-        optimizer: Literal["adam", "adagrad"] = "adam",
-        decay: Decay | None = None,
-        weight_std: float | None = None,
+        **options: Unpack[VAEOptions],
     ) -> None:
         if min(beta, gamma) < 0 or capacity_steps < 1:
             raise ValueError("beta and gamma must not be negative, capacity_steps at least 1")
         super().__init__(
-            image_size,
-            image_channels,
-            latent_dim,
-            networks=networks,
-            hidden_features=hidden_features,
-            activation=activation,
-            likelihood=likelihood,
-            noise_std=noise_std,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            decay=decay,
-            weight_std=weight_std,
+            image_size, image_channels, latent_dim, networks=networks, learning_rate=learning_rate, **options
         )
         self.save_hyperparameters()
-
-    @classmethod
-    def burgess(cls, **options: Any) -> BetaVAE:
-        """The growing capacity of Burgess et al. on dSprites: 25 nats over 100,000 steps; use a batch size of 64.
-
-        Args:
-            options: replace further arguments of the constructor.
-        """
-        setting: dict[str, Any] = {"networks": "burgess", "capacity": 25.0, "gamma": 1000.0, "learning_rate": 5e-4}
-        return cls(**setting | options)
 
     @property
     def current_capacity(self) -> float:

@@ -237,10 +237,6 @@ class CycleGAN(AdversarialModel):
             for pool, images in zip(pools, state["pools"][domain], strict=True):
                 pool.restore(images)
 
-    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
-        """The learning rate: constant, then falling."""
-        return {"lr": self.decayed(self.hparams["learning_rate"], self.decay, step)}
-
     def configure_optimizers(self) -> list[Optimizer]:
         """One Adam for both generators, one for both discriminators."""
         pairs = (self.generator_ab, self.generator_ba), (self.discriminator_a, self.discriminator_b)

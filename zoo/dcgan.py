@@ -172,7 +172,8 @@ class DCGAN(NoiseToImageGAN):
         """
         # NOTE(paper): the authors' sampling uses batch statistics; here samples use the running ones, so that a sample
         # does not depend on the others of its batch.
-        return cls(image_size, **{"base_channels": 128, "variant": "theano"} | options)
+        setting: dict[str, Any] = {"base_channels": 128, "variant": "theano"}
+        return cls(image_size, **setting | options)
 
     # Training --------------------------------------------------------------------------------------------------------
 

@@ -2,16 +2,16 @@
 
     min_G max_D V(D, G) = E_x log D(x) + E_z log(1 - D(G(z)))
 
-Goodfellow et al., "Generative Adversarial Nets", NIPS 2014, arXiv 1406.2661. The defaults are those of the authors'
-code for MNIST: both networks take one gradient step at a time from the same batch and the same fakes, the
-discriminator has maxout units and dropout, and G minimises -E log D(G(z)).
+Goodfellow et al., "Generative Adversarial Nets", NIPS 2014, arXiv 1406.2661. The setting is that of the authors' code
+for MNIST: both networks take one gradient step at a time from the same batch and the same fakes, the discriminator has
+maxout units and dropout, and G minimizes -E log D(G(z)).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,63 +19,27 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.noise import NoiseToImageGAN
+from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.autoencoders import mlp
 from zoo.nn.losses import discriminator_terms, generator_term
+from zoo.nn.schedules import Decay
 
-__all__ = ["GAN", "Discriminator", "Generator", "Maxout", "optimal_discriminator", "value_at_optimum"]
+__all__ = ["GAN", "Discriminator", "Generator", "Maxout"]
 
-
-# The theory of section 4 ----------------------------------------------------------------------------------------------
-
-
-def optimal_discriminator(p_data: Tensor, p_generator: Tensor) -> Tensor:
-    """D*(x) = p_data(x) / (p_data(x) + p_g(x)), the best answer to a fixed generator.
-
-    Args:
-        p_data: density (or probability) of the data at some points.
-        p_generator: density of the generator's images there.
-
-    Shape:
-        all: the same.
-
-    References:
-        Goodfellow et al. 2014, proposition 1.
-    """
-    total = p_data + p_generator
-    return torch.where(total > 0, p_data / total, 0.5)  # where neither has mass, any answer is as good
-
-
-def value_at_optimum(p_data: Tensor, p_generator: Tensor, volume: float | Tensor = 1.0) -> Tensor:
-    """V(D*, G) = -log 4 + 2 JSD(p_data || p_g), which is least, -log 4, where both distributions are the same.
-
-    Args:
-        p_data: probabilities of the data, or its density on a grid.
-        p_generator: the same of the generator's images.
-        volume: volume of a grid cell; 1 for probabilities.
-
-    Shape:
-        p_data, p_generator: (K,); output: scalar.
-
-    References:
-        Goodfellow et al. 2014, theorem 1.
-    """
-    d = optimal_discriminator(p_data, p_generator)
-    value: Tensor = (torch.xlogy(p_data, d) + torch.xlogy(p_generator, 1 - d)) * volume
-    return value.sum()
-
-
-Keep = Callable[[int, int, float], Tensor]
-
-
-# Networks -------------------------------------------------------------------------------------------------------------
+# The authors' setting.
+DROPOUT = (0.2, 0.5)
+"""Share of the discriminator's inputs, and of its hidden units, that is left out in training."""
+INIT_RANGE = 0.05
+"""Weights of the generator start in U(-0.05, 0.05), those of the discriminator in a tenth of this range."""
+DECAY = Decay("repeated", divisor=1.000004)
+"""The step size is divided by 1.000004 after every step."""
+MOMENTUM, MOMENTUM_EPOCHS = (0.5, 0.7), 250
+"""Momentum of the first epoch and from the 250th on, linear in between."""
 
 
 class Generator(nn.Module):
     """Noise to image: two hidden layers of ReLUs.
-
-    Arguments as for `GAN`.
 
     Shape:
         z: (N, latent_dim); output: (N, C, H, W) in (0, 1).
@@ -86,13 +50,13 @@ class Generator(nn.Module):
         self.shape = shape
         self.net = mlp([latent_dim, hidden, hidden, math.prod(shape)])
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         """Generate images in (0, 1)."""
         return cast(Tensor, self.net(z)).sigmoid().view(-1, *self.shape)
 
 
 class Maxout(nn.Linear):
-    """The largest of `pieces` linear maps, per unit.
+    """The largest of several linear maps, per unit.
 
     Shape:
         input: (N, inputs); output: (N, units).
@@ -112,31 +76,22 @@ class Maxout(nn.Linear):
 
 
 class Discriminator(nn.Module):
-    """Image to logit: two layers of maxout or leaky ReLU units, with dropout in front of each layer.
-
-    Arguments as for `GAN`.
+    """Image to logit: two layers of maxout units, and dropout in front of each layer.
 
     Shape:
-        x: (N, C, H, W) in [0, 1]; output: (N,) logits.
+        x: (N, C, H, W) in [0, 1]; masks: for each of the three layers (N, its inputs) bool; output: (N,) logits.
     """
 
-    def __init__(self, features: int, units: int, pieces: int, activation: str, dropout: tuple[float, float]) -> None:
+    def __init__(self, pixels: int, units: int, pieces: int) -> None:
         super().__init__()
-        self.dropout = dropout
-        layers: list[nn.Module]
-        if activation == "maxout":
-            layers = [Maxout(features, units, pieces), Maxout(units, units, pieces)]
-        else:
-            layers = [nn.Sequential(nn.Linear(inputs, units), nn.LeakyReLU(0.2, True)) for inputs in (features, units)]
-        self.net = nn.ModuleList([*layers, nn.Linear(units, 1)])
+        self.net = nn.ModuleList([Maxout(pixels, units, pieces), Maxout(units, units, pieces), nn.Linear(units, 1)])
 
-    def forward(self, x: Tensor, keep: Keep | None = None) -> Tensor:
-        """Logits; `keep(layer, width, rate)` draws what dropout keeps, None keeps all."""
+    def forward(self, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """Logits; without masks of the inputs that dropout keeps, all are kept."""
         x = x.flatten(1)
         for i, layer in enumerate(self.net):
-            rate = self.dropout[min(i, 1)]
-            if keep is not None and rate:
-                x = x * keep(i, x.size(1), rate) * (1 / (1 - rate))
+            if masks:
+                x = x * masks[i] * (1 / (1 - DROPOUT[min(i, 1)]))
             x = layer(x)
         return x.flatten()
 
@@ -144,35 +99,29 @@ class Discriminator(nn.Module):
 class GAN(NoiseToImageGAN):
     """The first generative adversarial network.
 
+    Noise is uniform with variance 1. Where the DataModule has `reference_batches`, the generator's output starts at the
+    mean training image.
+
     Args:
         image_size: side of the images.
         image_channels: channels of the images.
         latent_dim: length of the noise vector.
         hidden_features: width of the generator's two hidden layers.
-        units: width of the discriminator's two hidden layers.
-        pieces: linear maps per maxout unit.
-        activation: the discriminator's units.
-        dropout: share of the discriminator's inputs, and of its hidden units, that is left out in training.
-        noise: "uniform" on (-sqrt 3, sqrt 3), which has variance 1; "normal"; "spherical", normal noise of length
-            sqrt(latent_dim).
-        loss: "non_saturating" (G minimises -E log D(G(z))) or "minimax" (G minimises E log(1 - D(G(z)))).
-        optimizer: "sgd" with the authors' schedule of rate and momentum, or "adam".
-        learning_rate: step size.
-        decay: with "sgd": divide the step size by this after every update, down to 1e-6.
-        momentum: with "sgd": momentum in the first epoch and from epoch `momentum_epochs` on, linear between.
-        momentum_epochs: see `momentum`.
-        betas: with "adam": decay rates.
-        n_critic: discriminator steps per generator step.
-        weight_range: draw the generator's weights from U(-r, r), the discriminator's from a tenth of it; None keeps
-            torch's own initialisation.
-        data_bias: start the generator's output at the mean image of the training set, where the DataModule has
-            `reference_batches`.
-        update: "simultaneous": both networks step from the same weights; "alternating": the discriminator first.
-        ema_decay: keep an exponential moving average of the generator, which then makes the samples; None for none.
+        discriminator_features: width of the discriminator's two hidden layers.
+        maxout_pieces: linear maps per maxout unit.
+        loss: what G minimizes: "non_saturating" is -E log D(G(z)), "minimax" is E log(1 - D(G(z))).
+        learning_rate: step size of gradient descent, for both networks.
+        decay: schedule of the step size.
+        options: see `NoiseOptions`.
 
     References:
-        Goodfellow et al. 2014, section 3, algorithm 1, and the authors' code.
+        Goodfellow et al. 2014, section 3, and the authors' code.
     """
+
+    noise_kind = "uniform"
+    noise_limit = math.sqrt(3)
+    inference_networks: tuple[str, ...] = ("generator", "discriminator")
+    unsupported_options = {"compile": "dropout draws its masks anew, by key, in each step"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -181,85 +130,37 @@ class GAN(NoiseToImageGAN):
         latent_dim: int = 100,
         *,
         hidden_features: int = 1200,
-        units: int = 240,
-        pieces: int = 5,
-        activation: Literal["maxout", "leaky_relu"] = "maxout",
-        dropout: tuple[float, float] = (0.2, 0.5),
-        noise: Literal["uniform", "normal", "spherical"] = "uniform",
+        discriminator_features: int = 240,
+        maxout_pieces: int = 5,
         loss: Literal["non_saturating", "minimax"] = "non_saturating",
-        optimizer: Literal["sgd", "adam"] = "sgd",
         learning_rate: float = 0.1,
-        decay: float = 1.000004,
-        momentum: tuple[float, float] = (0.5, 0.7),
-        momentum_epochs: int = 250,
-        betas: tuple[float, float] = (0.5, 0.999),
-        n_critic: int = 1,
-        weight_range: float | None = 0.05,
-        data_bias: bool = True,
-        update: Literal["alternating", "simultaneous"] = "simultaneous",
-        ema_decay: float | None = None,
+        decay: Decay | None = DECAY,
+        **options: Unpack[NoiseOptions],
     ) -> None:
-        super().__init__(update=update, step_every={"generator": n_critic}, ema_decay=ema_decay)
+        super().__init__(update="simultaneous", **options)
         self.save_hyperparameters()
         self.latent_dim = latent_dim
+        self.decay = Decay.of(decay)
         self.generator = Generator(self.image_shape, latent_dim, hidden_features)
-        self.discriminator = Discriminator(math.prod(self.image_shape), units, pieces, activation, dropout)
-        if weight_range is not None:
-            for network, limit in ((self.generator, weight_range), (self.discriminator, weight_range / 10)):
-                for p in network.parameters():
-                    nn.init.uniform_(p, -limit, limit) if p.dim() > 1 else nn.init.zeros_(p)
+        self.discriminator = Discriminator(math.prod(self.image_shape), discriminator_features, maxout_pieces)
+        for network, limit in ((self.generator, INIT_RANGE), (self.discriminator, INIT_RANGE / 10)):
+            for p in network.parameters():
+                nn.init.uniform_(p, -limit, limit) if p.dim() > 1 else nn.init.zeros_(p)
         self.average_networks()
-        self.inference_networks = (*self.inference_networks, "discriminator")
-
-    @classmethod
-    def modern(cls, **options: Any) -> GAN:
-        """Adam, leaky ReLUs and Gaussian noise in alternating steps, as most tutorials have it.
-
-        Args:
-            options: replace further arguments of the constructor.
-        """
-        setting: dict[str, Any] = {
-            "activation": "leaky_relu",
-            "units": 512,
-            "dropout": (0.0, 0.3),
-            "noise": "normal",
-            "optimizer": "adam",
-            "learning_rate": 2e-4,
-            "weight_range": None,
-            "data_bias": False,
-            "update": "alternating",
-        }
-        return cls(**setting | options)
 
     def setup(self, stage: str) -> None:
-        """Check the strategy; set the generator's output bias to the logits of the mean training image."""
+        """In addition, set the output bias of a generator that is still untrained to the logits of the mean image."""
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.hparams["data_bias"] and hasattr(data, "reference_batches"):
-            # A resumed run's weights are restored after this.
+        bias = cast(Any, self.generator).net[-1].bias
+        if stage == "fit" and hasattr(data, "reference_batches") and not bias.any():
             total, count = torch.zeros(self.image_shape, dtype=torch.float64), 0
             for _, batch in data.reference_batches(min(10_000, data.num_train), 1000, split="train"):
                 total += batch["image"].double().sum(0)
                 count += len(batch["image"])
-            mean = ((total / count + 1) / 2).clamp(1e-3, 1 - 1e-3)
-            for network in (self.generator, self.generator_ema):
-                if network is not None:
-                    cast(Any, network).net[-1].bias.data.copy_(mean.logit().flatten())
-
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
-        """Noise vectors; row i depends on (key, first + i) only.
-
-        Shape:
-            Output: (n, latent_dim).
-        """
-        shape = (n, self.latent_dim)
-        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        if self.hparams["noise"] == "uniform":
-            return rng.uniform(shape, key, first, low=-math.sqrt(3), high=math.sqrt(3), **options)
-        z = rng.normal(shape, key, first, **options)
-        if self.hparams["noise"] == "spherical":
-            z = z * (math.sqrt(self.latent_dim) / z.norm(dim=1, keepdim=True))
-        return z
+            logits = ((total / count + 1) / 2).clamp(1e-3, 1 - 1e-3).logit().flatten()
+            for network in {self.generator, self.averaged("generator")}:
+                cast(Any, network).net[-1].bias.data.copy_(logits)
 
     @inference
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -272,7 +173,7 @@ class GAN(NoiseToImageGAN):
 
     @inference
     def score(self, x: Tensor) -> Tensor:
-        """How little the discriminator takes images for real: -log D(x), higher is more anomalous.
+        """Anomaly score -log D(x): higher means less realistic.
 
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
@@ -281,80 +182,46 @@ class GAN(NoiseToImageGAN):
 
     # Training --------------------------------------------------------------------------------------------------------
 
-    def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
-        """The fakes of this batch; in simultaneous updates also the logits of fake and real images."""
-        n = len(batch["image"])
-        z = self.noise(n, self.draw_key("z"), self.first_index(n))
-        with torch.set_grad_enabled("generator" in self.active_phases):
-            shared = {"fake": cast(Tensor, self.generator(z))}
-        if self.update == "simultaneous":
-            shared["fake_logits"], shared["real_logits"] = self._judge(fake=shared["fake"], real=batch["image"])
-        return shared
+    def forward_shared(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of this batch's images and fakes, in one pass; each of the two sets has a dropout of its own."""
+        real = (batch["image"] + 1) / 2
+        fake = self.generator(self.training_noise(len(real)))
+        both = torch.cat([self.augmented(fake, "fake"), self.augmented(real, "real")])
+        masks = [self._dropout(i, layer.in_features, len(real)) for i, layer in enumerate(self.discriminator.net)]
+        fake_logits, real_logits = self.discriminator(both, masks).chunk(2)
+        return real_logits, fake_logits
 
-    def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
-        """-1/2 E log D(x) - 1/2 E log(1 - D(G(z))); the halves are those of the authors' code.
-
-        Shape:
-            Output: scalars.
-        """
-        if "real_logits" in shared:
-            real, fake = shared["real_logits"], shared["fake_logits"]
-        else:
-            fake, real = self._judge(fake=shared["fake"].detach(), real=batch["image"])
-        terms = discriminator_terms(self.hparams["loss"], real, fake)
+    def discriminator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:
+        """-1/2 E log D(x) - 1/2 E log(1 - D(G(z))); the halves are those of the authors' code."""
+        real_logits, fake_logits = shared
+        terms = discriminator_terms(self.hparams["loss"], real_logits, fake_logits)
         return {name: 0.5 * term for name, term in terms.items()}
 
-    def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
-        """-E log D(G(z)), or E log(1 - D(G(z))); the discriminator's dropout is on, as in the authors' code.
+    def generator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:
+        """-E log D(G(z)), or E log(1 - D(G(z))); the discriminator's dropout is on, as in the authors' code."""
+        _, fake_logits = shared
+        return {"adversarial": generator_term(self.hparams["loss"], fake_logits)}
+
+    def _dropout(self, layer: int, width: int, n: int) -> Tensor:
+        """Inputs of a layer that dropout keeps, for n fakes and n images.
 
         Shape:
-            Output: scalar.
+            Output: (2n, width) bool.
         """
-        logits = shared.get("fake_logits")
-        if logits is None:
-            (logits,) = self._judge(generator=shared["fake"])
-        return {"adversarial": generator_term(self.hparams["loss"], logits)}
-
-    def _judge(self, **images: Tensor) -> list[Tensor]:
-        """Logits of sets of images in one pass, each set with dropout of its own, as no statistics are shared."""
-        if "real" in images:
-            images["real"] = (images["real"] + 1) / 2
-
-        def keep(layer: int, width: int, rate: float) -> Tensor:
-            masks = [
-                rng.keep_mask(
-                    (len(x), width),
-                    1 - rate,
-                    self.draw_key(f"dropout/{name}/{layer}"),
-                    self.first_index(len(x)),
-                    device=x.device,
-                )
-                for name, x in images.items()
-            ]
-            return torch.cat(masks)
-
-        logits: Tensor = self.discriminator(torch.cat([*images.values()]), keep)
-        return list(logits.split([len(x) for x in images.values()]))
+        keep, first = 1 - DROPOUT[min(layer, 1)], self.first_index(n)
+        keys = [self.draw_key(f"dropout/{name}/{layer}") for name in ("fake", "real")]
+        return torch.cat([rng.keep_mask((n, width), keep, key, first, device=self.device) for key in keys])
 
     def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
-        """Rate and momentum of the authors' schedule."""
-        hparams = self.hparams
-        if hparams["optimizer"] != "sgd":
-            return {}
-        first, last = hparams["momentum"]
-        share = min(1.0, self.trainer.current_epoch / max(1, hparams["momentum_epochs"] - 1))
-        rate = max(1e-6, hparams["learning_rate"] / hparams["decay"] ** step)
+        """Step size and momentum of the authors' schedule."""
+        first, last = MOMENTUM
+        share = min(1.0, self.trainer.current_epoch / (MOMENTUM_EPOCHS - 1))
+        rate = max(1e-6, self.decayed(self.hparams["learning_rate"], self.decay, step))
         return {"lr": rate, "momentum": first + (last - first) * share}
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """SGD with momentum, or Adam, for each network."""
-        hparams = self.hparams
-        if hparams["optimizer"] == "adam":
-            return [
-                self.adam(network.parameters(), hparams["learning_rate"], betas=tuple(hparams["betas"]))
-                for network in (self.discriminator, self.generator)
-            ]
+        """Gradient descent with momentum for each network."""
         return [
-            torch.optim.SGD(network.parameters(), hparams["learning_rate"], momentum=hparams["momentum"][0], fused=True)
+            torch.optim.SGD(network.parameters(), self.hparams["learning_rate"], momentum=MOMENTUM[0], fused=True)
             for network in (self.discriminator, self.generator)
         ]

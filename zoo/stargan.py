@@ -113,7 +113,8 @@ class StarGAN(AdversarialModel):
     @classmethod
     def celeba_rafd(cls, image_size: int = 256, **options: Any) -> StarGAN:
         """The paper's joint training on CelebA (label set 0) and RaFD (label set 1); options replace arguments."""
-        return cls(image_size, **{"categories": [RAFD], "joint": True} | options)
+        setting: dict[str, Any] = {"categories": [RAFD], "joint": True}
+        return cls(image_size, **setting | options)
 
     # Translation -----------------------------------------------------------------------------------------------------
 
@@ -240,10 +241,6 @@ class StarGAN(AdversarialModel):
             "reconstruction": self.hparams["cycle_weight"] * (x - back).abs().mean(),
             "classification": weight * self.labels.cross_entropy(logits, shared["target"]),
         }
-
-    def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
-        """The learning rate: constant, then falling."""
-        return {"lr": self.decayed(self.hparams["learning_rate"], self.decay, step)}
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network."""

@@ -1,17 +1,16 @@
 """VAE: an autoencoder whose code is a distribution, trained on a lower bound of the likelihood.
 
-    minimise  E_q(z|x) [-log p(x|z)] + KL(q(z|x) || p(z)),   q(z|x) = N(mu(x), diag sigma(x)^2),   p(z) = N(0, I)
+    minimize  E_q(z|x) [-log p(x|z)] + KL(q(z|x) || p(z)),   q(z|x) = N(mu(x), diag sigma(x)^2),   p(z) = N(0, I)
 
 Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, arXiv 1312.6114. The defaults are those of the widely
-used PyTorch example (784-400-20, ReLU, Adam); `VAE.paper()` is the paper's setting for MNIST (500 tanh units, Adagrad).
+used PyTorch example (784-400-20, ReLU, Adam); the recipe `vae-mnist28-paper` has the paper's setting for MNIST (500
+tanh units, Adagrad). Pixels are Bernoulli variables, and grey values count as probabilities.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +20,35 @@ from torch.optim import Optimizer
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
-from zoo.nn.autoencoders import Activation, MLPDecoder, MLPEncoder
+from zoo.nn.autoencoders import (
+    Activation,
+    BurgessDecoder,
+    BurgessEncoder,
+    HigginsDecoder,
+    HigginsEncoder,
+    MLPDecoder,
+    MLPEncoder,
+)
 from zoo.nn.schedules import Decay
 
-__all__ = ["VAE", "BurgessDecoder", "BurgessEncoder", "ConvDecoder", "ConvEncoder", "kl_to_standard_normal"]
+__all__ = ["VAE", "Networks", "VAEOptions", "kl_to_standard_normal"]
 
-Likelihood = Literal["bernoulli", "gaussian", "laplace"]
 Networks = Literal["mlp", "conv", "burgess"]
+
+
+class VAEOptions(TypedDict, total=False):
+    """What variants of the VAE take unchanged."""
+
+    hidden_features: Sequence[int]
+    """Widths of the encoder's hidden layers ("mlp"); the decoder mirrors them (400)."""
+    activation: Activation
+    """Activation between linear layers ("mlp"): "relu" or "tanh" (relu)."""
+    optimizer: Literal["adam", "adagrad"]
+    """Optimizer (adam)."""
+    decay: Decay | None
+    """Schedule of the step size (none)."""
+    weight_std: float | None
+    """Draw weights from N(0, weight_std), biases 0; none keeps torch's own initialization (none)."""
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -40,100 +61,6 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
         Kingma and Welling 2014, appendix B.
     """
     return 0.5 * (mean.square() + log_var.exp() - log_var - 1)
-
-
-def stages(image_size: int) -> tuple[int, int]:
-    """Side of the smallest feature map (7 for 28 pixels, else 4), and how often it is doubled.
-
-    Raises:
-        ValueError: the size is not supported.
-    """
-    start = 7 if image_size == 28 else 4
-    doublings = (image_size // start).bit_length() - 1
-    if not 1 <= doublings <= 4 or start * 2**doublings != image_size:
-        raise ValueError(f"image_size {image_size} is not supported by networks='conv': take 8, 16, 28, 32 or 64")
-    return start, doublings
-
-
-class ConvEncoder(nn.Sequential):
-    """Strided 4x4 convolutions, one over the whole remaining map, a linear layer.
-
-    Shape:
-        input: (N, C, H, W); output: (N, outputs).
-
-    References:
-        Higgins et al. 2017, table 1 (the network for CelebA).
-    """
-
-    def __init__(self, image_size: int, image_channels: int, outputs: int) -> None:
-        start, doublings = stages(image_size)
-        widths = (image_channels, 32, 32, 64, 64)[: doublings + 1]
-        layers: list[nn.Module] = []
-        for inner, outer in itertools.pairwise(widths):
-            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, H / 2, W / 2)
-        layers += [nn.Conv2d(widths[-1], 256, start), nn.ReLU(True), nn.Flatten(), nn.Linear(256, outputs)]
-        super().__init__(*layers)
-
-
-class ConvDecoder(nn.Sequential):
-    """The mirror image of `ConvEncoder`.
-
-    Shape:
-        input: (N, inputs); output: (N, C, H, W) logits.
-    """
-
-    def __init__(self, image_size: int, image_channels: int, inputs: int) -> None:
-        start, doublings = stages(image_size)
-        widths = (image_channels, 32, 32, 64, 64)[: doublings + 1][::-1]
-        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.ReLU(True), nn.Unflatten(1, (256, 1, 1))]
-        layers += [nn.ConvTranspose2d(256, widths[0], start), nn.ReLU(True)]
-        for inner, outer in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, 2H, 2W)
-        super().__init__(*layers[:-1])
-
-
-def _burgess_widths(image_size: int, image_channels: int) -> list[int]:
-    """Channels before and after each convolution; they halve the side down to 4.
-
-    Raises:
-        ValueError: the size is not supported.
-    """
-    if image_size not in (32, 64):
-        raise ValueError(f"image_size {image_size} is not supported by networks='burgess': take 32 or 64")
-    return [image_channels, *[32] * (3 if image_size == 32 else 4)]
-
-
-class BurgessEncoder(nn.Sequential):
-    """Strided 4x4 convolutions of 32 channels, then three linear layers.
-
-    Shape:
-        input: (N, C, H, W) with a side of 32 or 64; output: (N, outputs).
-
-    References:
-        Burgess et al. 2018, appendix A.1; 32 pixels, with one convolution less, as in common implementations.
-    """
-
-    def __init__(self, image_size: int, image_channels: int, outputs: int) -> None:
-        layers: list[nn.Module] = []
-        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)):
-            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, 32, H / 2, W / 2)
-        layers += [nn.Flatten(), nn.Linear(512, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
-        super().__init__(*layers, nn.Linear(256, outputs))
-
-
-class BurgessDecoder(nn.Sequential):
-    """The mirror image of `BurgessEncoder`.
-
-    Shape:
-        input: (N, inputs); output: (N, C, H, W) logits, with a side of 32 or 64.
-    """
-
-    def __init__(self, image_size: int, image_channels: int, inputs: int) -> None:
-        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
-        layers += [nn.Linear(256, 512), nn.ReLU(True), nn.Unflatten(1, (32, 4, 4))]
-        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)[::-1]):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, 2H, 2W)
-        super().__init__(*layers[:-1])
 
 
 class VAE(SingleObjectiveModel, LatentVariableModel):
@@ -150,20 +77,19 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
             "burgess" for those of Burgess et al. 2018 (32 or 64 pixels).
         hidden_features: widths of the encoder's hidden layers ("mlp"); the decoder mirrors them.
         activation: between linear layers ("mlp").
-        likelihood: p(x|z). "bernoulli": pixels are 1 with the decoder's probability, and grey values count as
-            probabilities; "gaussian" and "laplace": around the decoder's output with deviation `noise_std`.
-        noise_std: deviation of the Gaussian, scale of the Laplace density.
         learning_rate: step size.
         optimizer: "adam" or "adagrad".
         decay: schedule of the step size.
-        weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialisation.
+        weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialization.
 
     Raises:
-        ValueError: an unsupported size, or a deviation that is not positive.
+        ValueError: an unsupported size.
 
     References:
-        Kingma and Welling 2014, equation 10, appendices B and C.
+        Kingma and Welling 2014, equation 10, appendices B and C.1.
     """
+
+    # NOTE(paper): without the weak weight decay of the paper's prior over weights.
 
     def __init__(
         self,
@@ -174,8 +100,6 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         networks: Networks = "mlp",
         hidden_features: Sequence[int] = (400,),
         activation: Activation = "relu",
-        likelihood: Likelihood = "bernoulli",
-        noise_std: float = 0.1,
         learning_rate: float = 1e-3,
         optimizer: Literal["adam", "adagrad"] = "adam",
         decay: Decay | None = None,
@@ -183,41 +107,21 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if noise_std <= 0:
-            raise ValueError(f"noise_std must be positive, not {noise_std}")
         self.latent_dim = latent_dim
-        self.decay = Decay.of(decay)
+        self.learning_rate, self.optimizer, self.decay = learning_rate, optimizer, Decay.of(decay)
         if networks == "mlp":
             self.encoder = MLPEncoder(self.image_shape, hidden_features, 2 * latent_dim, activation)
             self.decoder = MLPDecoder(latent_dim, hidden_features[::-1], self.image_shape, activation)
-        elif networks == "conv":
-            self.encoder = ConvEncoder(image_size, image_channels, 2 * latent_dim)
-            self.decoder = ConvDecoder(image_size, image_channels, latent_dim)
         else:
-            self.encoder = BurgessEncoder(image_size, image_channels, 2 * latent_dim)
-            self.decoder = BurgessDecoder(image_size, image_channels, latent_dim)
+            convolutional = {"conv": (HigginsEncoder, HigginsDecoder), "burgess": (BurgessEncoder, BurgessDecoder)}
+            encoder, decoder = convolutional[networks]
+            self.encoder = encoder(image_size, image_channels, 2 * latent_dim)
+            self.decoder = decoder(image_size, image_channels, latent_dim)
         if weight_std is not None:
             for name, parameter in self.named_parameters():
                 nn.init.normal_(parameter, 0.0, weight_std if name.endswith("weight") else 0.0)
 
-    @classmethod
-    def paper(cls, **options: Any) -> VAE:
-        """The paper's setting for MNIST; use a batch size of 100.
-
-        Args:
-            options: replace further arguments of the constructor.
-        """
-        # NOTE(paper): without the weak weight decay of the paper's prior over weights.
-        setting: dict[str, Any] = {
-            "hidden_features": (500,),
-            "activation": "tanh",
-            "optimizer": "adagrad",
-            "learning_rate": 0.02,
-            "weight_std": 0.01,
-        }
-        return cls(**setting | options)
-
-    # What the model says of images -----------------------------------------------------------------------------------
+    # The posterior and the likelihood --------------------------------------------------------------------------------
 
     def mean_code(self, x: Tensor) -> Tensor:
         """Posterior means."""
@@ -259,7 +163,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         rows = []
         for e in eps.unbind(1):
             z = mean + (0.5 * log_var).exp() * e
-            # The normalising constants of p(z) and q(z|x) are the same.
+            # The normalizing constants of p(z) and q(z|x) are the same.
             log_prior_over_q = 0.5 * (e.square() + log_var - z.square()).sum(1)
             rows.append(log_prior_over_q + self.log_likelihood(x, self.decoder(z)))
         return torch.stack(rows)
@@ -276,7 +180,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         return kl_to_standard_normal(mean, log_var).sum(1) - self.log_likelihood(x, self.decoder(mean))
 
     def log_likelihood(self, x: Tensor, logits: Tensor) -> Tensor:
-        """log p(x|z) per image.
+        """log p(x|z) per image: a Bernoulli variable per pixel.
 
         Args:
             x: images in [0, 1].
@@ -285,14 +189,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x, logits: (N, C, H, W); output: (N,).
         """
-        kind, std = self.hparams["likelihood"], self.hparams["noise_std"]
-        if kind == "bernoulli":
-            density = -F.binary_cross_entropy_with_logits(logits, x, reduction="none")
-        elif kind == "gaussian":
-            density = -0.5 * ((x - logits.sigmoid()) / std).square() - math.log(std * math.sqrt(2 * math.pi))
-        else:
-            density = -((x - logits.sigmoid()) / std).abs() - math.log(2 * std)
-        return density.flatten(1).sum(1)
+        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_var = self.encoder(x).chunk(2, 1)
@@ -322,6 +219,6 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
 
     def configure_optimizers(self) -> Optimizer:
         """Adam or Adagrad."""
-        if self.hparams["optimizer"] == "adagrad":
-            return torch.optim.Adagrad(self.parameters(), self.hparams["learning_rate"])
-        return self.adam(self.parameters(), self.hparams["learning_rate"])
+        if self.optimizer == "adagrad":
+            return torch.optim.Adagrad(self.parameters(), self.learning_rate)
+        return self.adam(self.parameters(), self.learning_rate)

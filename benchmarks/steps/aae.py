@@ -43,9 +43,10 @@ class Plain:
                 "only the AAE and the semi-supervised one with the Gaussian prior of deviation 1, a deterministic "
                 "encoder, Adam without decay and plain classes have loops to be measured beside"
             )
-        hidden = [layer.out_features for layer in source.encoder.net if isinstance(layer, nn.Linear)][:-1]
-        style = source.discriminators["style"]
-        judges = [layer.out_features for layer in style if isinstance(layer, nn.Linear)][:-1]
+        hidden, judges = (
+            [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)][:-1]
+            for network in (source.encoder, source.discriminators["style"])
+        )
         self.latent_dim, self.classes = source.latent_dim, semi.num_classes if semi else 0
         self.input_noise = semi.input_noise_std if semi else 0.0
         code = self.classes + self.latent_dim

@@ -39,7 +39,8 @@ class Textbook:
             raise ValueError("only one set of categories has loops to be measured beside")
         if source.ema_decay is not None:
             raise ValueError("only the paper's networks and terms have loops to be measured beside")
-        self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
+        self.generator: Any = copy.deepcopy(source.generator)
+        self.discriminator: Any = copy.deepcopy(source.discriminator)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.labels = len(source.target_names)
         adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": (0.5, 0.999)}
@@ -117,7 +118,8 @@ class Plain(Textbook):
 
     def gradient(self, x: Tensor) -> Tensor:
         """The same, which the discriminator makes itself."""
-        return self.discriminator.input_gradient(x)
+        gradient: Tensor = self.discriminator.input_gradient(x)
+        return gradient
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""

@@ -1,4 +1,4 @@
-"""Loops of the WAE, with the discrepancy or the discriminator as its penalty; pretraining of the encoder is left out.
+"""Loops of the WAE and the WAE-GAN (`benchmarks.steps.wae_gan`); pretraining of the encoder is left out.
 
 The textbook loop makes every pass by itself, and the discrepancy from one matrix of distances for each pair of sets.
 """
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings, copy_parameters
 from benchmarks.steps.vae import layers
-from zoo.wae import WAE
+from zoo.gaussian_wae import GaussianWAE
+from zoo.wae import BETAS, WAE
+from zoo.wae_gan import WAEGAN
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -36,28 +38,28 @@ def convolution(inner: int, outer: int, kernel: int, side: int, stride: int, bia
 
 def sequential_networks(source: WAE) -> dict[str, nn.Sequential]:
     """The networks written down as one stack of layers each, with the weights of the zoo's."""
-    hparams, shape, code = source.hparams, source.image_shape, source.latent_dim
-    if hparams["networks"] == "mlp":
-        pixels, hidden = math.prod(shape), hparams["hidden_features"]
-        down: list[nn.Module] = [nn.Flatten(), *layers(pixels, *hidden, code)]
-        up: list[nn.Module] = [*layers(code, *hidden[::-1], pixels), nn.Unflatten(1, shape)]
-    else:
-        (channels, size, _), base = shape, hparams["base_channels"]
-        kernel, doublings = (5, 3) if size >= 64 else (4, 2)
-        down, inner, side = [], channels, size
-        for outer in (base, 2 * base, 4 * base, 8 * base):
-            down += [*convolution(inner, outer, kernel, side, 2, False), nn.BatchNorm2d(outer), nn.ReLU(True)]
-            inner, side = outer, -(-side // 2)
-        down += [nn.Flatten(), nn.Linear(inner * side * side, code)]
-        start = size // 2**doublings
-        up = [nn.Linear(code, inner * start * start), nn.ReLU(True), nn.Unflatten(1, (inner, start, start))]
-        for _ in range(doublings):
-            up.append(nn.ConvTranspose2d(inner, inner // 2, kernel, 2, (kernel - 1) // 2, kernel % 2, bias=False))
-            inner //= 2
-            up += [nn.BatchNorm2d(inner), nn.ReLU(True)]
-        up += convolution(inner, channels, kernel, size, 1, True)
+    hparams, code = source.hparams, source.latent_dim
+    (channels, size, _), base = source.image_shape, hparams["base_channels"]
+    kernel, doublings = (5, 3) if size >= 64 else (4, 2)
+    down: list[nn.Module] = []
+    inner, side = channels, size
+    for outer in (base, 2 * base, 4 * base, 8 * base):
+        down += [*convolution(inner, outer, kernel, side, 2, False), nn.BatchNorm2d(outer), nn.ReLU(True)]
+        inner, side = outer, -(-side // 2)
+    down += [nn.Flatten(), nn.Linear(inner * side * side, code)]
+    start = size // 2**doublings
+    up: list[nn.Module] = [
+        nn.Linear(code, inner * start * start),
+        nn.ReLU(True),
+        nn.Unflatten(1, (inner, start, start)),
+    ]
+    for _ in range(doublings):
+        up.append(nn.ConvTranspose2d(inner, inner // 2, kernel, 2, (kernel - 1) // 2, kernel % 2, bias=False))
+        inner //= 2
+        up += [nn.BatchNorm2d(inner), nn.ReLU(True)]
+    up += convolution(inner, channels, kernel, size, 1, True)
     networks = {"encoder": nn.Sequential(*down), "decoder": nn.Sequential(*up)}
-    if hparams["penalty"] == "gan":
+    if isinstance(source, WAEGAN):
         networks["discriminator"] = layers(code, *hparams["discriminator_features"], 1)
     for name, network in networks.items():
         copy_parameters(source.get_submodule(name), network)
@@ -71,18 +73,17 @@ class Plain:
 
     def __init__(self, source: WAE, settings: Settings, noise: Noise) -> None:
         hparams = source.hparams
-        if hparams["kernel"] != "imq" or hparams["pretraining_steps"] or hparams["posterior"] != "deterministic":
-            raise ValueError(
-                "only deterministic WAEs with kernel='imq' and pretraining_steps=0 have loops to be measured beside"
-            )
+        if hparams["pretraining_steps"] or isinstance(source, GaussianWAE):
+            raise ValueError("only deterministic WAEs with pretraining_steps=0 have loops to be measured beside")
         stacks = sequential_networks(source)
         self.networks: dict[str, nn.Module] = dict(stacks)
         self.encoder, self.decoder = stacks["encoder"], stacks["decoder"]
-        self.latent_dim, self.prior_std, self.input_noise = source.latent_dim, source.prior_std, hparams["input_noise"]
+        self.latent_dim, self.prior_std = source.latent_dim, source.prior_std
+        self.input_noise: float = hparams["input_noise_std"]
         self.weight: float = hparams["reconstruction_weight"]
         self.penalty_weight: float = hparams["penalty_weight"]
-        self.density_trick: bool = hparams["density_trick"]
-        adam: dict[str, Any] = {"betas": tuple(hparams["betas"]), "fused": self.fused}
+        self.density_trick: bool = hparams.get("density_trick", False)
+        adam: dict[str, Any] = {"betas": BETAS, "fused": self.fused}
         both = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(both, lr=hparams["learning_rate"], **adam)
         self.discriminator = stacks.get("discriminator")

@@ -53,7 +53,6 @@ SMALL: dict[str, Any] = {
     "base_channels": 4,
     "hidden_features": 8,
     "discriminator_features": [8],
-    "units": 4,
     "num_blocks": 1,
     "features": 8,
     "num_layers": 1,
@@ -74,7 +73,10 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
     for name, value in SMALL.items():
         if arguments.get(name, default.get(name)):  # 0 is off, and stays so
             is_list = isinstance(arguments.get(name, default.get(name)), list | tuple)
-            arguments[name] = [value] if is_list and not isinstance(value, list) else value
+            if isinstance(value, list) and not is_list:
+                arguments[name] = value[0]
+            else:
+                arguments[name] = [value] if is_list and not isinstance(value, list) else value
     if "growth" in default:
         arguments["growth"] = arguments.get("growth", {}) | {"global_batch_size": 4, "global_batch_sizes": {}}
     return model | {"init_args": arguments}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import zoo.text_encoders
 from tests.contract import trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.datamodules import Captioned
 from zoo.datamodules.captions import CaptionedImages, Captions
@@ -268,7 +269,7 @@ def test_embeddings_are_computed_once_and_averaged(cache: Path, monkeypatch: pyt
     encoder = zoo.text_encoders.text_encoder(ENCODER)
     assert table.shape == (len(captions_of(one).texts), 6)
     for name, text in (("caption_embedding", "caption"), ("mismatched_embedding", "mismatched_caption")):
-        assert torch.allclose(batch[name], encoder(batch[text]), atol=1e-6)
+        assert_near(batch[name], encoder(batch[text]))
     assert one.encoder_digest == encoder.digest()
 
     monkeypatch.setattr(zoo.text_encoders.CharEncoder, "forward", lambda *_: pytest.fail("computed again"))

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.datamodules import Emoji, Patches, Unpaired
 from zoo.datamodules.base import ImageDataModule, ImageSet
@@ -137,8 +138,8 @@ def test_crops_are_the_boxes_resized() -> None:
         for k, (top, left, bottom, right) in enumerate(boxes[i].tolist()):
             cut = images[i : i + 1, :, top:bottom, left:right]
             expected = F.interpolate(cut, (16, 16), mode="bicubic", antialias=True).clamp(-1, 1)[0]
-            assert torch.allclose(found[i, k], expected, atol=1e-6)
-    assert torch.allclose(found[1, 1], images[1], atol=1e-6)
+            assert_near(found[i, k], expected)
+    assert_near(found[1, 1], images[1])
 
 
 def test_masks_are_one_inside_any_box() -> None:

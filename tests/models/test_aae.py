@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from zoo.aae import AAE
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.nn.aae import mixture, swiss_roll
+from zoo.pretrained.migrations import current_arguments
 
 WIDTHS: dict[str, Any] = {"hidden_features": (8, 8), "discriminator_features": (8, 8), "weight_std": 0.5}
 
@@ -142,8 +144,85 @@ def test_gaussian_posterior_has_the_mean_and_deviation_that_the_encoder_gives() 
     assert z.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_a_prior_of_two_dimensions_needs_a_code_of_two() -> None:
+def test_settings_and_conditions_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="set latent_dim=2, not 8"):
         AAE(prior="mixture")
+    with pytest.raises(ValueError, match="AAE does not take ema_decay: it averages a generator"):
+        AAE(ema_decay=0.9)
     with pytest.raises(ValueError, match="AAE has no condition 'label'"):
         AAE(8, hidden_features=(4,)).sample(1, label=0)
+
+
+# Earlier arguments ----------------------------------------------------------------------------------------------------
+
+OF_ALL_FORMS: dict[str, Any] = {
+    "image_size": 28,
+    "image_channels": 1,
+    "latent_dim": 4,
+    "prior": "gaussian",
+    "prior_std": 1.0,
+    "posterior": "deterministic",
+    "noise_dim": 10,
+    "networks": "mlp",
+    "hidden_features": [500, 500],
+    "base_channels": 64,
+    "discriminator_features": [500, 500],
+    "input_noise": 0.0,
+    "class_noise": 0.0,
+    "transformed_classes": False,
+    "reconstruction_weight": 0.0012755102040816326,
+    "optimizer": "adam",
+    "reconstruction_learning_rate": 0.002,
+    "adversarial_learning_rate": 0.001,
+    "classification_learning_rate": 0.001,
+    "decay_epochs": [25, 35],
+    "betas": [0.5, 0.999],
+    "weight_std": None,
+}
+CLASSES = {"num_classes": 10, "input_noise": 0.3, "transformed_classes": True}
+FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "basic": ({"num_classes": 0}, "zoo.aae.AAE", {}),
+    "label_in_prior": (
+        {"num_classes": 10, "prior": "swiss_roll", "latent_dim": 2},
+        "zoo.label_prior_aae.LabelPriorAAE",
+        {"prior": "swiss_roll"},
+    ),
+    "supervised": ({"num_classes": 3}, "zoo.supervised_aae.SupervisedAAE", {"latent_dim": 4, "num_classes": 3}),
+    "semi_supervised": (
+        CLASSES,
+        "zoo.semi_supervised_aae.SemiSupervisedAAE",
+        {"num_classes": 10, "input_noise_std": 0.3, "affine_classes": True, "classification_learning_rate": 0.001},
+    ),
+    "clustering": (
+        CLASSES | {"class_noise": 0.3},
+        "zoo.clustering_aae.ClusteringAAE",
+        {"num_classes": 10, "input_noise_std": 0.3, "affine_classes": True, "class_noise_std": 0.3},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_earlier_arguments_of_a_form_make_its_class(form: str) -> None:
+    given, path, expected = FORMS[form]
+    found, arguments = current_arguments("zoo.aae.AAE", OF_ALL_FORMS | {"form": form} | given)
+    assert found == path
+    assert expected.items() <= arguments.items()
+    assert arguments["decay"] == {"kind": "milestones", "unit": "epochs", "milestones": {25: 0.1, 35: 0.01}}
+    assert not {"form", "decay_epochs", "betas", "networks"} & arguments.keys()
+    module, _, name = found.rpartition(".")
+    model = getattr(import_module(module), name)(**arguments)
+    assert type(model)(**model.hparams).hparams == model.hparams
+    assert current_arguments(found, arguments) == (found, arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"networks": "conv"}, r"zoo\.aae\.AAE no longer has networks='conv'"),
+        ({"form": "supervised", "num_classes": 3, "posterior": "gaussian"}, r"SupervisedAAE no longer has posterior="),
+        ({"form": "semi_supervised", "num_classes": 3, "class_noise": 0.3}, r"AAE no longer has class_noise=0\.3"),
+    ],
+)
+def test_earlier_arguments_without_a_class_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        current_arguments("zoo.aae.AAE", OF_ALL_FORMS | given)

@@ -1,41 +1,49 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.contract import Data, ModelContract, trainer
 from tests.numerics import assert_near
 from zoo.base import Batch
 from zoo.engine import rng
-from zoo.gan import GAN, Maxout, optimal_discriminator, value_at_optimum
+from zoo.gan import DECAY, DROPOUT, GAN, Maxout
+from zoo.nn.losses import generator_term
+from zoo.nn.schedules import Decay
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestGAN(ModelContract):
-    options: dict[str, Any] = {}  # noqa: RUF012
-
     def tiny(self) -> GAN:
-        # Twice the references' range: so small a generator else makes images that differ by less than the tests see.
-        return GAN(8, 1, 5, hidden_features=16, units=6, pieces=2, weight_range=0.5, **self.options)
+        model = GAN(8, 1, 5, hidden_features=16, discriminator_features=6, maxout_pieces=2)
+        for p in model.parameters():
+            p.data *= 10  # else so small a generator makes images that differ by less than the tests see
+        return model
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 1, 8, 8), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
         return {"image": images.to(dtype)}
 
 
-class TestGANAlternating(TestGAN):
-    options = {  # noqa: RUF012
-        "update": "alternating",
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "activation": "leaky_relu",
-        "noise": "spherical",
-        "loss": "minimax",
-        "n_critic": 2,
-        "ema_decay": 0.5,
-    }
+# The theory of section 4 ----------------------------------------------------------------------------------------------
+
+
+def optimal_discriminator(p_data: Tensor, p_generator: Tensor) -> Tensor:
+    """Proposition 1: D*(x) = p_data(x) / (p_data(x) + p_g(x)), the best answer to a fixed generator."""
+    total = p_data + p_generator
+    return torch.where(total > 0, p_data / total, 0.5)  # where neither has mass, any answer is as good
+
+
+def value_at_optimum(p_data: Tensor, p_generator: Tensor, volume: float = 1.0) -> Tensor:
+    """Theorem 1: V(D*, G) = -log 4 + 2 JSD(p_data || p_g), of probabilities or of densities in cells of a volume."""
+    d = optimal_discriminator(p_data, p_generator)
+    value: Tensor = (torch.xlogy(p_data, d) + torch.xlogy(p_generator, 1 - d)) * volume
+    return value.sum()
 
 
 # The paper's and the reference's claims -------------------------------------------------------------------------------
@@ -75,8 +83,6 @@ def test_optimal_discriminator_of_gaussians_is_the_best_of_all_logistic_ones() -
 
 
 def test_gradients_of_both_generator_losses_with_respect_to_the_logit() -> None:
-    from zoo.nn.losses import generator_term
-
     logits = torch.linspace(-6, 6, 7, dtype=torch.float64, requires_grad=True)
     (minimax,) = torch.autograd.grad(generator_term("minimax", logits) * 7, logits)
     (non_saturating,) = torch.autograd.grad(generator_term("non_saturating", logits) * 7, logits)
@@ -92,58 +98,119 @@ def test_maxout_is_the_largest_piece() -> None:
     assert_near(layer(x), maps.max(2).values)
 
 
-def test_noise_has_unit_variance_in_all_kinds() -> None:
-    for noise in ("uniform", "normal", "spherical"):
-        z = GAN(8, noise=noise, hidden_features=4, units=2).latent(4000, seed=0)
-        assert z.var().item() == pytest.approx(1, rel=0.02)
-    assert z.norm(dim=1).sub(10).abs().max() < 1e-4
+def test_noise_is_uniform_with_unit_variance() -> None:
+    z = GAN(8, hidden_features=4, discriminator_features=2).latent(4000, seed=0)
+    assert z.var().item() == pytest.approx(1, rel=0.02)
+    assert z.abs().max().item() == pytest.approx(math.sqrt(3), rel=1e-3)
 
 
-def test_dropout_is_keyed_scaled_and_shared_by_both_objectives() -> None:
-    model = GAN(8, hidden_features=8, units=4, pieces=2)
+def test_minimax_gives_the_generator_no_gradient_where_the_discriminator_is_sure() -> None:
+    """Section 3: early in learning log(1 - D(G(z))) saturates, -log D(G(z)) does not."""
+    norms = {}
+    for loss in ("minimax", "non_saturating"):
+        torch.manual_seed(0)
+        model = GAN(8, hidden_features=8, discriminator_features=4, loss=loss)
+        torch.nn.init.constant_(model.discriminator.net[-1].bias, -20.0)
+        batch = {"image": torch.rand(4, 1, 8, 8)}
+        (term,) = model.generator_loss(batch, model.forward_shared(batch)).values()
+        gradients = torch.autograd.grad(term, [*model.generator.parameters()])
+        norms[loss] = float(sum(g.square().sum() for g in gradients)) ** 0.5
+    assert norms["minimax"] < 1e-7 * norms["non_saturating"]
+
+
+def test_dropout_is_keyed_and_of_each_sets_own() -> None:
+    model = GAN(8, hidden_features=8, discriminator_features=4, maxout_pieces=2)
     batch = {"image": torch.rand(4, 1, 8, 8)}
-    shared = model.forward_shared(batch)
-    again = model.forward_shared(batch)
-    assert torch.equal(shared["fake_logits"], again["fake_logits"])
+    shared, again = model.forward_shared(batch), model.forward_shared(batch)
+    assert all(torch.equal(a, b) for a, b in zip(shared, again, strict=True))
+    mask = model._dropout(1, 4, 1000)
+    assert not torch.equal(*mask.chunk(2))
     model.batch_index = 1
-    assert not torch.equal(shared["real_logits"], model.forward_shared(batch)["real_logits"])
-    kept = rng.keep_mask((1000, 784), 0.8, 5)
-    assert kept.float().mean().item() == pytest.approx(0.8, abs=0.002)
-    assert torch.equal(kept[10:20], rng.keep_mask((10, 784), 0.8, 5, first=10))
+    assert not torch.equal(mask, model._dropout(1, 4, 1000))
+    for layer, rate in enumerate((*DROPOUT, DROPOUT[1])):
+        assert model._dropout(layer, 100, 1000).float().mean().item() == pytest.approx(1 - rate, abs=0.003)
+
+
+def test_dropout_scales_what_it_keeps() -> None:
+    model = GAN(8, hidden_features=8, discriminator_features=4, maxout_pieces=2)
+    x = torch.rand(3, 1, 8, 8)
+    everything = [torch.ones(3, width, dtype=torch.bool) for width in (64, 4, 4)]
+    first = model.discriminator.net[0]
+    seen: list[Tensor] = []
+    first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.discriminator(x, everything)
+    assert torch.allclose(seen[0], x.flatten(1) / 0.8)
+    model.discriminator(x)
+    assert torch.equal(seen[1], x.flatten(1))
 
 
 def test_discriminator_loss_at_equilibrium_is_log_2() -> None:
-    model = GAN(8, hidden_features=8, units=4, weight_range=0.0)
+    model = GAN(8, hidden_features=8, discriminator_features=4)
+    torch.nn.init.zeros_(model.discriminator.net[-1].weight)
     batch = {"image": torch.rand(4, 1, 8, 8)}
     terms = model.discriminator_loss(batch, model.forward_shared(batch))
     assert sum(terms.values()).item() == pytest.approx(math.log(2))
 
 
-def test_schedule_of_rate_and_momentum() -> None:
-    model = GAN(8, hidden_features=8, units=4, momentum_epochs=3, decay=2.0)
-    rates, momenta = [], []
+def test_schedule_of_the_step_size() -> None:
+    model = GAN(8, hidden_features=8, discriminator_features=4, decay=Decay("repeated", divisor=2.0))
+    rates = []
 
     class Watch(GAN):
         def on_phase_stepped(self, phase: str) -> None:
-            group = self.trainer.optimizers[0].param_groups[0]
             if phase == "generator":
-                rates.append(group["lr"])
-                momenta.append(group["momentum"])
+                rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     model.__class__ = Watch
     trainer(max_epochs=3).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 2))
     assert rates == pytest.approx([0.1 / 2**k for k in range(6)])
-    assert momenta == pytest.approx([0.5, 0.5, 0.6, 0.6, 0.7, 0.7])
 
 
-def test_output_starts_at_the_mean_image() -> None:
-    class WithReference(Data):
-        num_train = 6
+def test_momentum_rises_over_250_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = GAN(8, hidden_features=8, discriminator_features=4)
+    for epoch, momentum in ((0, 0.5), (124.5, 0.6), (249, 0.7), (1000, 0.7)):
+        monkeypatch.setattr(model, "_trainer", SimpleNamespace(current_epoch=epoch, estimated_stepping_batches=9))
+        options = model.optimizer_overrides("generator", 1000)
+        assert options["momentum"] == pytest.approx(momentum)
+        assert options["lr"] == pytest.approx(0.1 / 1.000004**1000)
 
-        def reference_batches(self, num: int, chunk: int, *, split: str = "train") -> Any:
-            yield 0, {"image": torch.stack([torch.full((1, 8, 8), v) for v in (-0.5, 0.0, 0.2)])}
 
-    model = GAN(8, hidden_features=8, units=4, learning_rate=0.0, decay=1.0)
-    trainer().fit(model, datamodule=WithReference([{"image": torch.rand(4, 1, 8, 8)}]))
+def test_earlier_arguments() -> None:
+    earlier = {
+        "units": 6,
+        "pieces": 3,
+        "activation": "maxout",
+        "dropout": (0.2, 0.5),
+        "optimizer": "sgd",
+        "decay": 1.000004,
+        "betas": [0.5, 0.999],
+        "data_bias": True,
+    }
+    path, arguments = current_arguments("zoo.gan.GAN", earlier)
+    assert arguments == {"discriminator_features": 6, "maxout_pieces": 3, "decay": DECAY.fields()}
+    assert GAN(8, hidden_features=4, **arguments).decay == DECAY
+    assert current_arguments(path, {"decay": 1.0}) == (path, {"decay": None})
+    assert current_arguments(path, {"decay": DECAY.fields()}) == (path, {"decay": DECAY.fields()})
+    for key, value in (("activation", "leaky_relu"), ("update", "alternating"), ("optimizer", "adam")):
+        with pytest.raises(ValueError, match=f"no longer has {key}={value!r}"):
+            current_arguments(path, earlier | {key: value})
+
+
+class WithReference(Data):
+    num_train = 6
+
+    def reference_batches(self, num: int, chunk: int, *, split: str = "train") -> Any:
+        yield 0, {"image": torch.stack([torch.full((1, 8, 8), v) for v in (-0.5, 0.0, 0.2)])}
+
+
+def test_output_of_an_untrained_generator_starts_at_the_mean_image() -> None:
+    data = WithReference([{"image": torch.rand(4, 1, 8, 8)}])
+    model = GAN(8, hidden_features=8, discriminator_features=4, learning_rate=0.0, ema_decay=0.5)
+    trainer().fit(model, datamodule=data)
     expected = torch.full((64,), (-0.1 + 1) / 2).logit()
-    assert torch.allclose(model.generator.net[-1].bias, expected, atol=1e-3)
+    for network in (model.generator, model.generator_ema):
+        assert torch.allclose(network.net[-1].bias, expected, atol=1e-3)
+    # Weights of an earlier run stay.
+    torch.nn.init.ones_(model.generator.net[-1].bias)
+    trainer().fit(model, datamodule=data)
+    assert torch.equal(model.generator.net[-1].bias, torch.ones(64))

@@ -13,6 +13,7 @@ from zoo.base import Batch
 from zoo.engine import rng
 from zoo.infogan import InfoGAN
 from zoo.nn.augment import diff_augment
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestInfoGAN(ModelContract):
@@ -179,3 +180,38 @@ def test_the_average_of_the_generator_makes_the_images() -> None:
     model.generator.conv[-2].bias.data.fill_(3.0)
     assert torch.equal(model.sample(2, seed=0), before)
     assert model.inference_networks == ("generator_ema", "trunk", "discriminator", "recogniser")
+
+
+# Earlier arguments ----------------------------------------------------------------------------------------------------
+
+EARLIER: dict[str, Any] = {
+    "categories": [3],
+    "continuous": 1,
+    "slope": 0.1,
+    "information_warmup": 0,
+    "transformed_share": 0.0,
+    "recogniser_learns": "discriminator",
+    "learn_std": False,
+    "betas": [0.5, 0.999],
+}
+TODAY = {"categorical_codes": [3], "num_continuous": 1, "negative_slope": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({}, "zoo.infogan.InfoGAN"),
+        ({"recogniser_learns": "generator", "learn_std": True}, "zoo.infogan.InfoGAN"),  # an imported port
+        ({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN"),
+    ],
+)
+def test_earlier_arguments_make_the_class_of_today(given: dict[str, Any], path: str) -> None:
+    assert current_arguments("zoo.infogan.InfoGAN", EARLIER | given) == (path, TODAY)
+    assert current_arguments(path, TODAY) == (path, TODAY)
+
+
+@pytest.mark.parametrize("given", [{"transformed_share": 0.25}, {"information_warmup": 100}, {"learn_std": True}])
+def test_earlier_arguments_without_a_class_are_named(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"zoo\.infogan\.InfoGAN no longer has {name}="):
+        current_arguments("zoo.infogan.InfoGAN", EARLIER | given)

@@ -50,7 +50,7 @@ def test_samples_of_a_class_come_from_its_part(label: Any) -> None:
 def test_the_discriminator_sees_the_label_or_that_there_is_none() -> None:
     model = LabelPriorAAE(8, **WIDTHS)
     codes = {"style": torch.randn(3, 2)}
-    seen = model.discriminated(codes, {"label": torch.tensor([0, 9, -1])}, "code")["style"]
+    seen = model.discriminator_inputs(codes, {"label": torch.tensor([0, 9, -1])}, "code")["style"]
     assert torch.equal(seen[:, :2], codes["style"])
     assert seen[:, 2:].argmax(1).tolist() == [0, 9, 10]
     assert torch.equal(seen[:, 2:].sum(1), torch.ones(3))

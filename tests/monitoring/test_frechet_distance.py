@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tests.monitoring.fakes import CASES, GAN, Features, Images, distances, trainer
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.callbacks import FrechetDistance
 from zoo.callbacks.base import Result
@@ -465,6 +466,6 @@ def test_efficientnet_of_the_extra(tmp_path: Path) -> None:
     resized = nn.functional.interpolate((x + 1) / 2, (128, 128), mode="bilinear", antialias=True)
     with torch.no_grad():
         expected = plain.extract_features((resized * 255 - 127) / 128).mean((2, 3))
-    assert torch.allclose(features, expected, atol=1e-4)
+    assert_near(features, expected)
     result = measure(tmp_path, extractor="efficientnet-lite0", num_samples=20)
     assert "features=efficientnet-lite0, resize=antialias-bilinear-128" in result.protocol

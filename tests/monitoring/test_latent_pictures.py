@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from tests.monitoring.fakes import GAN, Coder, Images, pixels, trainer
+from tests.numerics import assert_near
 from zoo.callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
 from zoo.callbacks.latent_scatter import _figure, plot, project
 
@@ -120,7 +121,7 @@ def test_two_dimensions_stay_and_more_are_projected() -> None:
     shares = [int(name.partition("(")[2].partition(" ")[0]) for name in names]
     assert sum(shares) == 100
     assert shares[0] >= shares[1]
-    assert torch.allclose(project(-wide)[0], -points, atol=1e-5)  # the components' signs do not depend on the codes'
+    assert_near(project(-wide)[0], -points)  # the components' signs do not depend on the codes'
     assert project(codes[:, :1])[0][:, 1].abs().max() == 0
     assert project(wide[:1])[0].tolist() == [[0, 0]]
 

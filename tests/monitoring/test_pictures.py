@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.monitoring.fakes import GAN, Features, Images, pixels, trainer
+from tests.numerics import assert_near
 from zoo.callbacks import FrechetDistance, Interpolation, SampleGrid, base
 from zoo.callbacks.interpolation import walk
 
@@ -176,8 +177,8 @@ def test_walks(tmp_path: Path) -> None:
     images = callback.images(model, 5)
     assert images.shape == (5, 4, 3, 8, 8)
     ends = model.eval().sample(8, seed=0)
-    assert torch.allclose(images[0], ends[:4], atol=1e-5)
-    assert torch.allclose(images[-1], ends[4:], atol=1e-5)
+    assert_near(images[0], ends[:4])
+    assert_near(images[-1], ends[4:])
 
 
 def test_a_conditional_model_walks_within_a_class() -> None:

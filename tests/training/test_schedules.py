@@ -20,7 +20,7 @@ from zoo.vae import VAE
         ({"kind": "linear", "length": 10, "warmup": 2}, [0.5, 0.9, 0.8, 0.7, 0.6, 0.5]),
         ({"kind": "exponential", "final": 0.01, "length": 2}, [1, 0.1, 0.01, 0.001, 1e-4, 1e-5]),
         ({"kind": "milestones", "milestones": {2: 0.5, 4: 0.1}}, [1, 1, 0.5, 0.5, 0.1, 0.1]),
-        ({"kind": "repeated", "factor": 0.5, "every": 2}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ({"kind": "repeated", "divisor": 2.0, "every": 2}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
     ],
 )
 def test_factors_by_hand(fields: dict[str, Any], expected: list[float]) -> None:

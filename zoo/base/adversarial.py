@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from zoo.base.model import Batch, GenerativeModel, Terms
 from zoo.engine.distributed import MultiNetStrategy
 from zoo.nn.layers import update_ema
+from zoo.nn.schedules import Decay
 
 __all__ = ["AdversarialModel", "Objective", "TrainingOptions"]
 
@@ -73,6 +74,7 @@ class AdversarialModel(GenerativeModel):
         averaging_phase: the phase after whose steps the average moves.
         detached_phases: phases that need no gradient through what `forward_shared` makes.
         unsupported_options: options that the architecture does not take, each with the reason.
+        decay: schedule of the hyperparameter `learning_rate`; None keeps it.
     """
 
     automatic_optimization = False
@@ -80,6 +82,7 @@ class AdversarialModel(GenerativeModel):
     averaging_phase = "generator"
     detached_phases: tuple[str, ...] = ("discriminator",)
     unsupported_options: Mapping[str, str] = {}
+    decay: Decay | None = None
 
     def __init__(
         self,
@@ -145,8 +148,8 @@ class AdversarialModel(GenerativeModel):
         return (step + 1) % self.step_every.get(phase, 1) == 0
 
     def optimizer_overrides(self, phase: str, step: int) -> dict[str, Any]:
-        """Options of an optimizer that depend on the step, such as {"lr": 0.1}: a schedule that needs no state."""
-        return {}
+        """Options of an optimizer that depend on the step; by default the learning rate, which `decay` lets fall."""
+        return {} if self.decay is None else {"lr": self.decayed(self.hparams["learning_rate"], self.decay, step)}
 
     def on_phase_stepped(self, phase: str) -> None:
         """Called for each phase that stepped, once the batch's buffers have been averaged over ranks."""
@@ -209,7 +212,7 @@ class AdversarialModel(GenerativeModel):
             raise ValueError(f"step_every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
         self.lay_out()
         if self.compiled:
-            for network in self.children():
+            for network in _networks(self):
                 if any(p.requires_grad for p in network.parameters()):
                     network.compile()
 
@@ -342,6 +345,12 @@ class AdversarialModel(GenerativeModel):
     def load_rank_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `rank_state_dict` gave."""
         self._pending = [(index, batch) for index, batch in state.get("pending", [])]
+
+
+def _networks(model: nn.Module) -> Iterator[nn.Module]:
+    """The networks of a model, those in a dict or list one by one."""
+    for network in model.children():
+        yield from _networks(network) if isinstance(network, nn.ModuleDict | nn.ModuleList) else (network,)
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -29,7 +29,8 @@ def sweep(generate: Callable[[Tensor], Tensor], base: Tensor, start: int, values
     """
     z = base.unsqueeze(1).repeat(1, len(values), 1)
     z[:, :, start : start + values.size(1)] = values
-    return generate(z.flatten(0, 1)).unflatten(0, (len(base), len(values)))
+    images = generate(z.flatten(0, 1))
+    return images.view(len(base), len(values), *images.shape[1:])
 
 
 class AutoencoderModel(GenerativeModel):
@@ -53,7 +54,7 @@ class AutoencoderModel(GenerativeModel):
         Shape:
             x: (N, C, H, W); output: (N, latent_dim).
         """
-        return cast(Tensor, self.encoder(x))
+        return cast(Tensor, self.averaged("encoder")(x))
 
     @inference
     def encode(self, x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class AutoencoderModel(GenerativeModel):
         Shape:
             z: (N, latent_dim); output: (N, C, H, W) in [-1, 1].
         """
-        return 2 * cast(Tensor, self.decoder(z)).sigmoid() - 1
+        return 2 * cast(Tensor, self.averaged("decoder")(z)).sigmoid() - 1
 
     @inference
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -204,6 +205,6 @@ class ClassCodeModel(LatentVariableModel):
         Shape:
             Outputs, by name: (num, steps, C, H, W).
         """
-        classes = torch.eye(self.num_classes, device=self.device, dtype=self.dtype)
-        strips = {"class": sweep(self.decode, self.latent(num, seed=seed), 0, classes)}
+        base = self.latent(num, seed=seed)
+        strips = {"class": sweep(self.decode, base, 0, torch.eye(self.num_classes).to(base))}
         return strips | super().traversals(num, steps, seed=seed)

@@ -100,6 +100,10 @@ class GenerativeModel(LeanModule):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot sample")
 
+    def averaged(self, name: str) -> nn.Module:
+        """The network that serves inference under this name: itself, where no average of its weights is kept."""
+        return cast(nn.Module, getattr(self, name))
+
     def check_conditions(self, given: Iterable[str]) -> None:
         """Refuse conditions that the model does not have.
 
@@ -164,7 +168,9 @@ class GenerativeModel(LeanModule):
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
             self._hparams = AttributeDict()
         super().save_hyperparameters(*args, frame=frame, **kwargs)
-        for kept in (self._hparams, self._hparams_initial):  # checkpoints and headers hold plain types
+        kept: dict[str, Any]
+        for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
+            # Checkpoints and headers hold plain types.
             kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, OptionGroup)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
@@ -181,7 +187,7 @@ class GenerativeModel(LeanModule):
         if decay.follows_the_run:
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
-        return rate * decay(t, total)
+        return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:
         """A network, unless the model was made of a file that does not hold it: then its weights mean nothing.
@@ -211,8 +217,8 @@ class GenerativeModel(LeanModule):
             shape: shape of the draws, (N, ...).
             purpose: as for `draw_key`.
         """
-        key, first = self.draw_key(purpose), self.first_index(shape[0])
-        return rng.normal(shape, key, first, device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.normal(shape, self.draw_key(purpose), self.first_index(shape[0]), **options)
 
     def first_index(self, n: int) -> int:
         """Global index of this rank's first sample in a batch of n per rank."""

@@ -44,7 +44,8 @@ class NoiseToImageGAN(AdversarialModel):
     Attributes:
         latent_dim: length of the noise vector.
         num_classes: number of classes of a conditional model, 0 for others.
-        noise_kind: distribution of the noise, N(0, 1) or U(-1, 1) per element.
+        noise_kind: distribution of each element of the noise, N(0, 1) or U(-noise_limit, noise_limit).
+        noise_limit: see `noise_kind`.
 
     References:
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
@@ -55,6 +56,7 @@ class NoiseToImageGAN(AdversarialModel):
     latent_dim: int
     num_classes = 0
     noise_kind: Literal["normal", "uniform"] = "normal"
+    noise_limit = 1.0
 
     def __init__(self, *, augment: bool = False, **options: Any) -> None:
         super().__init__(**options)
@@ -70,7 +72,9 @@ class NoiseToImageGAN(AdversarialModel):
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if self.noise_kind == "uniform":
-            return rng.uniform((n, self.latent_dim), key, first, low=-1.0, high=1.0, **options)
+            return rng.uniform(
+                (n, self.latent_dim), key, first, low=-self.noise_limit, high=self.noise_limit, **options
+            )
         return rng.normal((n, self.latent_dim), key, first, **options)
 
     def training_noise(self, n: int) -> Tensor:
@@ -87,7 +91,8 @@ class NoiseToImageGAN(AdversarialModel):
         Shape:
             Output: (n,).
         """
-        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), device=self.device, dtype=self.dtype)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
 
     def augmented(self, x: Tensor, purpose: str) -> Tensor:
         """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.

@@ -98,7 +98,7 @@ class ExactTraining(Callback):
         if stage == "fit":
             if isinstance(trainer.precision_plugin, DoublePrecision):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
-                trainer.precision_plugin.convert_module(model)
+                trainer.precision_plugin.convert_module(pl_module)
             model.seed = trainer.strategy.broadcast(rng.run_seed())
             if not model.automatic_optimization:
                 loop = trainer.fit_loop.epoch_loop
@@ -153,7 +153,7 @@ class ExactTraining(Callback):
             "seed": model.seed,
             "rank_states": states,
             "seconds": self._seconds + time.monotonic() - self._started,
-            "hardware": _hardware(model, trainer.world_size),
+            "hardware": _hardware(pl_module, trainer.world_size),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,20 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Activation", "ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "mlp"]
+from zoo.nn.layers import stages
+
+__all__ = [
+    "Activation",
+    "BurgessDecoder",
+    "BurgessEncoder",
+    "HigginsDecoder",
+    "HigginsEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "TolstikhinDecoder",
+    "TolstikhinEncoder",
+    "mlp",
+]
 
 Activation = Literal["relu", "tanh"]
 Shape = tuple[int, int, int]
@@ -34,7 +47,7 @@ class MLPEncoder(nn.Module):
         hidden: widths of the hidden layers.
         outputs: numbers per image.
         activation: between layers.
-        inputs: further inputs beside the image.
+        inputs: further inputs in addition to the image.
 
     Shape:
         x: (N, C, H, W), or (N, C * H * W + inputs) with further inputs; output: (N, outputs).
@@ -74,8 +87,24 @@ class MLPDecoder(nn.Module):
         return cast(Tensor, self.net(z)).view(-1, *self.shape)
 
 
-class ConvEncoder(nn.Module):
-    """Strided convolutions with batch normalisation, then a linear layer: the encoder of the WAE and of the
+# Tolstikhin et al. 2018 -----------------------------------------------------------------------------------------------
+
+
+class SameConv2d(nn.Conv2d):
+    """Strided convolution padded as TensorFlow's SAME: output side ceil(side / stride), the odd pixel at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad and convolve."""
+        size, kernel, stride = input.size(-1), self.kernel_size[0], self.stride[0]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        before, after = total // 2, total - total // 2
+        if before == after:
+            return F.conv2d(input, self.weight, self.bias, self.stride, before)
+        return super().forward(F.pad(input, (before, after, before, after)))
+
+
+class TolstikhinEncoder(nn.Module):
+    """Strided convolutions with batch normalization, then a linear layer: the encoder of the WAE and of the
     convolutional AAE.
 
     Four convolutions whose channels double; 64 pixels: 5x5 kernels, else 4x4.
@@ -113,21 +142,8 @@ class ConvEncoder(nn.Module):
         return cast(Tensor, self.linear(self.conv(x).flatten(1)))
 
 
-class SameConv2d(nn.Conv2d):
-    """Strided convolution padded as TensorFlow's SAME: output side ceil(side / stride), the odd pixel at the end."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Pad and convolve."""
-        size, kernel, stride = input.size(-1), self.kernel_size[0], self.stride[0]
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        before, after = total // 2, total - total // 2
-        if before == after:
-            return F.conv2d(input, self.weight, self.bias, self.stride, before)
-        return super().forward(F.pad(input, (before, after, before, after)))
-
-
-class ConvDecoder(nn.Module):
-    """A linear layer, then transposed convolutions with batch normalisation: the decoder of the WAE and of the
+class TolstikhinDecoder(nn.Module):
+    """A linear layer, then transposed convolutions with batch normalization: the decoder of the WAE and of the
     convolutional AAE.
 
     The first map has 1/8 of the image's side from 64 pixels on, else 1/4; the last convolution keeps the side.
@@ -166,3 +182,100 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Decode."""
         return cast(Tensor, self.conv(self.linear(z).view(-1, *self.start_shape)))
+
+
+# Higgins et al. 2017 --------------------------------------------------------------------------------------------------
+
+
+def _higgins_widths(image_size: int, image_channels: int) -> tuple[int, list[int]]:
+    """Side of the smallest map, and the channels before and after each convolution that halves the side down to it.
+
+    Raises:
+        ValueError: the size is not supported.
+    """
+    start, doublings = stages(image_size)
+    if doublings > 4:
+        raise ValueError(f"image_size {image_size} is not supported by networks='conv': take at most 64")
+    return start, [image_channels, 32, 32, 64, 64][: doublings + 1]
+
+
+class HigginsEncoder(nn.Sequential):
+    """Strided 4x4 convolutions, one over the whole remaining map, a linear layer: the encoder of the beta-VAE.
+
+    Shape:
+        input: (N, C, H, W); output: (N, outputs).
+
+    References:
+        Higgins et al. 2017, table 1 (the network for CelebA).
+    """
+
+    def __init__(self, image_size: int, image_channels: int, outputs: int) -> None:
+        start, widths = _higgins_widths(image_size, image_channels)
+        layers: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(widths):
+            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, H / 2, W / 2)
+        layers += [nn.Conv2d(widths[-1], 256, start), nn.ReLU(True), nn.Flatten(), nn.Linear(256, outputs)]
+        super().__init__(*layers)
+
+
+class HigginsDecoder(nn.Sequential):
+    """The mirror image of `HigginsEncoder`.
+
+    Shape:
+        input: (N, inputs); output: (N, C, H, W) logits.
+    """
+
+    def __init__(self, image_size: int, image_channels: int, inputs: int) -> None:
+        start, widths = _higgins_widths(image_size, image_channels)
+        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.ReLU(True), nn.Unflatten(1, (256, 1, 1))]
+        layers += [nn.ConvTranspose2d(256, widths[-1], start), nn.ReLU(True)]
+        for inner, outer in itertools.pairwise(widths[::-1]):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, 2H, 2W)
+        super().__init__(*layers[:-1])
+
+
+# Burgess et al. 2018 --------------------------------------------------------------------------------------------------
+
+
+def _burgess_widths(image_size: int, image_channels: int) -> list[int]:
+    """Channels before and after each convolution; they halve the side down to 4.
+
+    Raises:
+        ValueError: the size is not supported.
+    """
+    if image_size not in (32, 64):
+        raise ValueError(f"image_size {image_size} is not supported by networks='burgess': take 32 or 64")
+    return [image_channels, *[32] * (3 if image_size == 32 else 4)]
+
+
+class BurgessEncoder(nn.Sequential):
+    """Strided 4x4 convolutions of 32 channels, then three linear layers.
+
+    Shape:
+        input: (N, C, H, W) with a side of 32 or 64; output: (N, outputs).
+
+    References:
+        Burgess et al. 2018, appendix A.1; 32 pixels, with one convolution less, as in common implementations.
+    """
+
+    def __init__(self, image_size: int, image_channels: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)):
+            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, 32, H / 2, W / 2)
+        layers += [nn.Flatten(), nn.Linear(512, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
+        super().__init__(*layers, nn.Linear(256, outputs))
+
+
+class BurgessDecoder(nn.Sequential):
+    """The mirror image of `BurgessEncoder`.
+
+    Shape:
+        input: (N, inputs); output: (N, C, H, W) logits, with a side of 32 or 64.
+    """
+
+    def __init__(self, image_size: int, image_channels: int, inputs: int) -> None:
+        layers: list[nn.Module] = [nn.Linear(inputs, 256), nn.ReLU(True), nn.Linear(256, 256), nn.ReLU(True)]
+        layers += [nn.Linear(256, 512), nn.ReLU(True), nn.Unflatten(1, (32, 4, 4))]
+        for inner, outer in itertools.pairwise(_burgess_widths(image_size, image_channels)[::-1]):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(True)]  # (N, outer, 2H, 2W)
+        super().__init__(*layers[:-1])

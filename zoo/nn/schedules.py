@@ -19,7 +19,7 @@ class Decay(OptionGroup):
     linear:      1 up to `constant`, then on a straight line to `final` over `length`
     exponential: final ** (t / length)
     milestones:  the factor given for the last milestone that t has reached, 1 before the first
-    repeated:    factor ** (t // every)
+    repeated:    1 / divisor ** (t // every)
 
     Each is multiplied by (t + 1) / `warmup` until t + 1 reaches `warmup`.
     """
@@ -36,8 +36,8 @@ class Decay(OptionGroup):
     """linear, exponential: steps or epochs of the fall; 0 takes the whole run."""
     final: float = 0.0
     """linear, exponential: factor at the end of the fall."""
-    factor: float = 0.5
-    """repeated: factor of one fall."""
+    divisor: float = 2.0
+    """repeated: number that each fall divides the rate by."""
     every: int = 1
     """repeated: steps or epochs between two falls."""
     milestones: Mapping[int, float] = field(default_factory=dict)
@@ -52,8 +52,6 @@ class Decay(OptionGroup):
             raise ValueError(f"decay: an exponential fall needs a final factor above 0, not {self.final}")
         if min(self.warmup, self.constant, self.length) < 0 or self.every < 1:
             raise ValueError("decay: warmup, constant and length must be at least 0, every at least 1")
-        # Files in JSON name milestones by strings.
-        object.__setattr__(self, "milestones", {int(t): factor for t, factor in self.milestones.items()})
 
     @property
     def follows_the_run(self) -> bool:
@@ -67,7 +65,11 @@ class Decay(OptionGroup):
             t: steps or epochs done.
             total: those of the whole run, where `length` is 0.
         """
-        length = self.length or total
+        return self.rate(1.0, t, total)
+
+    def rate(self, initial: float, t: int, total: float = math.inf) -> float:
+        """The learning rate that starts as `initial`; further arguments as for a call."""
+        length, share = self.length or total, 1.0
         if self.kind == "linear":
             share = 1 - (1 - self.final) * min(1.0, max(0, t - self.constant) / length)
         elif self.kind == "exponential":
@@ -76,5 +78,5 @@ class Decay(OptionGroup):
             reached = [step for step in self.milestones if step <= t]
             share = self.milestones[max(reached)] if reached else 1.0
         else:
-            share = self.factor ** (t // self.every)
-        return share * (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0)
+            initial = initial / self.divisor ** (t // self.every)
+        return initial * (share * (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo.nn.schedules import Decay
+
 __all__ = ["card", "value"]
 
 # What the grid shows, by the entry's `pictures`, and how one gets such images.
@@ -64,8 +66,15 @@ def default_arguments(class_path: str) -> dict[str, Any]:
         passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
         bases = [base for base in kind.__mro__[1:] if "__init__" in vars(base)]
         if not (passes_on and bases and bases[0].__module__.startswith("zoo.")):
-            return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+            return {key: _plain(value) for key, value in defaults.items()}
         kind = bases[0]
+
+
+def _plain(value: Any) -> Any:
+    """A default as a configuration or a header holds it."""
+    if isinstance(value, Decay):
+        return value.fields()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _chosen(entry: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _aae(arguments: dict[str, Any]) -> dict[str, Any]:
     if "decay_epochs" not in arguments:
         return arguments
     epochs = arguments["decay_epochs"]
-    decay = {"kind": "milestones", "unit": "epochs", "milestones": {}}
+    decay: dict[str, Any] = {"kind": "milestones", "unit": "epochs", "milestones": {}}
     for i, epoch in enumerate(epochs or (), 1):
         decay["milestones"][epoch] = 10.0**-i
     kept = {key: value for key, value in arguments.items() if key != "decay_epochs"}
@@ -215,6 +215,55 @@ def _infogan(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _vae(arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments.pop("noise_std", None)  # of the densities other than "bernoulli"
+    return _final_rate(arguments)
+
+
+def _gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The divisor of the step size after each step as a schedule; options of Adam had no effect on gradient descent."""
+    if arguments.get("optimizer", "sgd") == "sgd":
+        arguments.pop("betas", None)
+    divisor = arguments.get("decay")
+    if isinstance(divisor, float | int):
+        arguments["decay"] = None if divisor == 1 else Decay("repeated", divisor=divisor).fields()
+    return arguments
+
+
+_NOISE = {"input_noise": "input_noise_std"}
+_SCHEDULES = {
+    "steps": Decay("milestones", unit="epochs", milestones={30: 0.5, 50: 0.1, 100: 0.01}).fields(),
+    "smooth": Decay("exponential", final=0.01).fields(),
+    "constant": None,
+}
+_WAE = {
+    "penalty": "mmd",
+    "kernel": "imq",
+    "posterior": "deterministic",
+    "networks": "conv",
+    "betas": [0.5, 0.999],
+    "weight_std": 0.01,
+}
+
+
+def _wae(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The names of schedules as schedules; options of the discriminator had no effect without one."""
+    for name in ("discriminator_features", "density_trick", "discriminator_learning_rate"):
+        arguments.pop(name, None)
+    return _wae_gan(arguments)
+
+
+def _wae_gan(arguments: dict[str, Any]) -> dict[str, Any]:
+    if "schedule" in arguments:
+        arguments["decay"] = _SCHEDULES[arguments.pop("schedule")]
+    if arguments.get("networks", "conv") == "conv":
+        arguments.pop("hidden_features", None)
+    return arguments
+
+
+_VAE = Change(convert=_vae, retired={"likelihood": "bernoulli"})
+
+
 CHANGES: dict[str, Change] = {
     "zoo.aae.AAE": Change(
         forms=[
@@ -226,7 +275,7 @@ CHANGES: dict[str, Change] = {
         convert=_unlabeled_aae,
         retired=_AAE | _NO_CLASSES | {"form": "basic", "num_classes": 0},
     ),
-    "zoo.beta_vae.BetaVAE": Change(convert=_final_rate),
+    "zoo.beta_vae.BetaVAE": _VAE,
     "zoo.clustering_aae.ClusteringAAE": Change(
         convert=_unlabeled_aae,
         renamed=_AAE_CLASSES | {"class_noise": "class_noise_std"},
@@ -255,6 +304,22 @@ CHANGES: dict[str, Change] = {
         ],
         convert=_dcgan,
         retired=_DCGAN,
+    ),
+    "zoo.gan.GAN": Change(
+        convert=_gan,
+        renamed={"units": "discriminator_features", "pieces": "maxout_pieces"},
+        retired={
+            "activation": "maxout",
+            "dropout": [0.2, 0.5],
+            "noise": "uniform",
+            "optimizer": "sgd",
+            "momentum": [0.5, 0.7],
+            "momentum_epochs": 250,
+            "n_critic": 1,
+            "weight_range": 0.05,
+            "data_bias": True,
+            "update": "simultaneous",
+        },
     ),
     "zoo.infogan.InfoGAN": Change(
         forms=[({"transformed_share": 0.5}, "zoo.transform_invariant_infogan.TransformInvariantInfoGAN")],
@@ -298,6 +363,7 @@ CHANGES: dict[str, Change] = {
             "joint": False,
         },
     ),
+    "zoo.gaussian_wae.GaussianWAE": Change(convert=_wae, renamed=_NOISE, retired=_WAE),
     "zoo.supervised_aae.SupervisedAAE": Change(convert=_unlabeled_aae, retired=_AAE_UNIMODAL | _NO_CLASSES),
     "zoo.text2image.Text2Image": Change(
         convert=_text2image,
@@ -307,7 +373,17 @@ CHANGES: dict[str, Change] = {
     "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
         convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
     ),
-    "zoo.vae.VAE": Change(convert=_final_rate),
+    "zoo.vae.VAE": _VAE,
+    "zoo.wae.WAE": Change(
+        forms=[
+            ({"penalty": "gan"}, "zoo.wae_gan.WAEGAN"),
+            ({"posterior": "gaussian"}, "zoo.gaussian_wae.GaussianWAE"),
+        ],
+        convert=_wae,
+        renamed=_NOISE,
+        retired=_WAE,
+    ),
+    "zoo.wae_gan.WAEGAN": Change(convert=_wae_gan, renamed=_NOISE, retired=_WAE),
 }
 """What has changed, by the path of the class."""
 
