@@ -270,7 +270,7 @@ def test_names_of_files_tell_settings_apart() -> None:
 def test_loops_refuse_what_they_would_not_do() -> None:
     for name, options in (
         ("aae", (("prior_std", 2.0),)),
-        ("puzzlegan", (("l1_reduction", "mean"),)),
+        ("progressive_gan", (("penalty_every", 2),)),
         ("text2image", (("normalize_embeddings", True),)),
         ("wae", (("pretraining_steps", 3),)),
     ):
