@@ -40,6 +40,7 @@ PAPERS = {
     "DomainCriticStarGAN": Paper("not the paper's: StarGAN with a critic for each domain"),
     "GAN": Paper("Goodfellow et al. 2014", "1406.2661", "Parzen 225 nats"),
     "GaussianWAE": Paper("Tolstikhin et al. 2018, random encoder", "1711.01558"),
+    "GRUPixelRNN": Paper("not the paper's: PixelRNN with gated recurrent units"),
     "InfoGAN": Paper("Chen et al. 2016", "1606.03657", "class error 5 %"),
     "LabelPriorAAE": Paper("Makhzani et al. 2015, section 2.3", "1511.05644"),
     "MultiScalePixelRNN": Paper("van den Oord et al. 2016, section 3.6", "1601.06759"),
@@ -50,12 +51,14 @@ PAPERS = {
     "PixelTransformer": Paper("Parmar et al. 2018", "1802.05751", "2.90 bits per dimension on CIFAR-10"),
     "ProgressiveGAN": Paper("Karras et al. 2018", "1710.10196", "IS 8.80 on CIFAR-10"),
     "PuzzleGAN": Paper("Lee et al. 2018", "1703.10730"),
+    "RNADE": Paper("Uria et al. 2013", "1306.0186"),
     "SemiSupervisedAAE": Paper(
         "Makhzani et al. 2015, section 5", "1511.05644", "class error 1.90 % with 100 labels, 1.60 % with 1,000"
     ),
     "SNGAN": Paper("Miyato et al. 2018", "1802.05957", "FID 29.3 on CIFAR-10"),
     "StarGAN": Paper("Choi et al. 2018", "1711.09020", "classification error 2.12 % on RaFD"),
     "SupervisedAAE": Paper("Makhzani et al. 2015, section 4", "1511.05644"),
+    "TanhPixelRNN": Paper("not the paper's: PixelRNN with plain recurrent units"),
     "Text2Image": Paper("Reed et al. 2016", "1605.05396", "none that can be compared"),
     "TextEncoder": Paper("Reed et al. 2016", "1605.05395"),
     "TransformInvariantInfoGAN": Paper("not the paper's: InfoGAN with categories that affine maps do not change"),

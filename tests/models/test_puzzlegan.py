@@ -379,7 +379,7 @@ def test_what_is_missing_is_named(model: PuzzleGAN, batch: Batch) -> None:
         model.assemble(batch["image"])
     del batch["other"]
     with pytest.raises(
-        ValueError, match="batches must hold 'other'; there are image, patches, mask: take zoo.datamodules.Patches"
+        ValueError, match=r"batches must hold 'other'; there are image, patches, mask: take zoo\.datamodules.Patches"
     ):
         model.discriminator_loss(batch, model.forward_shared(batch))
     with pytest.raises(NotImplementedError, match="PuzzleGAN cannot sample"):

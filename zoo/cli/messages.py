@@ -14,7 +14,8 @@ import zoo
 from zoo import callbacks, datamodules
 from zoo.engine.files import nearest
 from zoo.pretrained.cards import default_arguments
-from zoo.pretrained.migrations import CHANGES, current_names
+from zoo.pretrained.changes import CHANGES
+from zoo.pretrained.migrations import current_names
 
 __all__ = ["explain", "read_config"]
 
