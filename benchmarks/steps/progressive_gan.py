@@ -85,7 +85,7 @@ class Textbook:
             raise ValueError("only alternating steps with a penalty in each have loops to be measured beside")
         self.source_stage = source.stage
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
-        self.average = copy.deepcopy(source.generator_ema)
+        self.average = copy.deepcopy(source.averaged("generator"))
         self.networks: dict[str, nn.Module] = {
             "generator": self.generator,
             "generator_ema": self.average,
