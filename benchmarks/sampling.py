@@ -1,7 +1,8 @@
-"""Speed of exact sampling, beside the whole model for every sub-pixel: `python -m benchmarks.sampling PixelRNN`.
+"""Speed of exact sampling against the naive sampler's: `python -m benchmarks.sampling PixelRNN`.
 
-Both draw the same images from the same random numbers; weights are random, as speed does not depend on them. The naive
-sampler is timed over the first sub-pixels of the image, all of which cost the same, and scaled up to the whole.
+Both samplers draw the same images from the same random numbers; weights are random, as speed does not depend on them.
+The naive sampler runs the whole model for every sub-pixel. All sub-pixels cost the same: its time for the first ones is
+scaled up to the whole image.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Enough(Exception):
     """Ends the naive sampler early."""
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -50,8 +51,8 @@ def measure(model: AutoregressiveModel, n: int, rounds: int, sub_pixels: int) ->
     Args:
         model: the model.
         n: images per batch.
-        rounds: how often each is timed; the median counts.
-        sub_pixels: how many the naive sampler is timed on in each round.
+        rounds: times that each sampler is timed; the median counts.
+        sub_pixels: number of sub-pixels over which the naive sampler is timed in each round.
     """
     device = model.device
     total = torch.Size(model.image_shape).numel()
@@ -60,16 +61,16 @@ def measure(model: AutoregressiveModel, n: int, rounds: int, sub_pixels: int) ->
     forward = model.logits
     model.sample(n, seed=0)  # warm
     for seed in range(rounds):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         model.sample(n, seed=seed)
-        synchronise(device)
+        synchronize(device)
         seconds["cached"].append(time.perf_counter() - start)
 
         times: list[float] = []
 
         def timed(x: torch.Tensor, times: list[float] = times) -> torch.Tensor:
-            synchronise(device)
+            synchronize(device)
             times.append(time.perf_counter())
             if len(times) > sub_pixels:
                 raise Enough
@@ -101,17 +102,17 @@ def parser() -> argparse.ArgumentParser:
     """Command-line options."""
     result = argparse.ArgumentParser(
         prog="python -m benchmarks.sampling",
-        description="Speed of a model's exact sampler beside the naive one.",
+        description="Speed of a model's exact sampler against the naive one's.",
         epilog="example: python -m benchmarks.sampling PixelRNN --option layer=row --batch-size 16 256",
     )
     add = result.add_argument
     add("architecture", choices=architectures())
-    add("--batch-size", type=int, nargs="+", default=[16], help="images drawn together; may be several")
+    add("--batch-size", type=int, nargs="+", default=[16], help="images drawn together; several are measured in turn")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="argument of the model; may be repeated")
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--threads", type=int, help="threads of torch; default: as many as it takes itself")
     add("--rounds", type=int, default=3, help="times that each sampler has its turn")
-    add("--sub-pixels", type=int, default=40, help="how many the naive sampler is timed on")
+    add("--sub-pixels", type=int, default=40, help="number over which the naive sampler is timed")
     add("--out", type=Path, default=RESULTS, help="folder of the rows")
     return result
 

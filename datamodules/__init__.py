@@ -1,4 +1,4 @@
-"""DataModules: one file per data set, batches as dicts, the order of training a function of (seed, images seen)."""
+"""DataModules: one file per data set. Batches are dicts; the order of training is a function of (seed, images seen)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ if __name__ != "zoo.datamodules":
         "generative-zoo's data sets are imported as `zoo.datamodules`: `from zoo.datamodules import MNIST`"
     )
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.datamodules.attributes import Attributes as Attributes
@@ -38,12 +39,4 @@ _EXPORTS = {
 }
 __all__ = sorted(_EXPORTS)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'zoo.datamodules' has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS)

@@ -1,30 +1,32 @@
 """Images with labels as vectors of zeros and ones, for models that change them: emoji, CelebA, any folder with a table.
 
-Emoji come with their true pairs: the same emoji by another vendor, or in another skin tone, is what a translation of it
-should look like. Training never sees the base emoji of the other splits.
+Emoji have true pairs: the same emoji by another vendor, or in another skin tone, is what its translation should equal.
+Training never sees the base emoji of the other splits.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
+from zoo.datamodules.base.draws import mirrored
+from zoo.datamodules.base.emoji_archive import SKIN_TONES
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import ImageDataModule, ReadingOptions
+from zoo.datamodules.base.tables import attribute_table
+from zoo.datamodules.base.translation import TranslationTask
 from zoo.datamodules.celeba import CelebA
 from zoo.datamodules.emoji import Emoji
-from zoo.datamodules.emoji_archive import SKIN_TONES
 from zoo.datamodules.image_folder import ImageFolder
-from zoo.datamodules.pictures import mirrored
-from zoo.datamodules.translation import TranslationTask
+from zoo.engine.files import nearest
 
 __all__ = ["Attributes"]
 
@@ -36,35 +38,33 @@ FIELDS = ("vendor", "skin_tone", "gender", "category")
 class Attributes(ImageDataModule):
     """Images with `attributes` (N, A) float, 0 or 1, whose names are in `class_names["attributes"]`.
 
-    source="emoji": the fields named in `attributes`, each one-hot, of `vendor` (the default), `skin_tone`, `gender` and
-    `category`. Batches hold all fields of `Emoji` too; `label` is the first named one, and `pairs` (N, domains) is the
-    place of the true partners: `split(name).batch(pairs[:, d])` shows the same emoji in domain d, whose attributes are
-    `domains[d]`; -1 where there is none. Domains are the vendors, or all pairs of vendor and skin tone where both are
-    named, and with `skin_tone` only emoji that are drawn in several tones are taken.
+    source="emoji": one-hot fields, of `vendor` (the default), `skin_tone`, `gender` and `category`, as `attributes`
+    names them. Batches also hold all fields of `Emoji`, with the first named field as `label`, and `pairs`
+    (N, domains): `split(name).batch(pairs[:, d])` are the true partners, the same emoji in domain d; -1 means that
+    there is none. The attributes of domain d are `domains[d]`. The domains are the vendors, or the skin tones, or with
+    both fields all pairs of the two. With `skin_tone` only emoji that are drawn in several tones are taken.
 
-    source="celeba": the attributes of that name of `CelebA`; the five of StarGAN's paper by default.
+    source="celeba": the named attributes of `CelebA`; by default the five of StarGAN's paper.
 
-    source="folder": `table` is a CSV file with a head, whose first column names pictures of the folder (with or without
-    their folders) and whose further columns are attributes: 0 or -1 for no, 1 for yes. Without a table the first level
-    of folders is taken for categories, one-hot, and given as `label` too.
+    source="folder": the columns of a CSV file, `table`, with a head; the first column names pictures of the folder
+    (with or without their folders), the others hold 0 or -1 for no and 1 for yes. Without a table the folders of the
+    first level are categories, one-hot, and batches hold them as `label`, too.
 
     Args:
         data_dir: folder of `CelebA`, or the folder of pictures; emoji ship with the package.
         source: "emoji", "celeba" or "folder".
-        attributes: names of the emoji's fields or of the attributes, in this order; None takes the usual ones, or all.
-        table: CSV file of labels beside or in the folder.
-        vendors: whose emoji; None takes all four.
-        fit: scale every emoji to the frame, as in `Emoji`.
+        attributes: names of the emoji's fields or of the attributes, in order; None takes the default, or all.
+        table: CSV file of labels.
+        vendors: vendors of the emoji; None takes all four.
+        fit_to_frame: scale every emoji to the frame, as in `Emoji`.
         flip: mirror training images with probability 1/2, drawn for each image and epoch.
-        cache_dir: folder for rendered or decoded images.
+        cache_dir: folder for rendered or decoded images; None is `$ZOO_HOME/data` or `~/.cache/generative-zoo/data`.
         image_size: side of the images.
         batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order and of mirroring; None takes that of the run.
 
     Attributes:
         domains: attributes of each domain of the emoji, (domains, A); None for other sources.
-        domain_names: their names.
+        domain_names: names of the domains.
 
     Raises:
         ValueError: an unknown source or name, or a table that does not fit the folder.
@@ -81,28 +81,20 @@ class Attributes(ImageDataModule):
         attributes: Sequence[str] | None = None,
         table: str | os.PathLike[str] | None = None,
         vendors: Sequence[str] | None = None,
-        fit: bool = False,
+        fit_to_frame: bool = False,
         flip: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
         batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int | None = None,
+        **options: Unpack[ReadingOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, cache_dir=cache_dir, image_size=image_size, batch_size=batch_size, **options)
         if source not in SOURCES:
             raise ValueError(f"unknown source {source!r}: {nearest(source, SOURCES)}")
         for name, value, owner in (
             ("table", table, "folder"),
             ("vendors", vendors, "emoji"),
-            ("fit", fit or None, "emoji"),
+            ("fit_to_frame", fit_to_frame or None, "emoji"),
         ):
             if value is not None and source != owner:
                 raise ValueError(f"{name} is for source={owner!r}; the source is {source!r}")
@@ -114,31 +106,31 @@ class Attributes(ImageDataModule):
         self.flip = flip
         self.domains: Tensor | None = None
         self.domain_names: list[str] = []
-        options: dict[str, Any] = {"cache_dir": cache_dir, "image_size": image_size}
+        of_images: dict[str, Any] = {"cache_dir": cache_dir, "image_size": image_size}
         self.images: ImageDataModule
         if source == "emoji":
             for name in self.chosen or []:
                 if name not in FIELDS:
                     raise ValueError(f"emoji have no field {name!r}: {nearest(name, FIELDS)}")
             self.chosen = self.chosen or ["vendor"]
-            options |= {"fit": fit} | ({} if vendors is None else {"vendors": vendors})
-            self.images = Emoji(data_dir, **options)
+            of_images |= {"fit_to_frame": fit_to_frame} | ({} if vendors is None else {"vendors": vendors})
+            self.images = Emoji(data_dir, **of_images)
             self._name_fields()
         elif source == "celeba":
-            self.images = CelebA("data" if data_dir is None else data_dir, **options)
+            self.images = CelebA("data" if data_dir is None else data_dir, **of_images)
             self.chosen = self.chosen or list(CELEBA)
             self.class_names = {"attributes": self.chosen}
         else:
             if data_dir is None:
                 raise ValueError("source='folder' needs data_dir, the folder of pictures")
-            self.images = ImageFolder(data_dir, **options)
-        self.licence = self.images.licence
+            self.images = ImageFolder(data_dir, **of_images)
+        self.license = self.images.license
         fields = self.chosen if source == "emoji" and self.chosen else []
         added = "" if fields in ([], ["vendor"]) else f"-{'+'.join(fields)}"
         self.name = f"{self.images.name}{added}"
 
     def prepare_data(self) -> None:
-        """Render, fetch or decode what is not in the cache yet."""
+        """Render, fetch or decode the images that the cache lacks."""
         self.images.prepare_data()
 
     def open(self) -> dict[str, ImageSet]:
@@ -156,7 +148,7 @@ class Attributes(ImageDataModule):
     def translation_batches(
         self, num_samples: int, chunk_size: int, *, split: str = "test", rank: int = 0, world_size: int = 1
     ) -> Iterator[TranslationTask]:
-        """The images of `reference_batches` once for each domain that they are not in; arguments as there.
+        """The images of `reference_batches` once for each other domain; arguments as there.
 
         Raises:
             ValueError: an unknown split, or one with fewer images; or there are no domains.
@@ -167,7 +159,6 @@ class Attributes(ImageDataModule):
         chunks = self.reference_batches(num_samples, chunk_size, split=split, rank=rank, world_size=world_size)
         for _, batch in chunks:
             image, attributes, pairs = (batch[name] for name in ("image", "attributes", "pairs"))
-            assert isinstance(image, Tensor) and isinstance(attributes, Tensor) and isinstance(pairs, Tensor)  # noqa: PT018
             origin = (attributes[:, None] == self.domains).all(2).long().argmax(1)
             for d, target in enumerate(self.domains):
                 asked = origin != d
@@ -181,12 +172,12 @@ class Attributes(ImageDataModule):
         """Names of all attributes and domains."""
         assert self.chosen is not None
         known = self.images.class_names
-        # Tone and gender may be missing; names must tell which.
+        # The value "none" gets the field's name: "no_skin_tone".
         names = {f: [f"no_{f}" if n == "none" else n for n in known[f]] for f in self.chosen}
         self.class_names = known | {"label": known[self.chosen[0]]}
         self.class_names["attributes"] = [name for field in self.chosen for name in names[field]]
         paired: list[str] = [field for field in ("vendor", "skin_tone") if field in self.chosen]
-        # Of gender and category there are no true pairs.
+        # There are no true pairs in gender and category.
         self._paired = paired if len(paired) == len(self.chosen) else []
         if self._paired:
             sizes = [len(names[field]) for field in self._paired]
@@ -197,52 +188,46 @@ class Attributes(ImageDataModule):
 
     def _of_emoji(self, splits: dict[str, ImageSet]) -> dict[str, ImageSet]:
         assert self.chosen is not None
-        fields = splits["train"].fields
-        onehots = []
-        for name in self.chosen:
-            values = fields[name]
-            assert isinstance(values, Tensor)
-            onehots.append(F.one_hot(values, len(self.class_names[name])).float())
-        new: dict[str, Tensor | list[str]] = {"attributes": torch.cat(onehots, 1), "label": fields[self.chosen[0]]}
-        # What an emoji is, but for its skin tone.
-        things = ["-".join(part for part in code.split("-") if part not in SKIN_TONES) for code in fields["code"]]
-        tones, vendors = fields["skin_tone"], fields["vendor"]
-        assert isinstance(tones, Tensor) and isinstance(vendors, Tensor)  # noqa: PT018
-        several = {thing for thing, tone in zip(things, tones.tolist(), strict=True) if tone}
+        emoji = splits["train"]
+        one_hots = [F.one_hot(emoji.tensor(name), len(self.class_names[name])).float() for name in self.chosen]
+        new = {"attributes": torch.cat(one_hots, 1), "label": emoji.tensor(self.chosen[0])}
+        # The code points of an emoji without those of the skin tone.
+        codes = emoji.fields["code"]
+        things = ["-".join(part for part in code.split("-") if part not in SKIN_TONES) for code in codes]
+        several = {thing for thing, tone in zip(things, emoji.tensor("skin_tone").tolist(), strict=True) if tone}
         result = {}
         for split, images in splits.items():
             rows = images.rows
             assert rows is not None
             if "skin_tone" in self.chosen:
                 rows = rows[torch.tensor([things[row] in several for row in rows.tolist()])]
-            result[split] = replace(images, rows=rows, fields=fields | new | self._pairs(rows, fields, things))
+            new["pairs"] = self._pairs(rows, emoji, things)
+            result[split] = replace(images, rows=rows, fields={**emoji.fields, **new})
         return result
 
-    def _pairs(
-        self, rows: Tensor, fields: dict[str, Tensor | list[str]], things: list[str]
-    ) -> dict[str, Tensor | list[str]]:
-        """Where each image's partners of all domains lie in a split."""
+    def _pairs(self, rows: Tensor, emoji: ImageSet, things: list[str]) -> Tensor:
+        """The places in a split of each image's partners in all domains."""
         if not self._paired:
-            return {"pairs": torch.empty(len(things), 0, dtype=torch.int64)}
-        values = [fields[field].tolist() for field in self._paired]  # type: ignore[union-attr]
-        sizes = [len(self.class_names[field]) for field in self._paired]
-        # An emoji without its tone stands for all of its tones only if tones are domains.
-        same: Sequence[Any] = things if "skin_tone" in self._paired else fields["emoji"].tolist()  # type: ignore[union-attr]
-        vendor = fields["vendor"].tolist()  # type: ignore[union-attr]
+            return torch.empty(len(things), 0, dtype=torch.int64)
+        # Partners have the same emoji, or without tones as domains the same emoji in the same tone; and without vendors
+        # as domains the same vendor.
+        same: list[Any] = things if "skin_tone" in self._paired else emoji.tensor("emoji").tolist()
+        vendor = emoji.tensor("vendor").tolist()
         who = [(same[i], None if "vendor" in self._paired else vendor[i]) for i in range(len(things))]
-        domain = [0] * len(things)
-        for size, column in zip(sizes, values, strict=True):
-            domain = [number * size + value for number, value in zip(domain, column, strict=True)]
+        domain = torch.zeros(len(things), dtype=torch.int64)
+        for field in self._paired:
+            domain = domain * len(self.class_names[field]) + emoji.tensor(field)
+        domains = domain.tolist()
         places: dict[Any, Tensor] = {}
         count = len(self.domain_names)
         for place, row in enumerate(rows.tolist()):
             found = places.setdefault(who[row], torch.full((count,), -1))
-            if found[domain[row]] < 0:
-                found[domain[row]] = place
+            if found[domains[row]] < 0:
+                found[domains[row]] = place
         pairs = torch.full((len(things), count), -1)
         for row in rows.tolist():
             pairs[row] = places[who[row]]
-        return {"pairs": pairs}
+        return pairs
 
     # CelebA and folders ----------------------------------------------------------------------------------------------
 
@@ -253,20 +238,17 @@ class Attributes(ImageDataModule):
         for name in self.chosen:
             if name not in known:
                 raise ValueError(f"CelebA has no attribute {name!r}: {nearest(name, known)}")
-        values = splits["train"].fields["attributes"]
-        assert isinstance(values, Tensor)
-        fields: dict[str, Tensor | list[str]] = {"attributes": values[:, [known.index(name) for name in self.chosen]]}
-        return {split: replace(images, fields=fields) for split, images in splits.items()}
+        values = splits["train"].tensor("attributes")[:, [known.index(name) for name in self.chosen]]
+        return {split: replace(images, fields={"attributes": values}) for split, images in splits.items()}
 
     def _of_folder(self, splits: dict[str, ImageSet]) -> dict[str, ImageSet]:
         assert isinstance(self.images, ImageFolder)
         fields = splits["train"].fields
         if self.table is not None:
-            names, values = self._read_table(self.images._listing())
+            names, values = attribute_table(self.table, self.images.listing())
         elif "label" in fields:
-            label, names = fields["label"], self.images.class_names["label"]
-            assert isinstance(label, Tensor)
-            values = F.one_hot(label, len(names)).float()
+            names = self.images.class_names["label"]
+            values = F.one_hot(splits["train"].tensor("label"), len(names)).float()
             self.class_names["label"] = names
         else:
             raise ValueError(f"{self.images.folder} has no labels: give table=, a CSV file, or a folder for each class")
@@ -279,26 +261,3 @@ class Attributes(ImageDataModule):
         self.class_names["attributes"] = chosen
         new = {**fields, "attributes": values[:, [names.index(name) for name in chosen]]}
         return {split: replace(images, fields=new) for split, images in splits.items()}
-
-    def _read_table(self, pictures: list[str]) -> tuple[list[str], Tensor]:
-        """Names of the attributes, and their values (pictures, attributes)."""
-        assert self.table is not None
-        if not self.table.is_file():
-            raise FileNotFoundError(f"there is no table {self.table}: set table to a CSV file of labels")
-        rows = list(csv.reader(self.table.read_text(encoding="utf-8-sig").splitlines()))
-        rows = [row for row in rows if row]
-        if len(rows) < 2 or len(rows[0]) < 2:
-            raise ValueError(f"{self.table} must have a head, a first column of file names and columns of attributes")
-        names = [name.strip() for name in rows[0][1:]]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{self.table} has two columns of the same name")
-        known: dict[str, list[float]] = {}
-        for number, row in enumerate(rows[1:], 2):
-            values = [value.strip() for value in row[1:]]
-            if len(values) != len(names) or not set(values) <= {"-1", "0", "1"}:
-                raise ValueError(f"{self.table}: row {number} ({row[0]}) must have {len(names)} values 0 or 1 (or -1)")
-            known[row[0].strip()] = [float(value == "1") for value in values]
-        missing = [name for name in pictures if name not in known and Path(name).name not in known]
-        if missing:
-            raise ValueError(f"{self.table} has no row for {missing[0]} (and {len(missing) - 1} more pictures)")
-        return names, torch.tensor([known.get(name, known.get(Path(name).name, [])) for name in pictures])

@@ -8,50 +8,48 @@ import zipfile
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from PIL import Image
 
-from zoo.datamodules.base import ImageDataModule, ImageSet
-from zoo.datamodules.files import check_md5, fetch, write_array
-from zoo.datamodules.pictures import decode_all, mirrored, square
+from zoo.datamodules.base.draws import mirrored
+from zoo.datamodules.base.files import check_md5, fetch, write_array
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.datamodules.base.pictures import decode_all, square
 
 __all__ = ["CelebA"]
 
 FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"
 ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
-WIDTH = 178  # of the pictures, the shorter side
+WIDTH = 178  # shorter side of the pictures
 
 
 class CelebA(ImageDataModule):
     """CelebA: 202,599 photographs of faces, 178 x 218, with 40 attributes.
 
-    Splits are the published ones: 162,770 for training, 19,867 for validation, 19,962 for testing. The picture's middle
-    178 x 178, or less, is resized. Batches hold `image` (N, 3, H, W) and `attributes` (N, 40) float, 0 or 1; their
-    names are in `class_names["attributes"]`.
+    Splits are the published ones: 162,770 for training, 19,867 for validation, 19,962 for testing. The central
+    178 x 178 of a picture, or less, is resized. Batches hold `image` (N, 3, H, W) and `attributes` (N, 40) float, 0 or
+    1; their names are in `class_names["attributes"]`.
 
     Args:
         data_dir: folder that holds (or gets) `celeba/` with `list_attr_celeba.txt`, `list_eval_partition.txt`, and the
             pictures either in the folder `img_align_celeba/` or in `img_align_celeba.zip`, which is read in place.
-        cache_dir: folder for the decoded images, one file per size and crop, made on first use.
-        image_size: side of the images.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order and of mirroring; None takes that of the run.
-        crop: side of the centre square that is cut out before resizing; 108 is the face alone.
+        image_size: side of the images; decoded once per size and crop.
+        crop: side of the central square that is cut out before resizing; 108 is the face alone.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
         verify: check the MD5 sums of the lists, and of the archive before it is decoded.
 
     Raises:
-        ValueError: a square that is larger than the pictures, or empty.
+        ValueError: a crop that is empty or larger than the pictures.
 
     References:
         Liu, Luo, Wang and Tang 2015, Deep learning face attributes in the wild.
     """
 
-    licence = "LicenseRef-CelebA-non-commercial-research"
+    license = "LicenseRef-CelebA-non-commercial-research"
     files: ClassVar[dict[str, tuple[str, str]]] = {  # number on Google Drive, MD5 sum
         ATTRIBUTES: ("0B7EVK8r0v71pblRyaVFSWGxPY0U", "75e246fa4810816ffd6ee81facbd244c"),
         PARTITION: ("0B7EVK8r0v71pY0NSMzRuSXJEVkk", "d32c9cbf5e040fd4025c592c306e6668"),
@@ -62,23 +60,13 @@ class CelebA(ImageDataModule):
         self,
         data_dir: str | os.PathLike[str] = "data",
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
         crop: int = WIDTH,
         flip: bool = False,
         verify: bool = True,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
         if not 1 <= crop <= WIDTH:
             raise ValueError(f"crop must lie in 1..{WIDTH}, not {crop}")
         self.folder = Path(data_dir).expanduser() / "celeba"
@@ -89,7 +77,7 @@ class CelebA(ImageDataModule):
         self.verify = verify
 
     def prepare_data(self) -> None:
-        """Fetch what is missing, and decode all pictures into the cache."""
+        """Fetch missing files, and decode all pictures into the cache."""
 
         def download(file: str, folder: str) -> None:
             from torchvision.datasets.utils import download_file_from_google_drive
@@ -136,8 +124,8 @@ class CelebA(ImageDataModule):
         return names, torch.from_numpy(values > 0).float(), partition
 
     def _decoded(self, names: list[str]) -> Path:
-        """The file of all decoded pictures, made if need be: (n, 3, size, size) uint8."""
-        # Of other lists (a part of the data set) there is another file.
+        """The file of all decoded pictures, (n, 3, size, size) uint8; made if missing."""
+        # Other lists (a part of the data set) have another file.
         digest = blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
         path = self.cache_dir / "celeba" / f"{self.image_size}{self._cut}-{digest}.npy"
         shape = (len(names), 3, self.image_size, self.image_size)
@@ -175,7 +163,7 @@ class CelebA(ImageDataModule):
             decode_with(lambda name: io.BytesIO(opened.read(f"{FOLDER}/{name}")))
 
     def _square(self, file: Any) -> np.ndarray[Any, Any]:
-        """A picture's middle at the images' size: (3, size, size) uint8."""
+        """The central square of a picture at the size of the images: (3, size, size) uint8."""
         if self.crop == WIDTH:
             return square(file, self.image_size)
         pixels, start = square(file, WIDTH), (WIDTH - self.crop) // 2

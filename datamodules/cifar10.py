@@ -1,4 +1,4 @@
-"""CIFAR-10 in torchvision's layout: `<data_dir>/cifar-10-batches-py/`, or the archive that it comes in."""
+"""CIFAR-10 in torchvision's layout: `<data_dir>/cifar-10-batches-py/`, or the archive of that folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 
-from zoo.datamodules.base import ImageDataModule, ImageSet
-from zoo.datamodules.files import fetch
-from zoo.datamodules.pictures import mirrored, resize
+from zoo.datamodules.base.draws import mirrored
+from zoo.datamodules.base.files import fetch
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.datamodules.base.pictures import resize
 
 __all__ = ["CIFAR10"]
 
@@ -24,7 +26,7 @@ FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds arrays and plain types, and runs nothing else that a pickle may ask for."""
+    """Builds arrays and plain types, and refuses everything else that a pickle may ask for."""
 
     _ALLOWED: ClassVar[dict[str, Any]] = {
         "_reconstruct": np.empty(0).__reduce__()[0],
@@ -40,18 +42,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 class CIFAR10(ImageDataModule):
-    """CIFAR-10: 32 x 32 colour photographs of ten kinds of things.
+    """CIFAR-10: 32 x 32 color photographs of ten kinds of things.
 
     45,000 training, 5,000 validation (the last ones of the training files) and 10,000 test images, or all 50,000 for
     training with `val_share=0`. Batches hold `image` (N, 3, H, W) and `label` (0 to 9).
 
     Args:
         data_dir: folder that holds (or gets) `cifar-10-batches-py/` or `cifar-10-python.tar.gz`, read in place.
-        cache_dir: not used.
         image_size: 32; other sizes are resized with antialiasing.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order and of mirroring; None takes that of the run.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
         verify: check the MD5 sums of the files.
         val_share: share of the training files that is kept for validation.
@@ -80,23 +78,13 @@ class CIFAR10(ImageDataModule):
         self,
         data_dir: str | os.PathLike[str] = "data",
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 32,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
         flip: bool = False,
         verify: bool = True,
         val_share: float = 0.1,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
         if not 0 <= val_share < 1:
             raise ValueError(f"val_share must leave something to train on, not {val_share}")
         self.folder = Path(data_dir).expanduser()

@@ -1,14 +1,12 @@
-"""Emoji: 3,139 emoji in the drawings of four vendors, 12,556 aligned colour images that ship with the package.
+"""Emoji: 3,139 emoji drawn by four vendors, 12,556 aligned color images that ship with the package.
 
 OpenMoji (CC-BY-SA-4.0), Twemoji (CC-BY-4.0), Noto (Apache-2.0) and Fluent flat (MIT), as SVG, rendered on first use at
-any size. Emoji number j means the same in every vendor, so the images of two vendors are true pairs.
+any size. Emoji number j means the same for every vendor, so the images of two vendors are true pairs.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import lzma
 import os
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -26,9 +24,11 @@ from PIL import ImageColor
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.datamodules import emoji_archive
-from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
-from zoo.datamodules.files import write_array
+from zoo.datamodules.base import emoji_archive
+from zoo.datamodules.base.files import write_array
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.engine.files import nearest
 
 __all__ = ["Emoji"]
 
@@ -37,15 +37,15 @@ GENDERS = ["none", "woman", "man"]
 TONES = ["none", *emoji_archive.SKIN_TONES.values()]
 
 
-def _colour(name: str) -> str:
-    """A CSS colour as #rrggbb."""
+def _hex_color(name: str) -> str:
+    """A CSS color as #rrggbb."""
     try:
-        colour = ImageColor.getrgb(name)
+        color = ImageColor.getrgb(name)
     except ValueError as error:
-        raise ValueError(f"unknown background {name!r}: take a CSS colour, such as 'white' or '#ff8800'") from error
-    if len(colour) > 3 and colour[3] < 255:
-        raise ValueError(f"background {name!r} is transparent: images have no alpha channel, take an opaque colour")
-    return "#{:02x}{:02x}{:02x}".format(*colour[:3])
+        raise ValueError(f"unknown background {name!r}: take a CSS color, such as 'white' or '#ff8800'") from error
+    if len(color) > 3 and color[3] < 255:
+        raise ValueError(f"background {name!r} is transparent: images have no alpha channel, take an opaque color")
+    return "#{:02x}{:02x}{:02x}".format(*color[:3])
 
 
 def _cores() -> int:
@@ -56,28 +56,27 @@ def _cores() -> int:
 class Emoji(ImageDataModule):
     """Emoji of up to four vendors.
 
-    Batches hold `image`, `label`, `vendor`, `category`, `skin_tone`, `gender` (int64, names in `class_names`),
-    `emoji` (number of the emoji, the same in all vendors and splits), `pairs` (the same emoji's place in this split in
-    each vendor's drawing: `split(name).batch(pairs[:, v])` are the partners by vendor v), `caption` (English name, such
-    as "woman teacher: dark skin tone") and `code` (code points).
-    Splits are 80/10/10 by base emoji: variants that differ in skin tone, gender or direction lie in the same one.
+    Batches hold
+
+    - `image`;
+    - `vendor`, `category`, `skin_tone`, `gender` (int64, names in `class_names`), and one of them again as `label`;
+    - `emoji`, the number of the emoji, the same for all vendors and splits;
+    - `pairs` (N, vendors): `split(name).batch(pairs[:, v])` are the same emoji drawn by vendor v;
+    - `caption`, the English name, such as "woman teacher: dark skin tone", and `code`, the code points.
+
+    Splits are 80/10/10 by base emoji: variants that differ in skin tone, gender or direction lie in the same split.
 
     Args:
         data_dir: not used; the data ship with the package.
-        cache_dir: folder for rendered images, one file per vendor and size.
         image_size: side of the images, 8 to 1024.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order; None takes that of the run.
-        vendors: whose drawings.
-        label: field that is given as `label` too.
-        background: colour behind the drawings, as CSS has it.
-        fit: scale every drawing to the frame. Vendors leave margins of their own (in the median 9 % of the side by
-            OpenMoji, 6 % by Fluent, 3 % by Noto, none by Twemoji), by which their images are told apart and which no
-            change of style makes up for.
+        vendors: vendors whose drawings are taken.
+        label: field that batches also hold as `label`.
+        background: color behind the drawings, a CSS color.
+        fit_to_frame: scale every drawing to the frame. Without this the vendors' margins (median: 9 % of the side for
+            OpenMoji, 6 % for Fluent, 3 % for Noto, none for Twemoji) tell their images apart, and a translation of
+            style alone cannot remove them.
         holdout: "combinations" keeps two of the ten pairs of skin tone and gender of every profession out of training
-            and makes them the split `combinations`, so that a model can be asked for words it knows in a pairing that
-            it has not seen.
+            and puts them into the split `combinations`. A model can then be asked for known words in a new pairing.
 
     References:
         OpenMoji, https://openmoji.org; Twemoji, https://github.com/jdecked/twemoji; Noto Emoji,
@@ -88,25 +87,15 @@ class Emoji(ImageDataModule):
         self,
         data_dir: str | os.PathLike[str] | None = None,
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 32,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
         vendors: Sequence[str] = tuple(emoji_archive.VENDORS),
         label: str = "category",
         background: str = "white",
-        fit: bool = False,
+        fit_to_frame: bool = False,
         holdout: Literal["combinations"] | None = None,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
         if data_dir is not None:
             raise ValueError("Emoji ships with the package and takes no data_dir; rendered images go to cache_dir")
         for vendor in vendors:
@@ -120,14 +109,14 @@ class Emoji(ImageDataModule):
             raise ValueError(f"unknown holdout {holdout!r}: take 'combinations' or none")
         self.vendors = [vendor for vendor in emoji_archive.VENDORS if vendor in vendors]
         self.label = label
-        self.background = _colour(background)
-        self.fit = fit
+        self.background = _hex_color(background)
+        self.fit_to_frame = fit_to_frame
         self.holdout = holdout
-        self.licence = " AND ".join(sorted({emoji_archive.VENDORS[vendor][1] for vendor in self.vendors}))
-        # All that changes the images is in the name: `emoji32`, or `emoji32-noto` for one vendor alone.
+        self.license = " AND ".join(sorted({emoji_archive.VENDORS[vendor][1] for vendor in self.vendors}))
+        # Everything that changes the images is in the name: `emoji32`, or `emoji32-noto` for one vendor alone.
         chosen = "" if len(self.vendors) == len(emoji_archive.VENDORS) else "-" + "+".join(self.vendors)
         chosen += "" if self.background == "#ffffff" else f"-on-{self.background[1:]}"
-        chosen += "-fit" if fit else ""
+        chosen += "-fit" if fit_to_frame else ""
         self.name = f"emoji{image_size}{chosen}" + ("-holdout" if holdout else "")
         self.table = emoji_archive.emoji_table()
         self.class_names = {
@@ -139,7 +128,7 @@ class Emoji(ImageDataModule):
         self.class_names["label"] = self.class_names[label]
 
     def prepare_data(self) -> None:
-        """Render what is not in the cache yet."""
+        """Render the images that the cache lacks."""
         for vendor in self.vendors:
             self._rendered(vendor)
 
@@ -155,7 +144,7 @@ class Emoji(ImageDataModule):
 
         count, vendors = len(self.table), torch.arange(len(self.vendors))
         pairs = torch.empty(count, len(vendors), dtype=torch.int64)
-        for emoji in members.values():  # a split holds its n emoji vendor after vendor
+        for emoji in members.values():  # a split with n emoji holds them vendor after vendor
             pairs[emoji] = torch.arange(len(emoji))[:, None] + vendors * len(emoji)
         fields: dict[str, Tensor | list[str]] = {
             "vendor": vendors.repeat_interleave(count),
@@ -175,22 +164,22 @@ class Emoji(ImageDataModule):
             for name, emoji in members.items()
         }
 
-    def level(self, size: int) -> ImageSet:
-        """The training images at another size, rendered at it."""
-        if size == self.image_size:
+    def at_resolution(self, resolution: int) -> ImageSet:
+        """The training images rendered at another resolution."""
+        if resolution == self.image_size:
             return self.split("train")
-        if size not in self._levels:
+        if resolution not in self._resolutions:
             other = copy.copy(self)
-            other.image_size = size
-            self._levels[size] = other.open()["train"]
-        return self._levels[size]
+            other.image_size = resolution
+            self._resolutions[resolution] = other.open()["train"]
+        return self._resolutions[resolution]
 
     def held_out(self) -> list[int]:
         """Numbers of the emoji that `holdout="combinations"` keeps out of training.
 
         A profession here is a person with an object (a teacher, an astronaut, also a white cane or red hair) drawn as
-        woman and man in all five tones. The k-th loses the pairs (woman, tone k) and (man, tone k + 2), tones counted
-        modulo 5, in both directions where it has two: over all professions training sees every tone and every gender.
+        woman and man in all five tones. The k-th one loses the pairs (woman, tone k) and (man, tone k + 2), with tones
+        modulo 5 and in both directions if there are two. Training still sees every tone and gender of each profession.
         """
         variants: dict[str, dict[tuple[str, str], list[int]]] = {}
         for i, row in enumerate(self.table):
@@ -209,14 +198,14 @@ class Emoji(ImageDataModule):
     # Rendering -------------------------------------------------------------------------------------------------------
 
     def _rendered(self, vendor: str) -> Path:
-        """The file of a vendor's rendered images, made if need be: (3139, 3, size, size) uint8."""
+        """The file of a vendor's rendered images, (3139, 3, size, size) uint8; made if missing."""
         try:
             import resvg_py
         except ImportError as error:
             raise ModuleNotFoundError("Emoji needs resvg-py to render its drawings: pip install resvg-py") from error
-        size, colour = self.image_size, self.background.removeprefix("#")
-        fit = "-fit" if self.fit else ""
-        name = f"{vendor}-{size}-{colour}{fit}-resvg{resvg_py.__resvg_version__}.npy"
+        size, color = self.image_size, self.background.removeprefix("#")
+        fit = "-fit" if self.fit_to_frame else ""
+        name = f"{vendor}-{size}-{color}{fit}-resvg{resvg_py.__resvg_version__}.npy"
         path = self.cache_dir / "emoji" / name
         write_array(path, (len(self.table), 3, size, size), lambda out: self._render(vendor, out))
         return path
@@ -233,14 +222,13 @@ class Emoji(ImageDataModule):
                 future.result()
 
     def _render_part(self, vendor: str, out: np.ndarray[Any, Any], start: int, stop: int, bar: Any) -> None:
-        # A program of its own, started by command: multiprocessing would import the user's script again.
-        module = Path(emoji_archive.__file__)
-        command = [sys.executable, "-m", emoji_archive.__name__, "render", vendor]
-        command += [str(self.image_size), self.background, str(start), str(stop), *(["--fit"] * self.fit)]
-        paths = os.pathsep.join([str(module.parents[1]), os.environ.get("PYTHONPATH", "")])
+        # A script of its own: multiprocessing would import the user's script again. With -P the folders of that script
+        # and of the user are not searched, whose files may have the names of modules.
+        command = [sys.executable, "-P", emoji_archive.__file__, vendor, str(self.image_size), self.background]
+        command += [str(start), str(stop), *(["--fit-to-frame"] * self.fit_to_frame)]
         with (
             tempfile.TemporaryFile() as errors,
-            subprocess.Popen(command, stdout=PIPE, stderr=errors, env=os.environ | {"PYTHONPATH": paths}) as process,
+            subprocess.Popen(command, stdout=PIPE, stderr=errors) as process,
         ):
             assert process.stdout is not None
             for i in range(start, stop):
@@ -255,6 +243,5 @@ class Emoji(ImageDataModule):
                 bar.update()
 
     def svg(self, vendor: str) -> list[str]:
-        """The drawings themselves, as SVG text, in the order of the emoji numbers."""
-        result: list[Any] = json.loads(lzma.decompress(emoji_archive.read(f"{vendor}.json.xz")))
-        return result
+        """A vendor's drawings as SVG text, in the order of the emoji numbers."""
+        return emoji_archive.drawings(vendor)

@@ -10,7 +10,7 @@ __all__ = ["FashionMNIST"]
 
 
 class FashionMNIST(MNIST):
-    """Fashion-MNIST: 28 x 28 grey pictures of clothes in MNIST's layout and splits.
+    """Fashion-MNIST: 28 x 28 gray pictures of clothes, in MNIST's layout and splits.
 
     Arguments and batches as for `MNIST`; there are no fixed binary files.
 
@@ -18,7 +18,7 @@ class FashionMNIST(MNIST):
         Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747.
     """
 
-    licence = "MIT"
+    license = "MIT"
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",

@@ -1,4 +1,4 @@
-"""Anyone's own pictures: a folder with any tree of folders, pictures of any mode and size."""
+"""Your own pictures: a folder with any tree of folders, pictures of any mode and size."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import warnings
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datamodules.base import ImageDataModule, ImageSet, nearest
-from zoo.datamodules.files import write_array
-from zoo.datamodules.pictures import decode_all, mirrored, square
+from zoo.datamodules.base.draws import mirrored
+from zoo.datamodules.base.files import write_array
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.datamodules.base.pictures import decode_all, square
+from zoo.engine.files import nearest
 
 __all__ = ["ImageFolder"]
 
@@ -27,52 +30,38 @@ ON_ERROR = ("refuse", "skip")
 class ImageFolder(ImageDataModule):
     """Pictures of a folder and all folders in it.
 
-    Each picture's centre square is resized. Batches hold `image` (N, C, H, W) and, if the first level has more than one
-    folder, `label`: the number of the folder, in alphabetical order.
+    The central square of each picture is resized. Batches hold `image` (N, C, H, W) and, if the first level has more
+    than one folder, `label`: the number of the folder, in alphabetical order.
 
-    A first level of `train` and `test` (and perhaps `val`) is taken for splits, and the level below for the labels.
-    Otherwise pictures are dealt out by a hash of their names: 80 % training, 10 % validation, 10 % test by default. The
-    split of a picture depends neither on the seed nor on the image size.
+    If the first level is `train` and `test` (and perhaps `val`), these folders are the splits, and the level below
+    gives the labels. Otherwise a hash of their names deals out the pictures: 80 % training, 10 % validation, 10 % test
+    by default. The split of a picture depends neither on the seed nor on the image size.
 
     Args:
-        data_dir: the folder. Other files than pictures, and hidden ones, are passed over.
-        cache_dir: folder for the decoded images; one file per content (names, sizes, times) and image size.
-        image_size: side of the images.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order and of mirroring; None takes that of the run.
-        image_channels: 3 for colour, 1 for grey.
+        data_dir: the folder; hidden files and files other than pictures are ignored.
+        image_size: side of the images; decoded once per content of the folder (names, sizes, times) and size.
+        image_channels: 3 for color, 1 for gray.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
-        squeeze: the whole picture, its sides scaled to the square, rather than its middle square.
-        on_error: a file that cannot be read is named, and "refuse" stops there, "skip" leaves it out and counts it.
-        val_share: share of the validation split, where no folder gives it.
-        test_share: share of the test split, where no folder gives it.
+        squeeze: scale the sides of the whole picture to a square, instead of cutting out the central square.
+        on_error: "refuse" stops at a file that cannot be read and names it; "skip" leaves it out with a warning.
+        val_share: share of the validation split, if there is no folder for it.
+        test_share: share of the test split, if there is no folder for it.
     """
 
     def __init__(
         self,
         data_dir: str | os.PathLike[str],
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
         image_channels: int = 3,
         flip: bool = False,
         squeeze: bool = False,
         on_error: Literal["refuse", "skip"] = "refuse",
         val_share: float = 0.1,
         test_share: float = 0.1,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
         if image_channels not in (1, 3):
             raise ValueError(f"image_channels must be 1 or 3, not {image_channels}")
         if on_error not in ON_ERROR:
@@ -87,24 +76,24 @@ class ImageFolder(ImageDataModule):
         self.squeeze = squeeze
         self.on_error = on_error
         self.shares = {"val": val_share, "test": test_share}
-        # The cache too tells images apart by this.
+        # Part of the cache's file names, too.
         self.name = f"{self.folder.name}{image_size}" + ("-grey" if image_channels == 1 else "")
         self.name += "-squeezed" if squeeze else ""
 
     def prepare_data(self) -> None:
         """Decode all pictures into the cache."""
-        self._decoded(self._listing())
+        self._decoded(self.listing())
 
     def open(self) -> dict[str, ImageSet]:
         """Map the decoded pictures, and deal them out."""
-        names = self._listing()
+        names = self.listing()
         path, unreadable = self._decoded(names)
         good = [i for i in range(len(names)) if i not in unreadable]
         parts = [Path(name).parts for name in names]
         splits = self._deal(parts, good)
 
         fields: dict[str, Tensor | list[str]] = {}
-        # The first level of folders, below those of the splits if there are such.
+        # The first level of folders, or the second one if the first level is that of the splits.
         depth = 1 if _has_split_folders(parts) else 0
         folders = [part[depth] if len(part) > depth + 1 else "." for part in parts]
         classes = sorted({folders[i] for i in good})
@@ -123,7 +112,7 @@ class ImageFolder(ImageDataModule):
             for split, rows in splits.items()
         }
 
-    def _listing(self) -> list[str]:
+    def listing(self) -> list[str]:
         """Names of all pictures, relative to the folder, in alphabetical order."""
         if not self.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {self.folder}: set data_dir to a folder of pictures")
@@ -149,7 +138,7 @@ class ImageFolder(ImageDataModule):
                 splits[SPLIT_FOLDERS[parts[i][0].lower()]].append(i)
         else:
             splits["train"] = good
-        # The first ones by hash of their names: shares are exact, and new files move few of the old ones.
+        # The first pictures in the order of a hash: shares are exact, and new files move few of the old ones.
         total = len(splits["train"])
         drawn = sorted(splits["train"], key=lambda i: blake2b("/".join(parts[i]).encode(), digest_size=8).digest())
         for split, share in self.shares.items():
@@ -160,13 +149,13 @@ class ImageFolder(ImageDataModule):
         return splits
 
     def _decoded(self, names: list[str]) -> tuple[Path, set[int]]:
-        """The file of all decoded pictures, made if need be, (n, C, size, size) uint8; and the unreadable ones."""
+        """The file of all decoded pictures, (n, C, size, size) uint8, made if missing; and the unreadable ones."""
         digest = blake2b(digest_size=8)
         for name in names:
             status = (self.folder / name).stat()
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         path = self.cache_dir / "folders" / f"{self.name}-{digest.hexdigest()}.npy"
-        # Beside the images and before them, so that where they are it is too.
+        # Written before the images, so that no images lie there without this note.
         note = path.with_suffix(".unreadable.json")
         shape = (len(names), self.image_channels, self.image_size, self.image_size)
         write_array(path, shape, lambda out: self._decode(names, out, note))

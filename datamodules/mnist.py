@@ -8,17 +8,20 @@ import os
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.files import fetch
-from zoo.datamodules.labelled import LabelledStream
-from zoo.datamodules.pictures import resize, uniform
-from zoo.datamodules.stream import ImageSet, Stream, key
+from zoo.datamodules.base.draws import uniform_by_index
+from zoo.datamodules.base.files import fetch
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.labelled import LabelledStream
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.datamodules.base.pictures import resize
+from zoo.datamodules.base.stream import TrainingStream
+from zoo.engine.rng import key
 
 __all__ = ["MNIST"]
 
@@ -33,7 +36,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray[Any, Any]:
         md5: sum of the unpacked content (mirrors pack the same content differently); None does not check.
 
     Raises:
-        ValueError: the file is truncated, of another format, or has another content.
+        ValueError: the file is truncated, of another format, or has other content.
     """
     try:
         data = gzip.decompress(path.read_bytes())
@@ -51,7 +54,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray[Any, Any]:
 
 
 def scale(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """Grey images of 28 x 28 at another size: padded with black up to 32, resized with antialiasing otherwise.
+    """Gray images of 28 x 28 at another size: padded with black up to 32, resized with antialiasing otherwise.
 
     Shape:
         images: (N, 28, 28) uint8; output: (N, 1, size, size) uint8.
@@ -61,48 +64,46 @@ def scale(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
 
 
 def binarized(image: Tensor, seed: int, epoch: int, index: Tensor, *, purpose: str) -> Tensor:
-    """Each pixel 1 with its grey value as the probability, else -1; a function of all arguments.
+    """Each pixel 1 with its gray value as the probability, else -1; a pure function.
 
     Args:
         image: (N, C, H, W) in [-1, 1].
         seed: seed of the draw.
-        epoch: how often the images were seen before.
+        epoch: how many times the images were seen before.
         index: (N,) numbers of the images.
         purpose: name of the split.
     """
-    draws = uniform(index, image[0].numel(), key(seed, "binarize", purpose, epoch)).view_as(image)
+    draws = uniform_by_index(index, image[0].numel(), key(seed, "binarize", purpose, epoch)).view_as(image)
     return torch.where((image + 1) / 2 > draws, 1.0, -1.0)
 
 
 class MNIST(ImageDataModule):
-    """MNIST: 28 x 28 grey digits.
+    """MNIST: 28 x 28 gray digits.
 
     50,000 training, 10,000 validation (the last ones of the training file) and 10,000 test images. Batches hold `image`
-    (N, 1, H, W) and `label` (0 to 9). With `num_labelled` the training batches are those of a semi-supervised task: the
-    label of the other training images is -1, and `labelled` = {image, label} is a batch of its own size, drawn with
-    replacement from the labelled ones. Evaluation has all labels.
+    (N, 1, H, W) and `label` (0 to 9).
+
+    With `num_labelled` training is semi-supervised: the label of the other training images is -1, and batches hold
+    `labelled` = {image, label}, a batch with a size of its own, drawn with replacement from the labelled images.
+    Evaluation has all labels.
 
     Args:
         data_dir: folder that holds (or gets) `MNIST/raw/*.gz`.
-        cache_dir: not used.
         image_size: 28; 32 pads with black; other sizes are resized with antialiasing.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order, of binarisation and of the labelled images; None takes that of the run.
-        binarize: "none" leaves grey values. "dynamic" draws each training pixel anew in every epoch, with its grey
+        binarize: "none" leaves gray values. "dynamic" draws each training pixel anew in every epoch, with its gray
             value as the probability, and draws validation and test images once with seed 0. "fixed" reads
             Larochelle's files `binarized_mnist_{train,valid,test}.amat` from data_dir (no labels; 28 pixels).
-        num_labelled: training images that have labels, as many of each class, or all 50,000; chosen by the seed of the
-            run, and of two numbers the smaller set lies within the larger one. None: all have, and there is no
-            `labelled` in the batches.
+        num_labelled: number of training images with labels, equally many of each class, or all 50,000. The seed of the
+            run chooses them; a smaller set lies within a larger one. None: all images have labels, and batches hold no
+            `labelled`.
         labelled_batch_size: images in `labelled` per batch and device.
         verify: check the MD5 sums of the files' contents.
 
     References:
-        LeCun et al. 1998; Salakhutdinov and Murray 2008 (dynamic binarisation); Larochelle and Murray 2011 (fixed).
+        LeCun et al. 1998; Salakhutdinov and Murray 2008 (dynamic binarization); Larochelle and Murray 2011 (fixed).
     """
 
-    licence = "CC-BY-SA-3.0"
+    license = "CC-BY-SA-3.0"
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
@@ -115,24 +116,14 @@ class MNIST(ImageDataModule):
         self,
         data_dir: str | os.PathLike[str] = "data",
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 28,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
         binarize: Literal["none", "dynamic", "fixed"] = "none",
         num_labelled: int | None = None,
         labelled_batch_size: int = 100,
         verify: bool = True,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
         if binarize not in BINARIZE:
             raise ValueError(f"unknown binarize {binarize!r}: take one of {', '.join(BINARIZE)}")
         if binarize == "fixed" and (image_size != 28 or type(self) is not MNIST):
@@ -193,8 +184,8 @@ class MNIST(ImageDataModule):
                 split.augment, split.always = partial(binarized, purpose=name), True
         return splits
 
-    def stream(self) -> Stream:
-        """The training stream for the run's seed, with few labels if so asked."""
+    def stream(self) -> TrainingStream:
+        """The training stream for the run's seed; with `num_labelled`, with few labels."""
         if self.num_labelled is None:
             return super().stream()
         return LabelledStream(self.split("train"), self.run_seed, self.num_labelled, self.labelled_batch_size)

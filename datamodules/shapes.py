@@ -1,7 +1,7 @@
-"""Shapes: white squares, ellipses and hearts on black, drawn from five known factors; a data set that is all code.
+"""Shapes: white squares, ellipses and hearts on black, drawn by code from five known factors.
 
-For measures of disentanglement, which need to know what an image was made of. Images are drawn when they are asked for,
-from signed distances d to the outline: a pixel's grey value is the part of it that lies inside, clamp(1/2 - d, 0, 1)
+For measures of disentanglement, which need the true factors of an image. Images are drawn when a batch asks for them,
+from signed distances d to the outline: the gray value of a pixel is the share of its area inside, clamp(1/2 - d, 0, 1)
 with d in pixels.
 """
 
@@ -10,20 +10,21 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.stream import ImageSet, key
+from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.engine.rng import key, permutation
 
 __all__ = ["Shapes"]
 
 # In units of half an image: every shape lies within the image, at any place and angle.
 HALF_SIDES = (0.125, 0.25)
-CENTRES = (-0.53, 0.53)
-REACH = 0.4  # from the centre to the end of the largest ellipse
+CENTERS = (-0.53, 0.53)
+REACH = 0.4  # from the center to the end of the largest ellipse
 CHUNK = 64  # images drawn at once: their coordinates stay in the processor's cache
 
 
@@ -57,11 +58,11 @@ def heart(x: Tensor, y: Tensor, half: Tensor) -> Tensor:
 OUTLINES = {"square": (square, 90), "ellipse": (ellipse, 180), "heart": (heart, 360)}
 
 
-def _window(centre: Tensor, window: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """The pixels around a centre along one axis: their numbers, and their places from the centre."""
-    first = ((centre + 1) * (pixels / 2) - len(window) / 2).round().long().clamp(0, pixels - len(window))
+def _window(center: Tensor, window: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """The pixels around a center along one axis: their numbers, and their distances from the center."""
+    first = ((center + 1) * (pixels / 2) - len(window) / 2).round().long().clamp(0, pixels - len(window))
     numbers = first[:, None] + window
-    return numbers, (numbers + 0.5) * (2 / pixels) - 1 - centre[:, None]
+    return numbers, (numbers + 0.5) * (2 / pixels) - 1 - center[:, None]
 
 
 def draw(factors: Tensor, sizes: tuple[int, ...], pixels: int) -> Tensor:
@@ -69,14 +70,14 @@ def draw(factors: Tensor, sizes: tuple[int, ...], pixels: int) -> Tensor:
 
     Args:
         factors: (N, 5) shape, scale, rotation, x and y.
-        sizes: how many values each factor has.
+        sizes: number of values of each factor.
         pixels: side of the images.
 
     Shape:
         Output: (N, 1, pixels, pixels) uint8.
     """
     image = torch.zeros(len(factors), 1, pixels, pixels, dtype=torch.uint8)
-    scales, places = torch.linspace(*HALF_SIDES, sizes[1]), torch.linspace(*CENTRES, sizes[3])
+    scales, places = torch.linspace(*HALF_SIDES, sizes[1]), torch.linspace(*CENTERS, sizes[3])
     # Only a window around the shape is drawn: the reach to both sides, half a pixel of its edge, and the rounding.
     window = torch.arange(min(pixels, math.ceil(REACH * pixels) + 2))
     for number, (outline, period) in enumerate(OUTLINES.values()):
@@ -98,7 +99,7 @@ class Drawn(ImageSet):
     """A split whose images are drawn from its field `factors`.
 
     Attributes:
-        sizes: how many values each factor has.
+        sizes: number of values of each factor.
         pixels: side of the images.
     """
 
@@ -112,15 +113,13 @@ class Drawn(ImageSet):
             index: (n,); output: (n, 1, H, W).
         """
         assert self.rows is not None
-        factors = self.fields["factors"]
-        assert isinstance(factors, Tensor)
-        return draw(factors[self.rows[index]], self.sizes, self.pixels)
+        return draw(self.tensor("factors")[self.rows[index]], self.sizes, self.pixels)
 
 
 class Shapes(ImageDataModule):
     """White shapes on black: all 35,280 combinations of five factors, drawn with antialiasing.
 
-    Batches hold `image` (N, 1, H, W) and `factors` (N, 5) int64, the numbers of the factors' values:
+    Batches hold `image` (N, 1, H, W) and `factors` (N, 5) int64, the number of each factor's value:
 
     - shape: 0 square, 1 ellipse, 2 heart, all of the same area at the same scale;
     - scale: 5 sizes, the sides from 1 to 2 times the smallest in equal steps;
@@ -128,23 +127,19 @@ class Shapes(ImageDataModule):
       ellipse 180, heart 360 degrees), so that no two values look alike;
     - x and y: 14 places each of the centroid, from the left and from the top.
 
-    Of a fixed permutation of the combinations the first tenth is the test split, the second the validation split.
+    A fixed permutation deals out the combinations: the first tenth for testing, the second for validation.
 
     Args:
         data_dir: not used; the images are drawn.
-        cache_dir: not used.
         image_size: side of the images, 16 to 128.
-        batch_size: images per batch and device.
-        num_workers: loader processes per device.
-        seed: seed of the training order; None takes that of the run.
 
     Attributes:
         factor_names: names of the factors.
-        factor_sizes: how many values each has.
-        shape_names: names of the values of the first.
+        factor_sizes: number of values of each factor.
+        shape_names: names of the values of the first factor.
     """
 
-    licence = "Apache-2.0"
+    license = "Apache-2.0"
     factor_names: ClassVar[tuple[str, ...]] = ("shape", "scale", "rotation", "x", "y")
     factor_sizes: ClassVar[tuple[int, ...]] = (len(OUTLINES), 5, 12, 14, 14)
     shape_names: ClassVar[tuple[str, ...]] = tuple(OUTLINES)
@@ -153,30 +148,19 @@ class Shapes(ImageDataModule):
         self,
         data_dir: str | os.PathLike[str] | None = None,
         *,
-        cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 64,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int | None = None,
+        **options: Unpack[DataOptions],
     ) -> None:
         if data_dir is not None:
             raise ValueError("Shapes are drawn and take no data_dir")
         if not 16 <= image_size <= 128:
             raise ValueError(f"image_size of Shapes must lie in 16..128, not {image_size}")
-        super().__init__(
-            data_dir,
-            cache_dir=cache_dir,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-        )
+        super().__init__(data_dir, image_size=image_size, **options)
 
     def open(self) -> dict[str, ImageSet]:
-        """Number the combinations and share them out."""
+        """Number the combinations and deal them out."""
         factors = torch.cartesian_prod(*(torch.arange(size) for size in self.factor_sizes))
-        generator = torch.Generator().manual_seed(key(0, "shapes", "splits"))
-        order, tenth = torch.randperm(len(factors), generator=generator), len(factors) // 10
+        order, tenth = permutation(len(factors), key(0, "shapes", "splits")), len(factors) // 10
         parts: dict[str, Any] = {"train": order[2 * tenth :], "val": order[tenth : 2 * tenth], "test": order[:tenth]}
         return {
             name: Drawn([], {"factors": factors}, rows, sizes=self.factor_sizes, pixels=self.image_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import zoo
+from benchmarks import architectures
 from zoo import pretrained, recipes
 from zoo.pretrained import cards
 
@@ -29,12 +30,11 @@ def test_readme_names_recipes_and_checkpoints_that_exist() -> None:
     assert set(re.findall(r"zoo (?:show|sample|verify) ([\w-]+-\w+)", README)) <= set(pretrained.list_pretrained())
 
 
-def test_readme_states_the_published_values() -> None:
+def test_readme_has_the_table_of_architectures() -> None:
+    assert set(architectures.PAPERS) == set(zoo.ARCHITECTURES), "each architecture needs a line in PAPERS"
+    assert architectures.document(README) == README, "run python -m benchmarks.architectures"
     for slug, entry in pretrained.index().items():
-        assert f"`{slug}`" in README
-        for metric in entry["metrics"]:
-            value = f"{metric['name']} {cards.value(metric)}"
-            assert value in README, f"{slug}: {value}"
+        assert f"| `{slug}` | {entry['metrics'][0]['name']} {cards.value(entry['metrics'][0])} |" in README
 
 
 def test_cards_are_those_of_the_index() -> None:

@@ -92,8 +92,9 @@ def test_a_file_at_the_top_is_a_class_that_a_recipe_can_name() -> None:
 # Parameters -----------------------------------------------------------------------------------------------------------
 
 OPTIONS = {*inspect.signature(AdversarialModel.__init__).parameters, "augment", "options"}
-COMMON = {"self", "image_size", "image_channels", "latent_dim", "learning_rate"}
-"""Whatever every user sets for images and batches of their own."""
+RATES = {"learning_rate", "generator_learning_rate", "discriminator_learning_rate"}
+COMMON = {"self", "image_size", "image_channels", "latent_dim", *RATES}
+"""Whatever users set for images and batches of their own."""
 
 
 def parameters(name: str) -> list[str]:

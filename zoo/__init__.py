@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.gan import GAN as GAN
     from zoo.gaussian_wae import GaussianWAE as GaussianWAE
+    from zoo.gru_pixelrnn import GRUPixelRNN as GRUPixelRNN
     from zoo.infogan import InfoGAN as InfoGAN
     from zoo.label_prior_aae import LabelPriorAAE as LabelPriorAAE
     from zoo.multiscale_pixelrnn import MultiScalePixelRNN as MultiScalePixelRNN
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
+    from zoo.rnade import RNADE as RNADE
     from zoo.semi_supervised_aae import SemiSupervisedAAE as SemiSupervisedAAE
     from zoo.sngan import SNGAN as SNGAN
     from zoo.stargan import StarGAN as StarGAN
     from zoo.stargan_critics import DomainCriticStarGAN as DomainCriticStarGAN
     from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
+    from zoo.tanh_pixelrnn import TanhPixelRNN as TanhPixelRNN
     from zoo.text2image import Text2Image as Text2Image
     from zoo.text_encoder import TextEncoder as TextEncoder
     from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
@@ -64,6 +67,7 @@ ARCHITECTURES = {
     "DCGAN": "zoo.dcgan",
     "DomainCriticStarGAN": "zoo.stargan_critics",
     "GAN": "zoo.gan",
+    "GRUPixelRNN": "zoo.gru_pixelrnn",
     "GaussianWAE": "zoo.gaussian_wae",
     "InfoGAN": "zoo.infogan",
     "LabelPriorAAE": "zoo.label_prior_aae",
@@ -75,10 +79,12 @@ ARCHITECTURES = {
     "PixelTransformer": "zoo.pixel_transformer",
     "ProgressiveGAN": "zoo.progressive_gan",
     "PuzzleGAN": "zoo.puzzlegan",
+    "RNADE": "zoo.rnade",
     "SNGAN": "zoo.sngan",
     "SemiSupervisedAAE": "zoo.semi_supervised_aae",
     "StarGAN": "zoo.stargan",
     "SupervisedAAE": "zoo.supervised_aae",
+    "TanhPixelRNN": "zoo.tanh_pixelrnn",
     "Text2Image": "zoo.text2image",
     "TextEncoder": "zoo.text_encoder",
     "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",

@@ -79,6 +79,7 @@ class AAE(AdversarialModel, LatentVariableModel):
 
     reconstruction_weight = 1 / 784
     """Weight of the squared error per image, summed over pixels in [0, 1]: the mean over MNIST's pixels."""
+    unsupported_options = {"ema_decay": "it averages a generator, and this model has none"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -109,14 +110,13 @@ class AAE(AdversarialModel, LatentVariableModel):
             "discriminator": Phase(("discriminators",), adversarial_learning_rate, 0.1, falls_at(50, 1000)),
             "encoder": Phase(("encoder",), adversarial_learning_rate, 0.1, falls_at(50, 1000)),
         }
-        encoded, decoded, discriminated = self.sizes()
+        outputs, inputs, seen = self.sizes()
         shape = (image_channels, image_size, image_size)
         extra = ETA_DIM if posterior == "universal" else 0
-        self.encoder = MLPEncoder(shape, hidden_features, encoded, inputs=extra)
-        self.decoder = MLPDecoder(decoded, hidden_features[::-1], shape)
-        self.discriminators = nn.ModuleDict(
-            {name: mlp([size, *discriminator_features, 1]) for name, size in discriminated.items()}
-        )
+        self.encoder = MLPEncoder(shape, hidden_features, outputs, inputs=extra)
+        self.decoder = MLPDecoder(inputs, hidden_features[::-1], shape)
+        networks = {name: mlp([size, *discriminator_features, 1]) for name, size in seen.items()}
+        self.discriminators = nn.ModuleDict(networks)
         if weight_std is not None:
             for module in self.modules():
                 if isinstance(module, nn.Linear):
@@ -187,11 +187,11 @@ class AAE(AdversarialModel, LatentVariableModel):
         n = len(batch["image"])
         return {"style": self.prior(n, self.draw_key("prior"), self.first_index(n))}
 
-    def decoded(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
+    def decoder_input(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
         """Input of the decoder."""
         return codes["style"]
 
-    def discriminated(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
+    def discriminator_inputs(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
         """Inputs of the discriminators: codes, or draws from the priors."""
         return codes
 
@@ -205,15 +205,15 @@ class AAE(AdversarialModel, LatentVariableModel):
 
     def reconstruction_loss(self, batch: Batch, shared: None) -> Terms:
         """E ||x - dec(z)||^2, times the weight."""
-        z = self.decoded(self.codes(batch, "reconstruction"), batch)
+        z = self.decoder_input(self.codes(batch, "reconstruction"), batch)
         error = (self.decoder(z).sigmoid() - (batch["image"] + 1) / 2).square().flatten(1).sum(1).mean()
         return {"error": self.reconstruction_weight * error}
 
     def discriminator_loss(self, batch: Batch, shared: None) -> Terms:
         """-E log D(z') - E log(1 - D(z)) for each discriminator."""
         with torch.no_grad():
-            codes = self.discriminated(self.codes(batch, "discriminator"), batch, "discriminator/code")
-        priors = self.discriminated(self.priors(batch), batch, "discriminator/prior")
+            codes = self.discriminator_inputs(self.codes(batch, "discriminator"), batch, "discriminator/code")
+        priors = self.discriminator_inputs(self.priors(batch), batch, "discriminator/prior")
         terms: Terms = {}
         for name, discriminator in self.discriminators.items():
             on_prior, on_code = discriminator(torch.cat([priors[name], codes[name]])).chunk(2)
@@ -223,7 +223,7 @@ class AAE(AdversarialModel, LatentVariableModel):
 
     def encoder_loss(self, batch: Batch, shared: None) -> Terms:
         """-E log D(z) for each discriminator."""
-        codes = self.discriminated(self.codes(batch, "encoder"), batch, "encoder/code")
+        codes = self.discriminator_inputs(self.codes(batch, "encoder"), batch, "encoder/code")
         return {
             name: generator_term("non_saturating", discriminator(codes[name]))
             for name, discriminator in self.discriminators.items()

@@ -96,14 +96,14 @@ class ClusteringAAE(AAE, ClassCodeModel):
         label = rng.integers(self.num_classes, (n,), key, first, device=self.device)
         return super().priors(batch) | {"class": self.onehot(label)}
 
-    def discriminated(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
+    def discriminator_inputs(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
         """Style, and classes with noise."""
         if not self.class_noise_std:
             return codes
         noise = self.training_normal(codes["class"].shape, purpose)
         return codes | {"class": codes["class"] + self.class_noise_std * noise}
 
-    def decoded(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
+    def decoder_input(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
         """Class probabilities and style."""
         return torch.cat([codes["class"], codes["style"]], 1)
 

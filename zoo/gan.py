@@ -187,7 +187,8 @@ class GAN(NoiseToImageGAN):
         real = (batch["image"] + 1) / 2
         fake = self.generator(self.training_noise(len(real)))
         both = torch.cat([self.augmented(fake, "fake"), self.augmented(real, "real")])
-        masks = [self._dropout(i, layer.in_features, len(real)) for i, layer in enumerate(self.discriminator.net)]
+        widths = [cast(int, layer.in_features) for layer in self.discriminator.net]
+        masks = [self._dropout(i, width, len(real)) for i, width in enumerate(widths)]
         fake_logits, real_logits = self.discriminator(both, masks).chunk(2)
         return real_logits, fake_logits
 

@@ -92,7 +92,7 @@ class InfoGAN(NoiseToImageGAN):
         self.recogniser = RecognitionNetwork(hidden_features, self.codes.num_parameters, negative_slope)
         self.apply(initialize)
         self.average_networks()
-        self.lay_out()
+        self.lay_out()  # inference too is faster, and published outputs are those of this layout
 
     # Latents ---------------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class LabelPriorAAE(AAE):
         n = len(batch["image"])
         return {"style": self.prior(n, self.draw_key("prior"), self.first_index(n), batch["label"])}
 
-    def discriminated(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
+    def discriminator_inputs(self, codes: dict[str, Tensor], batch: Batch, purpose: str) -> dict[str, Tensor]:
         """The code and the one-hot label, in whose last place stands "without a label"."""
         label = F.one_hot(batch["label"] % (PARTS + 1), PARTS + 1)  # -1 becomes the last
         return {"style": torch.cat([codes["style"], label.to(codes["style"].dtype)], 1)}

@@ -2,10 +2,10 @@
 
     log p(x) >= log p(s(x)) + log p(x | s(x)),   s(x): every k-th pixel of every k-th row
 
-The small image is drawn by an ordinary PixelRNN. Transposed convolutions blow it up to a map of the full size, which
-enters the gates of every layer of a second PixelRNN. The bound is not tight only because the second network may also
-give weight to images with other small ones. van den Oord et al., "Pixel Recurrent Neural Networks", ICML 2016,
-arXiv 1601.06759, section 3.6.
+An ordinary PixelRNN draws the small image. Transposed convolutions enlarge it to a map of the full size, which enters
+the gates of every layer of a second PixelRNN. The bound is an equality but for the weight that the second network gives
+to images with another small image. van den Oord et al., "Pixel Recurrent Neural Networks", ICML 2016, arXiv 1601.06759,
+section 3.6.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from zoo.base import inference
-from zoo.base.autoregressive import NaiveSampler
-from zoo.engine import rng
-from zoo.pixelrnn import SAMPLERS, PixelRNN
+from zoo.nn.sampling import NaiveSampler
+from zoo.pixelrnn import PixelRNN
 
 __all__ = ["MultiScalePixelRNN", "Upsampling"]
 
@@ -27,28 +25,28 @@ class Upsampling(nn.Sequential):
     """Transposed convolutions that double the side until it is that of the image.
 
     Args:
-        channels: channels of the image.
-        features: maps of the result.
+        image_channels: channels of the image.
+        channels: maps of the result.
         doublings: how often.
 
     Shape:
-        input: (N, C, s, s); output: (N, features, 2^doublings s, 2^doublings s).
+        input: (N, image_channels, s, s); output: (N, channels, 2^doublings s, 2^doublings s).
     """
 
-    def __init__(self, channels: int, features: int, doublings: int) -> None:
+    def __init__(self, image_channels: int, channels: int, doublings: int) -> None:
         layers: list[nn.Module] = []
         for i in range(doublings):
-            layers += [nn.ConvTranspose2d(features if i else channels, features, 4, 2, 1), nn.ReLU(True)]
+            layers += [nn.ConvTranspose2d(channels if i else image_channels, channels, 4, 2, 1), nn.ReLU(True)]
         super().__init__(*layers[:-1])
 
 
 class MultiScalePixelRNN(PixelRNN):
-    """PixelRNN conditioned on a small version of the image, which it draws itself.
+    """PixelRNN conditioned on a small version of the image, which the model draws first.
 
     Args:
         image_size: side of the images.
         image_channels: 1 or 3.
-        levels: values of a sub-pixel; 2 for binary images.
+        num_levels: values of a sub-pixel; 2 for binary images.
         small_size: side of the small image; the side of the images is this times a power of two.
         options: further arguments of `PixelRNN`; they hold for both networks.
 
@@ -62,17 +60,16 @@ class MultiScalePixelRNN(PixelRNN):
     inference_networks = ("network", "upsampling", "conditional")
 
     def __init__(
-        self, image_size: int = 32, image_channels: int = 1, levels: int = 2, *, small_size: int = 8, **options: Any
+        self, image_size: int = 32, image_channels: int = 1, num_levels: int = 2, *, small_size: int = 8, **options: Any
     ) -> None:
-        super().__init__(image_size, image_channels, levels, **options)
-        self.save_hyperparameters({"small_size": small_size})
+        super().__init__(image_size, image_channels, num_levels, **options)
         doublings = (image_size // max(small_size, 1)).bit_length() - 1
         if doublings < 1 or small_size * 2**doublings != image_size:
             raise ValueError(f"image_size {image_size} is not small_size {small_size} times a power of two")
         self.stride = image_size // small_size
-        features = self.hparams["features"]
-        self.upsampling = Upsampling(image_channels, features, doublings)
-        self.conditional = self.build(features)
+        context_channels = self.hparams["hidden_channels"]
+        self.upsampling = Upsampling(image_channels, context_channels, doublings)
+        self.conditional = self.build(context_channels)
 
     def small(self, x: Tensor) -> Tensor:
         """The small image: every k-th pixel.
@@ -100,39 +97,18 @@ class MultiScalePixelRNN(PixelRNN):
         small = self.network(self.small(self.to_images(target)))
         return super().log_likelihood(x) + self.density(small, self.small(target))
 
-    @inference
-    def sample(
-        self,
-        n: int,
-        *,
-        seed: int | None = None,
-        first: int = 0,
-        temperature: float = 1.0,
-        prefix: Tensor | None = None,
-        naive: bool = False,
-        **conditions: Any,
-    ) -> Tensor:
-        """Draw small images, then whole ones given these; arguments and errors as for `PixelRNN`.
+    def draw_images(self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool) -> Tensor:
+        """Draw small images, then whole ones given these.
 
-        With a prefix, the small image is completed from the pixels of the prefix that belong to it.
-
-        Shape:
-            prefix: (n or 1, C, rows, W) in [-1, 1]; output: (n, C, H, W) in [-1, 1].
+        With given rows, the small image is completed from their pixels that belong to it.
         """
-        x, rows = self.canvas(n, temperature, prefix, conditions)
-        seed = self.resolve_seed(seed)
-        options: dict[str, Any] = {"device": x.device, "dtype": x.dtype}
-        sampler = SAMPLERS[self.hparams["layer"]]
-
+        n, width, sampler = len(x), x.size(3), self.layer.sampler
         small = self.small(x).clone()
-        u = rng.uniform(small.shape, rng.key(seed, "small"), first, **options)
-        width = small.size(3)
-        drawer = NaiveSampler(self.network) if naive else sampler(self.network, n, width)
-        self.fill(small, -(-rows // self.stride), u, temperature, drawer)
+        drawer = NaiveSampler(self.network) if naive else sampler(self.network, n, small.size(3))
+        self.fill(small, -(-rows // self.stride), self.draws(small, seed, "small", first), temperature, drawer)
 
         context = self.upsampling(small)
-        u = rng.uniform(x.shape, rng.key(seed, "sample"), first, **options)
         given = partial(self.conditional, context=context)
-        drawer = NaiveSampler(given) if naive else sampler(self.conditional, n, x.size(3), context)
-        self.fill(x, rows, u, temperature, drawer)
+        drawer = NaiveSampler(given) if naive else sampler(self.conditional, n, width, context)
+        self.fill(x, rows, self.draws(x, seed, "sample", first), temperature, drawer)
         return x

@@ -1,6 +1,6 @@
 """Orderless NADE: one deep network that predicts every value of an image from any others, in any order.
 
-    minimise  E_o E_d  D / (D - d)  sum_{i >= d} -log p(x_{o_i} | x_{o_<d})  =  E_o [-log p(x | o)],   d ~ U{0..D-1}
+    minimize  E_o E_d  D / (D - d)  sum_{i >= d} -log p(x_{o_i} | x_{o_<d})  =  E_o [-log p(x | o)],   d ~ U{0..D-1}
 
 The same network is one model for each order o; K of them together are an ensemble, p(x) = 1/K sum_k p(x | o_k).
 
@@ -10,84 +10,36 @@ Autoregressive Distribution Estimation", JMLR 17, 2016, arXiv 1605.02226.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.base import Batch, Terms, inference
-from zoo.base.autoregressive import AutoregressiveModel, pick
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.engine import rng
+from zoo.nn.orderless_nade import OrderlessNetwork
+from zoo.nn.sampling import pick
 
-__all__ = ["OrderlessNADE", "OrderlessNetwork"]
-
-ROWS = 4096
-"""Rows that pass through the hidden layers together when an ensemble is evaluated."""
-
-
-class OrderlessNetwork(nn.Module):
-    """A logit of each value, given some values and which these are.
-
-    Args:
-        dims: number of values D.
-        hidden: widths of the hidden layers.
-
-    Shape:
-        x, known: (N, D) in {0, 1}; output: (N, D).
-    """
-
-    def __init__(self, dims: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        self.dims = dims
-        # Zero is ambiguous: the network reads the mask beside the masked values.
-        self.first = nn.Linear(2 * dims, hidden[0])
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
-        self.last = nn.Linear(hidden[-1], dims)
-
-    def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        """All logits; those of known values have no meaning."""
-        logits: Tensor = self.last(self.features(self.first(torch.cat([x * known, known], 1))))
-        return logits
-
-    def features(self, a: Tensor) -> Tensor:
-        """The last hidden layer of the first one's activations.
-
-        Shape:
-            a: (..., H); output: (..., H').
-        """
-        h = a.relu()
-        for layer in self.hidden:
-            h = layer(h).relu()
-        return h
-
-    def columns(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """What a value and its flag add to the first activations: x W + F.
-
-        Shape:
-            places: any shape; outputs: that shape + (H,).
-        """
-        weight = self.first.weight.T
-        return weight[places], weight[places + self.dims]
+__all__ = ["OrderlessNADE"]
 
 
 class OrderlessNADE(AutoregressiveModel):
     """Deep orderless NADE of binary images, an ensemble over orders.
 
-    Training logs the objective, an unbiased estimate, as `nats`; validation and test the exact likelihood of
-    `val_orderings` fixed random orders, so D passes through the hidden layers for each image and order.
+    Training logs the objective, an unbiased estimate, as `nats`; validation and test log the exact likelihood of
+    `val_orderings` fixed random orders: D passes through the hidden layers for each image and order.
 
     Args:
         image_size: side of the images.
         image_channels: channels of the images.
         hidden_features: widths of the hidden layers.
         val_orderings: orders of validation and test; 0 logs the objective there too.
-        learning_rate: step size.
-        optimizer: "adam", "rmsprop" or "sgd" with momentum.
-        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
+        optimizer: "adam", "rmsprop", or "sgd" with momentum.
+        options: see `LikelihoodOptions`.
 
     Raises:
         ValueError: no hidden layer, or a negative number of orders.
@@ -98,6 +50,8 @@ class OrderlessNADE(AutoregressiveModel):
 
     # NOTE(paper): Adam from the start instead of gradient descent after layer-wise pretraining.
 
+    network: OrderlessNetwork
+
     def __init__(
         self,
         image_size: int = 28,
@@ -105,11 +59,10 @@ class OrderlessNADE(AutoregressiveModel):
         hidden_features: Sequence[int] = (500, 500),
         *,
         val_orderings: int = 1,
-        learning_rate: float = 1e-3,
-        optimizer: Literal["rmsprop", "adam", "sgd"] = "adam",
-        final_rate: float = 1.0,
+        optimizer: OptimizerName = "adam",
+        **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(2, learning_rate=learning_rate, optimizer=optimizer, final_rate=final_rate)
+        super().__init__(2, optimizer=optimizer, **options)
         self.save_hyperparameters()
         if not hidden_features:
             raise ValueError("hidden_features must name at least one layer")
@@ -142,21 +95,22 @@ class OrderlessNADE(AutoregressiveModel):
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each value given all before it in raster order, which is one order among others."""
         order = torch.arange(self.dims, device=x.device)
-        return self._grid(self._logits(self.values(x), order))[:, None]
+        return self._grid(self.network.in_order(self.values(x), order))[:, None]
 
     def log_likelihood(self, x: Tensor, order: Tensor | None = None) -> Tensor:
         """log p of images in one order, without an ensemble.
 
         Args:
             x: images.
-            order: places in the raster (row, column, channel) in the order in which they are read; None: as they lie.
+            order: places in the raster (row, column, channel) in the order in which they are read; None: raster order.
 
         Shape:
             x: (N, C, H, W) in [-1, 1]; order: (D,); output: (N,) nats.
         """
         values = self.values(x)
         order = torch.arange(self.dims, device=x.device) if order is None else order
-        return -F.binary_cross_entropy_with_logits(self._logits(values, order), values, reduction="none").sum(1)
+        logits = self.network.in_order(values, order)
+        return -F.binary_cross_entropy_with_logits(logits, values, reduction="none").sum(1)
 
     @inference
     def log_prob(self, x: Tensor, num_orderings: int = 8, seed: int = 0) -> Tensor:
@@ -164,7 +118,7 @@ class OrderlessNADE(AutoregressiveModel):
 
         Args:
             x: images.
-            num_orderings: size of the ensemble. Each is a model of its own; larger ones assign more on average.
+            num_orderings: size of the ensemble; larger ones assign higher probabilities on average.
             seed: seed of the orders, which are the same for all images.
 
         Shape:
@@ -182,46 +136,13 @@ class OrderlessNADE(AutoregressiveModel):
         """Order number k of an ensemble, a function of the seed; the first orders of a larger one are the same."""
         return rng.permutation(self.dims, rng.key(seed, "ordering", k))
 
-    def _logits(self, values: Tensor, order: Tensor) -> Tensor:
-        """Logits of each value given those before it in an order; D passes through the hidden layers, in chunks.
-
-        Shape:
-            values: (N, D); order: (D,); output: (N, D) in raster order.
-        """
-        with torch.autocast(values.device.type, enabled=False):
-            return self._logits_in_full_precision(values, order)
-
-    def _logits_in_full_precision(self, values: Tensor, order: Tensor) -> Tensor:
-        network, n = self.network, len(values)
-        a = network.first.bias.expand(1, n, -1)
-        logits = []
-        for places in order.split(max(1, ROWS // n)):
-            weight, flag = network.columns(places)
-            steps = torch.cat([a, values.T[places, :, None] * weight[:, None] + flag[:, None]]).cumsum(0)
-            a = steps[-1:]  # of all values up to the next chunk; a value enters after it was predicted
-            h = network.features(steps[:-1])  # (chunk, N, H)
-            logits.append(torch.baddbmm(network.last.bias[places, None, None], h, network.last.weight[places, :, None]))
-        return torch.cat(logits)[order.argsort(), :, 0].T
-
     # Sampling --------------------------------------------------------------------------------------------------------
 
-    @inference
-    def sample(
-        self,
-        n: int,
-        *,
-        seed: int | None = None,
-        first: int = 0,
-        temperature: float = 1.0,
-        prefix: Tensor | None = None,
-        naive: bool = False,
-        **conditions: Any,
-    ) -> Tensor:
-        """Draw images value by value, each in a random order of its own; arguments as in `AutoregressiveModel.sample`.
+    def draw_images(self, x: Tensor, rows: int, *, seed: int, first: int, temperature: float, naive: bool) -> Tensor:
+        """Draw value by value, each image in a random order of its own.
 
-        What is given comes first in the order, so the rest follows the model's exact conditional distribution.
+        Given rows come first in the order, so the rest follows the model's exact conditional distribution.
         """
-        x, rows = self.canvas(n, temperature, prefix, conditions)
         known = torch.zeros_like(x, dtype=torch.bool)
         known[:, :, :rows] = True
         return self.complete(x, known, seed=seed, first=first, temperature=temperature, naive=naive)
@@ -237,7 +158,7 @@ class OrderlessNADE(AutoregressiveModel):
         temperature: float = 1.0,
         naive: bool = False,
     ) -> Tensor:
-        """Draw what is not known of images, whatever part it is.
+        """Keep any part of images and draw the rest.
 
         Args:
             x: images.
@@ -255,7 +176,7 @@ class OrderlessNADE(AutoregressiveModel):
         given = known.expand_as(x).permute(0, 2, 3, 1).flatten(1)
         u = rng.uniform(values.shape, rng.key(seed, "sample"), first, device=x.device, dtype=values.dtype)
         rank = rng.uniform(values.shape, rng.key(seed, "ordering"), first, device=x.device, dtype=torch.float64)
-        order = (rank - given.double()).argsort(1)  # what is given comes first
+        order = (rank - given.double()).argsort(1)  # given values come first
         images, a = torch.arange(n, device=x.device), network.first.bias.repeat(n, 1)
         mask = torch.zeros_like(values)
         for places in order.unbind(1):
@@ -285,7 +206,7 @@ class OrderlessNADE(AutoregressiveModel):
         return {"nats": self.estimate(values, self.subsets(size)).mean()}
 
     def subsets(self, size: Tensor) -> Tensor:
-        """A random subset of the places for each image: all of its size are equally likely.
+        """A random subset of the places for each image; all subsets of its size are equally likely.
 
         Shape:
             size: (N, 1), from 0 to D - 1; output: (N, D), bool.
@@ -301,9 +222,8 @@ class OrderlessNADE(AutoregressiveModel):
         Shape:
             values, known: (N, D); output: (N,).
         """
-        nats = F.binary_cross_entropy_with_logits(
-            self.network(values, known.to(values.dtype)), values, reduction="none"
-        )
+        logits = self.network(values, known.to(values.dtype))
+        nats = F.binary_cross_entropy_with_logits(logits, values, reduction="none")
         missing = ~known
         return (nats * missing).sum(1) * self.dims / missing.sum(1)
 

@@ -6,8 +6,9 @@
 
 Parmar et al., "Image Transformer", ICML 2018, arXiv 1802.05751, for the idea; Chen et al., "Generative Pretraining from
 Pixels" (iGPT), ICML 2020, for attention over the full raster with norms before the layers and GELU. Differences: the
-former attends within local blocks, all sub-pixels before here; it has dropout, here there is none; the latter merges a
-pixel's three channels into one of 512 colours, here they are three tokens, and each has an exact likelihood.
+Image Transformer attends within local blocks and has dropout; here a sub-pixel attends to all before it, without
+dropout. iGPT merges a pixel's three channels into one of 512 colors; here they are three tokens, each with an exact
+likelihood.
 
 The sequence has T = H * W * C sub-pixels. Time grows with T^2, weights with H + W + C.
 """
@@ -16,113 +17,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Unpack, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from zoo.base.autoregressive import AutoregressiveModel, Sampler
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions
+from zoo.nn.pixel_transformer import Block
+from zoo.nn.sampling import Sampler
 
 __all__ = ["CachedSampler", "PixelTransformer"]
-
-
-class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V of several heads.
-
-    Args:
-        features: width.
-        num_heads: number of heads; each has features / num_heads.
-
-    References:
-        Vaswani et al. 2017, section 3.2.
-    """
-
-    def __init__(self, features: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(features, 3 * features)
-        self.project = nn.Linear(features, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Each slot attends to itself and to those before.
-
-        Shape:
-            x: (N, T, D); output: the same.
-        """
-        # NOTE(paper): the Image Transformer attends to the last few hundred sub-pixels; ours, like iGPT, to all.
-        q, k, v = self.heads(x)
-        return self.merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
-
-    def step(self, x: Tensor, cache: Tensor, t: int) -> Tensor:
-        """The same for slot t alone, whose keys and values join those of earlier slots.
-
-        Args:
-            x: slot t.
-            cache: keys and values; this slot's are written.
-            t: index of the slot.
-
-        Shape:
-            x: (N, 1, D); cache: (2, N, heads, T, D / heads); output: (N, 1, D).
-        """
-        q, k, v = self.heads(x)
-        cache[0, :, :, t : t + 1] = k
-        cache[1, :, :, t : t + 1] = v
-        keys, values = cache[:, :, :, : t + 1].unbind()
-        return self.merge(F.scaled_dot_product_attention(q, keys, values))
-
-    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values.
-
-        Shape:
-            x: (N, T, D); output: three of (N, heads, T, D / heads).
-        """
-        qkv: Tensor = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
-        return qkv.permute(2, 0, 3, 1, 4).unbind()
-
-    def merge(self, x: Tensor) -> Tensor:
-        """The heads side by side, projected.
-
-        Shape:
-            x: (N, heads, T, D / heads); output: (N, T, D).
-        """
-        projected: Tensor = self.project(x.transpose(1, 2).flatten(2))
-        return projected
-
-
-class Block(nn.Module):
-    """Attention and a perceptron of four times the width, each behind a norm and added to its input.
-
-    Args:
-        features: width.
-        num_heads: number of heads.
-
-    References:
-        Chen et al. 2020, section 3.2.
-    """
-
-    def __init__(self, features: int, num_heads: int) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(features)
-        self.attention = Attention(features, num_heads)
-        self.mlp_norm = nn.LayerNorm(features)
-        self.mlp = nn.Sequential(nn.Linear(features, 4 * features), nn.GELU(), nn.Linear(4 * features, features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """All slots at once.
-
-        Shape:
-            x: (N, T, D); output: the same.
-        """
-        x = x + self.attention(self.attention_norm(x))
-        x = x + self.mlp(self.mlp_norm(x))
-        return x
-
-    def step(self, x: Tensor, cache: Tensor, t: int) -> Tensor:
-        """Slot t alone; see `Attention.step`."""
-        x = x + self.attention.step(self.attention_norm(x), cache, t)
-        x = x + self.mlp(self.mlp_norm(x))
-        return x
 
 
 class Transformer(nn.Module):
@@ -130,7 +34,7 @@ class Transformer(nn.Module):
 
     Args:
         image_shape: (C, H, W).
-        levels: values that a sub-pixel can take.
+        num_levels: values that a sub-pixel can take.
         outputs: logits per sub-pixel.
         features: width.
         num_layers: number of blocks.
@@ -140,7 +44,7 @@ class Transformer(nn.Module):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        levels: int,
+        num_levels: int,
         outputs: int,
         features: int,
         num_layers: int,
@@ -148,7 +52,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
-        self.level = nn.Embedding(levels, features)
+        self.level = nn.Embedding(num_levels, features)
         self.start = nn.Parameter(torch.empty(features))
         self.row = nn.Parameter(torch.empty(height, 1, 1, features))
         self.column = nn.Parameter(torch.empty(width, 1, features))
@@ -156,10 +60,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(features, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(features)
         self.head = nn.Linear(features, outputs)
-        self.initialise()
+        self.initialize()
 
-    def initialise(self) -> None:
-        """N(0, 0.02^2), zero for biases; less for what is added to the residual path, by its number of summands.
+    def initialize(self) -> None:
+        """Weights from N(0, 0.02^2), biases 0; weights that end in the residual path are divided by sqrt(2 layers).
 
         References:
             Radford et al. 2019 (GPT-2), section 2.3, which Chen et al. 2020 follow.
@@ -172,7 +76,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * len(self.blocks)) if is_added else 0.02)
 
     def positions(self) -> Tensor:
-        """Embeddings of all positions, the channel fastest.
+        """Embeddings of all positions in raster order.
 
         Shape:
             Output: (T, D).
@@ -185,7 +89,7 @@ class Transformer(nn.Module):
         Shape:
             levels: (N, T) int64; output: (N, T, K).
         """
-        # Slot t holds the sub-pixel before t: so no slot can see its own.
+        # Slot t holds the sub-pixel before t, so that no slot sees its own.
         start = self.start.expand(len(levels), 1, -1)
         x = torch.cat([start, self.level(levels[:, :-1])], 1) + self.positions()  # (N, T, D)
         for block in self.blocks:
@@ -194,12 +98,12 @@ class Transformer(nn.Module):
         return logits
 
     def step(self, before: Tensor, positions: Tensor, cache: Tensor, t: int) -> Tensor:
-        """Logits of sub-pixel t, counted from 0, out of the cached slots before its own.
+        """Logits of sub-pixel t, counted from 0, from its slot and the cached slots before it.
 
         Args:
             before: level of the sub-pixel before, not used for t = 0.
             positions: see `positions`.
-            cache: keys and values of all blocks; this slot's are written.
+            cache: keys and values of all blocks; those of this slot are written.
             t: index of the sub-pixel.
 
         Shape:
@@ -217,7 +121,7 @@ class CachedSampler:
     """Runs one slot per sub-pixel and keeps the keys and values of all slots before it.
 
     The cache holds 2 * num_layers * features numbers per sub-pixel and image: its memory grows with depth times image
-    area. The work per sub-pixel grows with the number of those before it, in the attention only.
+    area. The work of the attention, and nothing else, grows with the number of sub-pixels drawn so far.
 
     Args:
         model: the model.
@@ -232,10 +136,10 @@ class CachedSampler:
         self.cache = self.positions.new_empty(layers, 2, n, heads, length, features // heads)
 
     def start_row(self, x: Tensor, row: int) -> None:
-        """Rows are nothing special."""
+        """Nothing belongs to a row."""
 
     def logits(self, x: Tensor, row: int, column: int, channel: int) -> Tensor:
-        """Logits of the next sub-pixel; its slot, which holds the one before it, joins the cache."""
+        """Logits of the next sub-pixel; its slot, which holds the sub-pixel before it, joins the cache."""
         channels, _, width = self.model.image_shape
         t = (row * width + column) * channels + channel
         pixel, channel = divmod(max(t - 1, 0), channels)
@@ -249,13 +153,11 @@ class PixelTransformer(AutoregressiveModel):
     Args:
         image_size: side of the images; time grows with its fourth power.
         image_channels: channels of the images.
-        levels: values that a sub-pixel can take: 2 for binary images, 256 for 8 bits.
+        num_levels: values that a sub-pixel can take: 2 for binary images, 256 for 8 bits.
         features: width.
         num_layers: number of blocks.
         num_heads: heads of each attention.
-        learning_rate: step size.
-        optimizer: "rmsprop" or "adam".
-        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
+        options: see `LikelihoodOptions`.
 
     Raises:
         ValueError: a size is not positive, or features is no multiple of num_heads.
@@ -264,20 +166,19 @@ class PixelTransformer(AutoregressiveModel):
         Parmar et al. 2018, section 3; Chen et al. 2020, section 3.2.
     """
 
+    network: Transformer
+
     def __init__(
         self,
         image_size: int = 28,
         image_channels: int = 1,
-        levels: int = 2,
+        num_levels: int = 2,
         features: int = 64,
         num_layers: int = 4,
         num_heads: int = 4,
-        *,
-        learning_rate: float = 1e-3,
-        optimizer: Literal["rmsprop", "adam"] = "adam",
-        final_rate: float = 1.0,
+        **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(levels, learning_rate=learning_rate, optimizer=optimizer, final_rate=final_rate)
+        super().__init__(num_levels, **options)
         self.save_hyperparameters()
         sizes = {"image_size": image_size, "image_channels": image_channels, "features": features}
         for name, value in (sizes | {"num_layers": num_layers, "num_heads": num_heads}).items():
@@ -285,7 +186,7 @@ class PixelTransformer(AutoregressiveModel):
                 raise ValueError(f"{name} must be at least 1, not {value}")
         if features % num_heads:
             raise ValueError(f"features must be a multiple of num_heads ({num_heads}), not {features}")
-        self.network = Transformer(self.image_shape, levels, self.outputs, features, num_layers, num_heads)
+        self.network = Transformer(self.image_shape, num_levels, self.outputs, features, num_layers, num_heads)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each sub-pixel given all earlier ones.
@@ -304,9 +205,5 @@ class PixelTransformer(AutoregressiveModel):
         return logits.permute(0, 4, 3, 1, 2)
 
     def sampler(self, n: int) -> Sampler:
-        """The sampler with a cache of keys and values; see `CachedSampler` for its memory.
-
-        Args:
-            n: number of images.
-        """
+        """The sampler with a cache of keys and values; see `CachedSampler` for its memory."""
         return CachedSampler(self, n)

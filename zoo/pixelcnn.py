@@ -4,20 +4,21 @@
 
 The fast baseline of van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
 arXiv 1601.06759: its receptive field grows with depth and has a blind spot to the upper right. The defaults are those
-of a widely used PyTorch implementation for binary MNIST (15 blocks of 2 x 16 maps, Adam); `PixelCNN.paper()` is the
-paper's network for CIFAR-10.
+of a widely used PyTorch implementation for binary MNIST (15 blocks of 2 x 16 maps, Adam); the recipe
+`pixelcnn-cifar1032-paper` has the paper's network for CIFAR-10.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.base.autoregressive import AutoregressiveModel
+from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, PixelSampler, matrix
+from zoo.nn.sampling import Sampler
 
 __all__ = ["PixelCNN", "ResidualBlock"]
 
@@ -26,32 +27,33 @@ class ResidualBlock(PixelLayer):
     """ReLU, 1x1 to half the maps, ReLU, masked 3x3, ReLU, 1x1 back; its input is added.
 
     Args:
-        features: half the maps of the trunk.
-        channels: channels of the image.
+        hidden_channels: h, half the maps of the trunk.
+        image_channels: channels of the image.
 
     Shape:
-        input, output: (N, 2 features, H, W).
+        input, output: (N, 2h, H, W).
 
     References:
         van den Oord et al. 2016, figure 5 (left).
     """
 
-    def __init__(self, features: int, channels: int) -> None:
+    def __init__(self, hidden_channels: int, image_channels: int) -> None:
         super().__init__()
-        self.down = MaskedConv2d(2 * features, features, (1, 1), "B", channels=channels)
-        self.spatial = MaskedConv2d(features, features, (3, 3), "B", channels=channels)
-        self.up = MaskedConv2d(features, 2 * features, (1, 1), "B", channels=channels)
+        h = hidden_channels
+        self.down = MaskedConv2d(2 * h, h, (1, 1), "B", image_channels=image_channels)
+        self.spatial = MaskedConv2d(h, h, (3, 3), "B", image_channels=image_channels)
+        self.up = MaskedConv2d(h, 2 * h, (1, 1), "B", image_channels=image_channels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Add what the convolutions find."""
+        """x + f(x)."""
         y = self.down(F.relu(x))
         y = self.spatial(F.relu(y))
         y = self.up(F.relu(y))
         return cast(Tensor, x + y)
 
 
-class _Sampler(PixelSampler):
-    """Keeps of every block one row of what its 3x3 convolution sees."""
+class IncrementalSampler(PixelSampler):
+    """Keeps one row of the input of each block's 3x3 convolution."""
 
     def __init__(self, network: PixelNetwork, n: int, width: int) -> None:
         super().__init__(network, n, width)
@@ -62,15 +64,14 @@ class _Sampler(PixelSampler):
         self.spatial_upper = spatial[0].flatten(2)
         self.spatial_here = spatial[1, :, :, :2].flatten(2).unbind()
         self.spatial_bias = torch.stack([block.spatial.bias for block in blocks])[:, None, :, None]
-        self.features = spatial.size(-1)
-        self.rows = spatial.new_zeros(len(blocks), width + 2, self.features, n)  # a zero on both sides
+        self.rows = spatial.new_zeros(len(blocks), width + 2, spatial.size(-1), n)  # a zero on both sides
         # Views on a pixel, and on it with its left neighbour.
         self.places = [row[1:-1].unbind() for row in self.rows]
         self.pairs = [[row[i : i + 2].flatten(0, 1) for i in range(width)] for row in self.rows]
 
     def start_layers(self, row: int) -> None:
-        """What the finished row contributes to the 3x3 convolutions."""
-        windows = torch.cat([self.rows[:, :-2], self.rows[:, 1:-1], self.rows[:, 2:]], 2)  # (L, W, 3 features, N)
+        """Compute the contribution of the finished row to the 3x3 convolutions."""
+        windows = torch.cat([self.rows[:, :-2], self.rows[:, 1:-1], self.rows[:, 2:]], 2)  # (L, W, 3h, N)
         from_above = torch.matmul(self.spatial_upper[:, None], windows) + self.spatial_bias
         self.from_above = [layer.unbind() for layer in from_above]
 
@@ -89,18 +90,16 @@ class PixelCNN(AutoregressiveModel):
     Args:
         image_size: side of the images.
         image_channels: 1 or 3.
-        levels: values of a sub-pixel; 2 for binary images.
-        features: half the feature maps of the trunk.
+        num_levels: values of a sub-pixel; 2 for binary images.
+        hidden_channels: the paper's h; the trunk has 2h feature maps.
         num_layers: residual blocks.
-        head_features: feature maps of the head.
-        head_layers: 1x1 convolutions before that to the logits.
-        skip: connect every block to the head.
-        learning_rate: step size.
-        optimizer: "rmsprop" or "adam".
-        final_rate: share of the step size that is left at the end of the run, to which it falls exponentially.
+        head_channels: feature maps of the head.
+        head_layers: 1x1 convolutions before the last one, which gives the logits.
+        optimizer: "adam", "rmsprop", or "sgd" with momentum.
+        options: see `LikelihoodOptions`.
 
     Raises:
-        ValueError: fewer than two levels, or fewer features than colours.
+        ValueError: fewer than two levels, or fewer feature maps than colors.
 
     References:
         van den Oord et al. 2016, section 3.5 and table 1.
@@ -112,61 +111,26 @@ class PixelCNN(AutoregressiveModel):
         self,
         image_size: int = 28,
         image_channels: int = 1,
-        levels: int = 2,
+        num_levels: int = 2,
         *,
-        features: int = 16,
+        hidden_channels: int = 16,
         num_layers: int = 15,
-        head_features: int = 32,
+        head_channels: int = 32,
         head_layers: int = 1,
-        skip: bool = False,
-        learning_rate: float = 1e-3,
-        optimizer: Literal["rmsprop", "adam"] = "adam",
-        final_rate: float = 1.0,
+        optimizer: OptimizerName = "adam",
+        **options: Unpack[LikelihoodOptions],
     ) -> None:
-        super().__init__(levels, learning_rate=learning_rate, optimizer=optimizer, final_rate=final_rate)
+        super().__init__(num_levels, optimizer=optimizer, **options)
         self.save_hyperparameters()
-        if min(features, head_features) < image_channels:
-            raise ValueError(f"features and head_features must be at least the {image_channels} colours")
         self.network = PixelNetwork(
-            [ResidualBlock(features, image_channels) for _ in range(num_layers)],
-            features,
+            [ResidualBlock(hidden_channels, image_channels) for _ in range(num_layers)],
+            hidden_channels,
             image_channels,
             self.outputs,
-            head_features=head_features,
+            head_channels=head_channels,
             head_layers=head_layers,
-            skip=skip,
         )
 
-    @classmethod
-    def paper(cls, **options: Any) -> PixelCNN:
-        """The paper's network for CIFAR-10; use a batch size of 16.
-
-        Args:
-            options: replace further arguments of the constructor.
-        """
-        setting: dict[str, Any] = {
-            "image_size": 32,
-            "image_channels": 3,
-            "levels": 256,
-            "features": 128,
-            "head_features": 1024,
-            "head_layers": 2,
-            "optimizer": "rmsprop",
-        }
-        return cls(**setting | options)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits of each sub-pixel given all earlier ones.
-
-        Shape:
-            x: (N, C, H, W) in [-1, 1]; output: (N, K, C, H, W).
-        """
-        return self.network(x)  # type: ignore[no-any-return]
-
-    def sampler(self, n: int) -> PixelSampler:
-        """Incremental sampler: one row of features per block is kept.
-
-        Args:
-            n: number of images.
-        """
-        return _Sampler(self.network, n, self.image_shape[2])
+    def sampler(self, n: int) -> Sampler:
+        """Incremental sampler: one row of features per block is kept."""
+        return IncrementalSampler(self.network, n, self.image_shape[2])

@@ -50,7 +50,7 @@ class SupervisedAAE(AAE, ClassCodeModel):
         """The decoder also takes the class."""
         return self.latent_dim, self.hparams["num_classes"] + self.latent_dim, {"style": self.latent_dim}
 
-    def decoded(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
+    def decoder_input(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
         """The label and the style."""
         return torch.cat([self.onehot(batch["label"]), codes["style"]], 1)
 

@@ -27,14 +27,13 @@ class Plain:
     def __init__(self, source: PixelRNN, settings: Settings, noise: Noise) -> None:
         self.network = copy.deepcopy(source.network)
         self.networks: dict[str, nn.Module] = {"network": self.network}
-        self.levels = source.levels
+        self.num_levels = source.num_levels
         self.parameters = list(self.network.parameters())
-        kind, rate, _ = source.optimization
         self.optimizer: torch.optim.Optimizer
-        if kind == "adam":
-            self.optimizer = torch.optim.Adam(self.parameters, lr=rate, fused=self.fused)
+        if source.optimizer_kind == "adam":
+            self.optimizer = torch.optim.Adam(self.parameters, lr=source.learning_rate, fused=self.fused)
         else:
-            self.optimizer = torch.optim.RMSprop(self.parameters, lr=rate)
+            self.optimizer = torch.optim.RMSprop(self.parameters, lr=source.learning_rate)
         self.settings = settings
 
     def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -48,12 +47,12 @@ class Plain:
 
     def loss(self, x: Tensor) -> Tensor:
         """The negative log-likelihood in nats per image."""
-        if self.levels == 2:
+        if self.num_levels == 2:
             x = (x > 0).to(x.dtype)
             logits = self.forward(2 * x - 1)[:, 0]
             return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
-        target = ((x + 1) / 2 * (self.levels - 1)).round()
-        logits = self.forward(target * (2 / (self.levels - 1)) - 1)
+        target = ((x + 1) / 2 * (self.num_levels - 1)).round()
+        logits = self.forward(target * (2 / (self.num_levels - 1)) - 1)
         return F.cross_entropy(logits, target.long(), reduction="sum") / len(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,8 +71,8 @@ class Textbook(Plain):
 
     def __init__(self, source: PixelRNN, settings: Settings, noise: Noise) -> None:
         super().__init__(source, settings, noise)
-        if source.hparams["cell"] != "lstm" or source.hparams["skip"] or not source.hparams["residual"]:
-            raise ValueError("the textbook loop knows cell=lstm, residual=true and skip=false only")
+        if source.hparams["skip"]:
+            raise ValueError("the textbook loop knows skip=false only")
         self.settings = Settings(settings.image_size, settings.batch_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,16 +89,16 @@ class Textbook(Plain):
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of the cell: (N, 4 features, places)."""
+    """One step of the cell: (N, 4h, places)."""
     o, f, i, g = gates.chunk(4, 1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
 def row(layer: Any, x: Tensor) -> Tensor:
-    """Row LSTM, row by row: (N, features, H, W)."""
+    """Row LSTM, row by row: (N, h, H, W)."""
     convolution, taps = layer.input_to_state, layer.taps
-    weight = layer.state_to_state[0].unflatten(1, (taps, -1)).transpose(1, 2)  # (gates, features, taps)
+    weight = layer.state_to_state[0].unflatten(1, (taps, -1)).transpose(1, 2)  # (gates, h, taps)
     h = x.new_zeros(x.size(0), weight.size(1), x.size(3))
     c, states = torch.zeros_like(h), []
     for i in range(x.size(2)):
@@ -110,7 +109,7 @@ def row(layer: Any, x: Tensor) -> Tensor:
 
 
 def diagonal(layer: Any, x: Tensor) -> Tensor:
-    """Diagonal BiLSTM, one direction after the other: (N, features, H, W)."""
+    """Diagonal BiLSTM, one direction after the other: (N, h, H, W)."""
     convolution = layer.input_to_state
     weights, biases = convolution.masked[:, :, 0].chunk(2), convolution.bias.chunk(2)
     sums = []

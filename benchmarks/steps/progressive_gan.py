@@ -13,19 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.nn.progressive_gan import Conv, DownConv, Linear, UpConv, doubled
-from zoo.progressive_gan import ProgressiveGAN, Start
+from zoo.nn.progressive_gan_growth import Growth
+from zoo.nn.progressive_gan_layers import (
+    DownsampleConv2d,
+    EqualizedConv2d,
+    EqualizedLinear,
+    EqualizedStartMap,
+    UpsampleConv2d,
+    doubled,
+)
+from zoo.progressive_gan import DRIFT_WEIGHT, PENALTY_WEIGHT, ProgressiveGAN
 
 
 def model(settings: Settings) -> ProgressiveGAN:
     """The zoo's model."""
     settings.without_compile()
     size = settings.image_size
-    options = {"first_resolution": size, "global_batch_size": settings.batch_size}
-    return ProgressiveGAN(size, channels_last=settings.channels_last, **options | dict(settings.options))
+    growth = Growth(first_resolution=size, global_batch_size=settings.batch_size)
+    return ProgressiveGAN(size, growth=growth, channels_last=settings.channels_last, **dict(settings.options))
 
 
-class TextbookConv(Conv):
+class TextbookConv(EqualizedConv2d):
     """Scaled weights, whatever their number."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -41,7 +49,7 @@ class TextbookUpConv(TextbookConv):
         return super().forward(doubled(input))
 
 
-class TextbookDownConv(DownConv):
+class TextbookDownConv(DownsampleConv2d):
     """The convolution, then the mean of 2x2 pixels; blocks know by its class that the mean has been taken."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -49,7 +57,7 @@ class TextbookDownConv(DownConv):
         return F.avg_pool2d(F.conv2d(input, self.weight * self.scale, self.bias, padding=1), 2)
 
 
-class TextbookLinear(Linear):
+class TextbookLinear(EqualizedLinear):
     """Scaled weights."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -57,7 +65,7 @@ class TextbookLinear(Linear):
         return F.linear(input, self.weight * self.scale, self.bias)
 
 
-class TextbookStart(Start):
+class TextbookStart(EqualizedStartMap):
     """Scaled weights."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -73,12 +81,11 @@ class Textbook:
 
     def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        simple = self.hparams["loss"] == "wasserstein" and self.hparams["penalty_every"] == 1
-        if source.num_classes or not simple or self.hparams["simultaneous"]:
-            raise ValueError("only the unconditional form with WGAN-GP in each step has loops to be measured beside")
+        if source.penalty_every != 1 or self.hparams["simultaneous"]:
+            raise ValueError("only alternating steps with a penalty in each have loops to be measured beside")
         self.source_stage = source.stage
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
-        self.average = copy.deepcopy(source.generator_ema)
+        self.average = copy.deepcopy(source.averaged("generator"))
         self.networks: dict[str, nn.Module] = {
             "generator": self.generator,
             "generator_ema": self.average,
@@ -86,18 +93,18 @@ class Textbook:
         }
         if self.fused is None:
             others: dict[type[nn.Module], type[nn.Module]] = {
-                Conv: TextbookConv,
-                UpConv: TextbookUpConv,
-                DownConv: TextbookDownConv,
-                Linear: TextbookLinear,
-                Start: TextbookStart,
+                EqualizedConv2d: TextbookConv,
+                UpsampleConv2d: TextbookUpConv,
+                DownsampleConv2d: TextbookDownConv,
+                EqualizedLinear: TextbookLinear,
+                EqualizedStartMap: TextbookStart,
             }
             for module in [*self.generator.modules(), *self.discriminator.modules()]:
                 if type(module) in others:
                     module.__class__ = others[type(module)]
             for network in self.networks.values():
                 network.to(memory_format=torch.contiguous_format)
-        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": (0.0, 0.99)}
         adam["fused"] = self.fused
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
@@ -106,13 +113,13 @@ class Textbook:
 
     def make(self, z: Tensor) -> Tensor:
         """Fakes of the stage."""
-        fake: Tensor = self.generator(z, None, self.source_stage, 1.0)
+        fake: Tensor = self.generator(z, self.source_stage, 1.0)
         return fake
 
-    def judge(self, x: Tensor, n: int) -> Tensor:
+    def discriminate(self, x: Tensor, n: int) -> Tensor:
         """The discriminator's values."""
-        group = min(self.hparams["stddev_group"] or n, n)
-        values: Tensor = self.discriminator(x, self.source_stage, 1.0, group)[:, 0]
+        group = min(self.hparams["minibatch_stddev_group"] or n, n)
+        values: Tensor = self.discriminator(x, self.source_stage, 1.0, group)
         return values
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -120,10 +127,10 @@ class Textbook:
         target = self.hparams["gradient_target"]
         mix = self.noise(self.index).uniform("mix", len(real)).view(-1, 1, 1, 1)
         between = (mix * real + (1 - mix) * fake).requires_grad_(True)
-        values = self.judge(between, len(real))
+        values = self.discriminate(between, len(real))
         (gradient,) = torch.autograd.grad(values, between, torch.ones_like(values), create_graph=True)
         norm: Tensor = gradient.flatten(1).square().sum(1).sqrt()
-        weight: float = self.hparams["gradient_penalty_weight"] / target**2
+        weight: float = PENALTY_WEIGHT / target**2
         penalty: Tensor = weight * (norm - target).square().mean()
         return penalty
 
@@ -132,15 +139,15 @@ class Textbook:
         x = batch["image"]
         n = len(x)
         z = self.noise(self.index).normal("z", n, self.hparams["latent_dim"])
-        real = self.judge(x, n)
+        real = self.discriminate(x, n)
         fake = self.make(z).detach()
-        loss_d = self.judge(fake, n).mean() - real.mean() + self.hparams["drift"] * real.square().mean()
+        loss_d = self.discriminate(fake, n).mean() - real.mean() + DRIFT_WEIGHT * real.square().mean()
         loss_d = loss_d + self.penalty(x, fake)
         self.reset()
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
         # Generator: the same fakes once more, with gradients in the discriminator's weights that nobody uses.
-        loss_g = -self.judge(self.make(z), n).mean()
+        loss_g = -self.discriminate(self.make(z), n).mean()
         self.reset()
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
@@ -176,8 +183,8 @@ class Plain(Textbook):
         # The contexts end before the weights change: autocast keeps the weights that it has converted.
         with self.settings.autocast():
             fake = self.make(z)
-            values = self.judge(torch.cat([x, fake.detach().to(x.dtype)]), n)
-            loss_d = values[n:].mean() - values[:n].mean() + self.hparams["drift"] * values[:n].square().mean()
+            values = self.discriminate(torch.cat([x, fake.detach().to(x.dtype)]), n)
+            loss_d = values[n:].mean() - values[:n].mean() + DRIFT_WEIGHT * values[:n].square().mean()
         loss_d = loss_d + self.penalty(x, fake.detach().to(x.dtype))
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
@@ -185,7 +192,7 @@ class Plain(Textbook):
         for p in self.active[0]:
             p.requires_grad = False
         with self.settings.autocast():
-            loss_g = -self.judge(fake, n).mean()
+            loss_g = -self.discriminate(fake, n).mean()
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
         self.optimizer_g.zero_grad()
@@ -209,16 +216,16 @@ class Networks(Plain):
         z = x.new_ones(n, self.hparams["latent_dim"])
         with self.settings.autocast():
             fake = self.make(z)
-            values = self.judge(torch.cat([x, fake.detach().to(x.dtype)]), n)
+            values = self.discriminate(torch.cat([x, fake.detach().to(x.dtype)]), n)
         between = x.detach().requires_grad_(True)
-        inner = self.judge(between, n)
+        inner = self.discriminate(between, n)
         (gradient,) = torch.autograd.grad(inner, between, torch.ones_like(inner), create_graph=True)
         everything = (values, gradient)
         torch.autograd.grad(everything, self.active[0], [torch.ones_like(y) for y in everything], allow_unused=True)
         for p in self.active[0]:
             p.requires_grad = False
         with self.settings.autocast():
-            values = self.judge(fake, n)
+            values = self.discriminate(fake, n)
         torch.autograd.grad(values, self.active[1], torch.ones_like(values))
         for p in self.active[0]:
             p.requires_grad = True

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.puzzlegan import PuzzleGAN, StartMap
+from zoo.nn.layers import StartMap
+from zoo.puzzlegan import PuzzleGAN
 
 NETWORKS = ("encoder", "mask_generator", "generator", "discriminator")
 
@@ -39,15 +40,13 @@ class Textbook:
     """The authors' code without its prints: gradients through everything in every step, default Adam, float32.
 
     With the two further composites, of generated parts and generated backgrounds, that enter no loss of theirs. All
-    patches pass the encoder together, as in the zoo: one by one, each would be normalised by itself.
+    patches pass the encoder together, as in the zoo: one by one, each would be normalized by itself.
     """
 
     fused: bool | None = None
 
     def __init__(self, source: PuzzleGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        if self.hparams["l1_reduction"] != "sum":
-            raise ValueError("only sums of the differences have loops to be measured beside")
         self.networks: dict[str, nn.Module] = {name: copy.deepcopy(getattr(source, name)) for name in NETWORKS}
         self.encoder, self.mask_generator, self.generator, self.discriminator = self.networks.values()
         if self.fused is None:
@@ -56,7 +55,7 @@ class Textbook:
                 for module in network.modules():
                     if isinstance(module, StartMap):
                         module.__class__ = Start  # type: ignore[assignment]
-        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"])}
+        adam: dict[str, Any] = {"lr": self.hparams["learning_rate"], "betas": (0.5, 0.999)}
         adam["fused"] = self.fused
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
         makers = chain(*(self.networks[name].parameters() for name in NETWORKS[:3]))
@@ -75,8 +74,8 @@ class Textbook:
     def differences(self, batch: dict[str, Tensor], fake: Tensor, mask: Tensor) -> Tensor:
         """The terms of mask and appearance."""
         x, m = batch["image"], batch["mask"]
-        of_mask: Tensor = self.hparams["mask_weight"][0] * (mask - m).abs().sum()
-        appearance: Tensor = self.hparams["appearance_weight"][0] * (fake * mask - x * m).abs().sum()
+        of_mask: Tensor = self.hparams["l1_weight"][0] * (mask - m).abs().sum()
+        appearance: Tensor = self.hparams["l1_weight"][0] * (fake * mask - x * m).abs().sum()
         return of_mask + appearance
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +118,9 @@ class Plain(Textbook):
 
     def judged(self, *kinds: Tensor) -> list[Tensor]:
         """Logits of each kind of images."""
-        logits: list[Tensor] = self.discriminator.each(*(x.contiguous(memory_format=self.layout) for x in kinds))  # type: ignore[operator]
+        logits: list[Tensor] = self.discriminator.discriminate_all(
+            *(x.contiguous(memory_format=self.layout) for x in kinds)
+        )  # type: ignore[operator]
         return logits
 
     def made(self, patches: Tensor) -> tuple[Tensor, Tensor]:

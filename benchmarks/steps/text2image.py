@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings
-from zoo.text2image import Generator, Text2Image
+from zoo.nn.text2image import Generator
+from zoo.text2image import Text2Image
 
 
 def model(settings: Settings) -> Text2Image:
@@ -31,7 +32,8 @@ class TextbookGenerator(Generator):
     def forward(self, z: Tensor, text: Tensor) -> Tensor:
         """Generate images."""
         given = torch.cat([z, self.project(text)], 1)
-        images: Tensor = self.layers(self.start(given[:, :, None, None]))
+        start = F.conv_transpose2d(given[:, :, None, None], self.start.weight)
+        images: Tensor = self.layers(start)
         return images
 
 
@@ -42,7 +44,7 @@ class Textbook:
 
     def __init__(self, source: Text2Image, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
-        if self.hparams["ema_decay"] is not None or self.hparams["normalize_text"]:
+        if source.ema_decay is not None or source.normalize_embeddings:
             raise ValueError(
                 "only generators without an average and embeddings as they are have loops to be measured beside"
             )
@@ -54,7 +56,7 @@ class Textbook:
             for network in self.networks.values():
                 network.to(memory_format=torch.contiguous_format)
             self.generator.__class__ = TextbookGenerator
-        adam = {"lr": self.hparams["learning_rate"], "betas": tuple(self.hparams["betas"]), "fused": self.fused}
+        adam = {"lr": self.hparams["learning_rate"], "betas": (0.5, 0.999), "fused": self.fused}
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
         self.settings, self.noise = settings, noise
@@ -107,34 +109,34 @@ class Plain(Textbook):
     def of_images(self, x: Tensor) -> Tensor:
         """The discriminator's features of images, in its memory layout."""
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        judge: Any = self.discriminator
-        features: Tensor = judge.features(x.contiguous(memory_format=layout))
+        discriminator: Any = self.discriminator
+        features: Tensor = discriminator.features(x.contiguous(memory_format=layout))
         return features
 
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Train on one batch."""
         x, text, other = batch["image"], batch["caption_embedding"], batch["mismatched_embedding"]
-        judge: Any = self.discriminator
+        discriminator: Any = self.discriminator
         weight = self.hparams["mismatch_weight"]
         # The contexts end before the weights change: autocast keeps the weights that it has converted.
         with self.settings.autocast():
             z, every = self.drawn(text)
             fake = self.generator(z, every)
-            real, made, own = self.of_images(x), self.of_images(fake[: len(x)].detach()), judge.project(text)
-            loss_d = F.softplus(-judge.judge(real, own)).mean()
-            loss_d = loss_d + (1 - weight) * F.softplus(judge.judge(made, own)).mean()
-            loss_d = loss_d + weight * F.softplus(judge.judge(real, judge.project(other))).mean()
+            real, made, own = self.of_images(x), self.of_images(fake[: len(x)].detach()), discriminator.project(text)
+            loss_d = F.softplus(-discriminator.discriminate(real, own)).mean()
+            loss_d = loss_d + (1 - weight) * F.softplus(discriminator.discriminate(made, own)).mean()
+            loss_d = loss_d + weight * F.softplus(discriminator.discriminate(real, discriminator.project(other))).mean()
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
         self.optimizer_d.zero_grad()
-        judge.requires_grad_(False)
+        discriminator.requires_grad_(False)
         with self.settings.autocast():
-            logits = judge.judge(self.of_images(fake), judge.project(every))
+            logits = discriminator.discriminate(self.of_images(fake), discriminator.project(every))
             loss_g = self.generator_loss(logits, len(x))
         torch.autograd.backward(loss_g)
         self.optimizer_g.step()
         self.optimizer_g.zero_grad()
-        judge.requires_grad_(True)
+        discriminator.requires_grad_(True)
         self.index += 1
         return {"discriminator": loss_d.detach(), "generator": loss_g.detach()}
 
@@ -145,17 +147,21 @@ class Networks(Plain):
     def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The passes of one batch."""
         x, text, other = batch["image"], batch["caption_embedding"], batch["mismatched_embedding"]
-        judge: Any = self.discriminator
+        discriminator: Any = self.discriminator
         with self.settings.autocast():
             fake = self.generator(*(drawn := self.drawn(text)))
-            real, made, own = self.of_images(x), self.of_images(fake[: len(x)].detach()), judge.project(text)
-            logits = [judge.judge(real, own), judge.judge(made, own), judge.judge(real, judge.project(other))]
-        torch.autograd.grad(logits, [*judge.parameters()], [torch.ones_like(y) for y in logits])
-        judge.requires_grad_(False)
+            real, made, own = self.of_images(x), self.of_images(fake[: len(x)].detach()), discriminator.project(text)
+            logits = [
+                discriminator.discriminate(real, own),
+                discriminator.discriminate(made, own),
+                discriminator.discriminate(real, discriminator.project(other)),
+            ]
+        torch.autograd.grad(logits, [*discriminator.parameters()], [torch.ones_like(y) for y in logits])
+        discriminator.requires_grad_(False)
         with self.settings.autocast():
-            logits = [judge.judge(self.of_images(fake), judge.project(drawn[1]))]
+            logits = [discriminator.discriminate(self.of_images(fake), discriminator.project(drawn[1]))]
         torch.autograd.grad(logits, [*self.generator.parameters()], [torch.ones_like(logits[0])])
-        judge.requires_grad_(True)
+        discriminator.requires_grad_(True)
         self.index += 1
         return {}
 

@@ -23,7 +23,7 @@ from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
 from zoo.callbacks.metrics.paired import PairedSimilarity
-from zoo.datamodules.translation import TranslationTask
+from zoo.datamodules.base import TranslationTask
 
 __all__ = [
     "cycle_error",

@@ -76,8 +76,8 @@ def test_an_untrained_model_depends_on_its_seed_alone() -> None:
 
 
 def test_an_untrained_model_is_grown_as_far() -> None:
-    small = {"channel_base": 16, "max_channels": 4, "training_images": 8, "transition_images": 8, "stddev_group": 2}
-    model = ProgressiveGAN(16, 3, 5, **small, global_batch_size=4, repeats=1)
+    growth = {"training_images": 8, "transition_images": 8, "global_batch_size": 4, "steps_per_schedule_check": 1}
+    model = ProgressiveGAN(16, 3, 5, growth=growth, fmap_base=16, max_channels=4, minibatch_stddev_group=2)
     model.grow(12)
     assert quality.untrained(model, 0).progress["alpha"] == model.progress["alpha"] == 0.5
     assert quality.untrained(model, 0).progress["resolution"] == 8

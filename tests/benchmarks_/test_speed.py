@@ -31,9 +31,9 @@ TINY = {
         8, 4, options=(("hidden_features", 6), ("discriminator_features", 4), ("maxout_pieces", 3), ("latent_dim", 5))
     ),
     "infogan": Settings(16, 4, options=(("base_channels", 4), ("hidden_features", 8), ("latent_dim", 5))),
-    "pixelrnn": Settings(6, 4, options=(("features", 4), ("num_layers", 2), ("head_features", 6))),
+    "pixelrnn": Settings(6, 4, options=(("hidden_channels", 4), ("num_layers", 2), ("head_channels", 6))),
     "progressive_gan": Settings(
-        8, 4, options=(("channel_base", 16), ("max_channels", 4), ("latent_dim", 5), ("stddev_group", 2))
+        8, 4, options=(("fmap_base", 16), ("max_channels", 4), ("latent_dim", 5), ("minibatch_stddev_group", 2))
     ),
     "puzzlegan": Settings(
         16, 4, patches=2, options=(("base_channels", 4), ("embedding_dim", 3), ("latent_dim", 3), ("n_critic", 1))
@@ -45,7 +45,7 @@ TINY = {
         16,
         4,
         sentences=6,
-        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3), ("projection", 4)),
+        options=(("base_channels", 4), ("discriminator_channels", 4), ("latent_dim", 3)),
     ),
     "vae": Settings(8, 4, options=(*WIDTHS, ("latent_dim", 3))),
     "wae": Settings(28, 4, options=(("base_channels", 2), ("latent_dim", 3), ("prior_std", 1.5))),
@@ -150,18 +150,11 @@ def test_twenty_steps_are_the_same_maths(form: tuple[ModuleType, Settings], name
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
-@pytest.mark.parametrize("name", LOOPS)
-def test_losses_and_gradients_of_the_first_step(
-    form: tuple[ModuleType, Settings], name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Later steps part in single precision, as trajectories of GANs do."""
-    module, settings = form
-    if dict(settings.options).get("n_critic", 1) > 1:
-        pytest.skip("the generator takes no step in the first one")
-    # One memory layout for both: another order of sums can take a ReLU to its other side.
-    settings = replace(settings, channels_last=name == "plain")
-    model, loop = pair(module, name, settings, dtype)
+precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+
+
+def compare_first_steps(model: GenerativeModel, loop: Loop, settings: Settings, dtype: torch.dtype) -> None:
+    """Assert that losses and gradients agree; later steps part in single precision, as trajectories of GANs do."""
     batches = speed.Batches(model.image_shape, settings, dtype)
     # One list of gradients for each step of an optimizer: that of the networks which a phase trains.
     gradients: list[list[list[Tensor]]] = [[], []]
@@ -181,11 +174,12 @@ def test_losses_and_gradients_of_the_first_step(
         turn = 1
         losses[1] = {phase: loss.item() for phase, loss in loop.step(next(iter(batches))).items()}
 
-    monkeypatch.setattr(model, "check_finite", checked)
     # Behind the step: in automatic optimization the passes are a part of it.
     hook = register_optimizer_step_post_hook(keep)
     try:
-        speed.fit(model, batches, settings, program)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "check_finite", checked)
+            speed.fit(model, batches, settings, program)
     finally:
         hook.remove()
     bound = TOLERANCES[dtype]
@@ -197,6 +191,38 @@ def test_losses_and_gradients_of_the_first_step(
     first, later = (bound, bound) if dtype == torch.float64 else (1e-4, 1e-3)
     for i, (found, expected) in enumerate(zip(*gradients, strict=True)):
         assert_near(found, expected, later if i else first)
+
+
+@precisions
+@pytest.mark.parametrize("name", LOOPS)
+def test_losses_and_gradients_of_the_first_step(
+    form: tuple[ModuleType, Settings], name: str, dtype: torch.dtype
+) -> None:
+    module, settings = form
+    if dict(settings.options).get("n_critic", 1) > 1:
+        pytest.skip("the generator takes no step in the first one")
+    # One memory layout for both: another order of sums can take a ReLU to its other side.
+    settings = replace(settings, channels_last=name == "plain")
+    compare_first_steps(*pair(module, name, settings, dtype), settings, dtype)
+
+
+@precisions
+@pytest.mark.parametrize(
+    "wrong", ["discriminator/real", "discriminator/fake", "discriminator/category", "generator/continuous"]
+)
+def test_one_hundredth_more_of_a_terms_gradient_is_found(wrong: str, dtype: torch.dtype) -> None:
+    module, settings = import_module("benchmarks.steps.infogan"), FORMS["infogan-simultaneous"][1]
+    model, loop = pair(module, "textbook", settings, dtype)
+    phase, term = wrong.split("/")
+    right = getattr(model, f"{phase}_loss")
+
+    def heavier(*args: Any) -> dict[str, Tensor]:
+        terms = right(*args)
+        return terms | {term: terms[term] + 0.01 * (terms[term] - terms[term].detach())}  # the value is right
+
+    setattr(model, f"{phase}_loss", heavier)
+    with pytest.raises(AssertionError, match="apart, of the norm"):
+        compare_first_steps(model, loop, settings, dtype)
 
 
 def test_a_driver_runs_what_the_program_asks_for() -> None:
@@ -244,8 +270,8 @@ def test_names_of_files_tell_settings_apart() -> None:
 def test_loops_refuse_what_they_would_not_do() -> None:
     for name, options in (
         ("aae", (("prior_std", 2.0),)),
-        ("puzzlegan", (("l1_reduction", "mean"),)),
-        ("text2image", (("normalize_text", True),)),
+        ("progressive_gan", (("penalty_every", 2),)),
+        ("text2image", (("normalize_embeddings", True),)),
         ("wae", (("pretraining_steps", 3),)),
     ):
         module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]

@@ -65,3 +65,14 @@ def test_a_configuration_of_an_earlier_version() -> None:
         "data": {"class_path": "zoo.datamodules.Emoji", "init_args": {"image_size": 32}},
         "trainer": {"callbacks": [{"class_path": "zoo.callbacks.SampleGrid"}], "max_steps": 3},
     }
+
+
+@pytest.mark.parametrize("path", ["datamodules.Emoji", "zoo.datamodules.attributes.Attributes", "Unpaired"])
+def test_the_option_fit_of_an_earlier_version_is_read(path: str) -> None:
+    found = migrations.current_names({"data": {"class_path": path, "init_args": {"fit": True, "image_size": 64}}})
+    assert found["data"]["init_args"] == {"fit_to_frame": True, "image_size": 64}
+
+
+def test_the_option_fit_of_a_source_by_name_is_read() -> None:
+    given = {"class": "datamodules.Patches", "init_args": {"source_arguments": {"fit": True}}}
+    assert migrations.current_names(given)["init_args"] == {"source_arguments": {"fit_to_frame": True}}

@@ -56,16 +56,15 @@ SMALL: dict[str, Any] = {
     "num_blocks": 1,
     "features": 8,
     "embedding_dim": 8,
+    "hidden_channels": 8,
     "num_layers": 1,
     "discriminator_layers": 1,
     "pretraining_steps": 0,
     "discriminator_channels": 4,
     "channels": [8, 8],
     "text_encoder": "encoder.safetensors",
-    "channel_base": 64,
+    "fmap_base": 64,
     "max_channels": 4,
-    "global_batch_size": 4,
-    "global_batch_sizes": {},
 }
 
 
@@ -80,6 +79,8 @@ def shrunk(model: dict[str, Any]) -> dict[str, Any]:
                 arguments[name] = value[0]
             else:
                 arguments[name] = [value] if is_list and not isinstance(value, list) else value
+    if "growth" in default:
+        arguments["growth"] = arguments.get("growth", {}) | {"global_batch_size": 4, "global_batch_sizes": {}}
     return model | {"init_args": arguments}
 
 

@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from tests.cli.parts import checkpoint, command, die, same
 from tests.ranks import on_ranks
 from zoo import ProgressiveGAN
+from zoo.nn.progressive_gan_growth import Growth
 
 STEPS = 12
 ARGS = [
@@ -39,14 +40,10 @@ class Growing(ProgressiveGAN):
             image_size,
             3,
             4,
-            channel_base=16,
+            fmap_base=16,
             max_channels=4,
-            stddev_group=2,
-            training_images=16,
-            transition_images=20,
-            global_batch_size=4,
-            global_batch_sizes={4: 8},
-            repeats=1,
+            minibatch_stddev_group=2,
+            growth=Growth(16, 20, global_batch_size=4, global_batch_sizes={4: 8}, steps_per_schedule_check=1),
             penalty_every=2,
             channels_last=True,
         )

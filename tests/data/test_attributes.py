@@ -15,11 +15,6 @@ from zoo.datamodules.celeba import CelebA
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def vendors(cache: Path) -> Attributes:
     return Attributes(cache_dir=cache, image_size=8, vendors=["twemoji", "fluent"], batch_size=16, seed=0)
 
@@ -136,7 +131,7 @@ def test_mirroring_is_of_training_and_a_function_of_seed_epoch_and_image(vendors
         ({"attributes": []}, "at least one"),
         ({"table": "labels.csv"}, "table is for source='folder'; the source is 'emoji'"),
         ({"source": "celeba", "vendors": ["noto"]}, "vendors is for source='emoji'"),
-        ({"source": "celeba", "fit": True}, "fit is for source='emoji'"),
+        ({"source": "celeba", "fit_to_frame": True}, "fit_to_frame is for source='emoji'"),
         ({"source": "folder"}, "needs data_dir"),
     ],
 )

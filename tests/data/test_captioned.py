@@ -19,18 +19,14 @@ from tests.contract import trainer
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.datamodules import Captioned
-from zoo.datamodules.captions import CaptionedImages, Captions
-from zoo.datamodules.pictures import uniform
-from zoo.datamodules.stream import Batch, key
+from zoo.datamodules.base.captions import CaptionedImages, Captions
+from zoo.datamodules.base.draws import uniform_by_index
+from zoo.datamodules.base.image_set import Batch
+from zoo.engine.rng import key
 from zoo.text2image import Text2Image
 
 SIZES: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
 ENCODER: dict[str, Any] = {"kind": "char", **SIZES}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 def emoji(cache: Path, **options: Any) -> Captioned:
@@ -138,11 +134,11 @@ def test_where_no_sentence_is_shared_none_is_drawn_again(cache: Path, near: floa
     assert images.captions is not None
     assert images.rows is not None
     index = torch.arange(0, len(images), 5)
-    chance = uniform(index, 4, key(3, "captions", 1))
+    chance = uniform_by_index(index, 4, key(3, "captions", 1))
     other = images.rows[images.mismatched(index, chance[:, :2])]
     batch = images.batch(index, seed=3, epoch=1)
     for name, rows, number in (("caption", images.rows[index], 2), ("mismatched_caption", other, 3)):
-        drawn = images.captions.drawn(rows, chance[:, number : number + 1])
+        drawn = images.captions.sample_captions(rows, chance[:, number : number + 1])
         assert batch[name] == [images.captions.texts[i] for i in drawn.flatten().tolist()]
 
 
@@ -233,15 +229,15 @@ def test_only_what_is_shared_is_drawn_again() -> None:
     images = described(known, [0] * 20 + [1] * 20, average=3, embeddings=table)
     assert images.captions is not None
     index = torch.arange(40)
-    chance = uniform(index, 12, key(0, "captions", 2))
+    chance = uniform_by_index(index, 12, key(0, "captions", 2))
     other = images.mismatched(index, chance[:, :2])
-    before = images.captions.drawn(other, chance[:, 5:8])
-    after = images.told_apart(index, other, before, chance[:, 8:])
+    before = images.captions.sample_captions(other, chance[:, 5:8])
+    after = images.redraw_shared_captions(index, other, before, chance[:, 8:])
     again = before == images.captions.texts.index("an animal")
     assert 20 < int(again.sum()) < 60
     assert torch.equal(after == before, ~again)
     for i in range(40):
-        assert {*after[i].tolist()} <= {*images.captions.listed(other[i, None])[1].tolist()}, "of the same image"
+        assert {*after[i].tolist()} <= {*images.captions.captions_of(other[i, None])[1].tolist()}, "of the same image"
     batch = images.batch(index, epoch=2)
     assert torch.equal(batch["mismatched_embedding"], table[after].mean(1))
     assert batch["mismatched_caption"] == [images.captions.texts[i] for i in after[:, 0].tolist()]
@@ -384,9 +380,9 @@ def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
     assert whole.shape == (2, 3, 19, 19)
     assert (whole[:, 1, :, [0, -1]] > 200).all()
     assert (whole[:, 1, :, 5:14] < 50).all()
-    centre = Captioned(tmp_path / "data", squeeze=False, **options)
-    assert centre.name == f"{source}16-centre"
-    assert (centre.split("test").images(torch.arange(2))[:, 1, :, [0, -1]] < 50).all()
+    center = Captioned(tmp_path / "data", squeeze=False, **options)
+    assert center.name == f"{source}16-centre"
+    assert (center.split("test").images(torch.arange(2))[:, 1, :, [0, -1]] < 50).all()
 
 
 @pytest.mark.parametrize(
@@ -474,7 +470,7 @@ def test_real_ranks_share_what_one_process_sees(tmp_path: Path) -> None:
 
 def test_the_model_takes_batches_of_its_own_text_encoder(tmp_path: Path) -> None:
     birds(tmp_path / "data", "cub")
-    small: dict[str, Any] = {"latent_dim": 4, "projection": 4, "base_channels": 4, "discriminator_channels": 4}
+    small: dict[str, Any] = {"latent_dim": 4, "base_channels": 4, "discriminator_channels": 4}
     model = Text2Image(16, text_encoder=ENCODER, prompts=["001.Auk 0 1"], **small)
     before = {name: x.clone() for name, x in model.state_dict().items()}
     data = of_birds(tmp_path, batch_size=4)

@@ -20,15 +20,11 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.datamodules import emoji, emoji_archive
+import zoo
+from zoo.datamodules.base import emoji_archive, emoji_build
 from zoo.datamodules.emoji import Emoji
 
 TABLE = emoji_archive.emoji_table()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +51,8 @@ def test_each_vendors_licence_lies_beside_it() -> None:
         assert spdx in text
         assert "https://github.com/" in text
     assert "Permission is hereby granted" in (emoji_archive.DATA / "LICENSE-fluent.md").read_text()
-    assert Emoji(vendors=["noto"]).licence == "Apache-2.0"
-    assert Emoji().licence == "Apache-2.0 AND CC-BY-4.0 AND CC-BY-SA-4.0 AND MIT"
+    assert Emoji(vendors=["noto"]).license == "Apache-2.0"
+    assert Emoji().license == "Apache-2.0 AND CC-BY-4.0 AND CC-BY-SA-4.0 AND MIT"
 
 
 def test_no_base_emoji_lies_in_two_splits() -> None:
@@ -81,9 +77,9 @@ def test_no_base_emoji_lies_in_two_splits() -> None:
     ],
 )
 def test_tone_and_gender_are_taken_out_of_the_base(code: str, base: str, tone: str, gender: str) -> None:
-    assert emoji_archive.base(code) == base
-    assert emoji_archive.skin_tone(code) == tone
-    assert emoji_archive.gender(code) == gender
+    assert emoji_build.base(code) == base
+    assert emoji_build.skin_tone(code) == tone
+    assert emoji_build.gender(code) == gender
 
 
 def test_captions_agree_with_tone_and_gender() -> None:
@@ -122,7 +118,7 @@ def test_the_archive_is_rebuilt_to_the_byte_and_aliases_are_resolved(tmp_path: P
         tmp_path / "source/iconify-json-noto-1.0.0-data.tgz"
     )
     for target in ("one", "two"):
-        emoji_archive.build(tmp_path / "source", tmp_path / target)
+        emoji_build.build(tmp_path / "source", tmp_path / target)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(["emoji.json", "sha256.json", *(f"{v}.json.xz" for v in emoji_archive.VENDORS)])
     for name in names:
@@ -132,7 +128,7 @@ def test_the_archive_is_rebuilt_to_the_byte_and_aliases_are_resolved(tmp_path: P
 
     codes = [row["code"] for row in json.loads((tmp_path / "one/emoji.json").read_text())]
     drawings = json.loads(lzma.decompress((tmp_path / "one/noto.json.xz").read_bytes()))
-    pixels = {c: emoji_archive.rasterise(d, 10, "white")[1] for c, d in zip(codes, drawings, strict=True)}
+    pixels = {c: emoji_archive.rasterize(d, 10, "white")[1] for c, d in zip(codes, drawings, strict=True)}
     red = {code: (values < 128) for code, values in pixels.items()}
     quarter = np.zeros((10, 10), bool)
     quarter[:5, :5] = True
@@ -144,7 +140,7 @@ def test_the_archive_is_rebuilt_to_the_byte_and_aliases_are_resolved(tmp_path: P
 
 def test_a_drawing_that_is_not_square_is_centred() -> None:
     body = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 36 18"><rect width="36" height="18" fill="red"/></svg>'
-    red = emoji_archive.rasterise(body, 16, "#ffffff")[1] < 128
+    red = emoji_archive.rasterize(body, 16, "#ffffff")[1] < 128
     assert red[4:12].all()
     assert not red[:4].any()
     assert not red[12:].any()
@@ -249,7 +245,7 @@ def test_fitted_drawings_fill_the_frame(tmp_path: Path, monkeypatch: pytest.Monk
     """On their longer side, up to 1/32 of it at either end, wherever and however large the vendor draws them."""
     rectangle = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="10 20 40 40"><rect {} fill="red"/></svg>'
     for place in ('x="12" y="22" width="30" height="15"', 'x="30" y="40" width="4" height="2"'):
-        red = emoji_archive.rasterise(rectangle.format(place), 64, "white", fit=True)[1] < 128
+        red = emoji_archive.rasterize(rectangle.format(place), 64, "white", fit_to_frame=True)[1] < 128
         rows, columns = red.any(1).nonzero()[0], red.any(0).nonzero()[0]
         assert columns[0] == 2
         assert columns[-1] in (60, 61)
@@ -260,18 +256,26 @@ def test_fitted_drawings_fill_the_frame(tmp_path: Path, monkeypatch: pytest.Monk
     few(monkeypatch)
     margins = {}
     for fit in (False, True):
-        module = Emoji(cache_dir=tmp_path, image_size=32, vendors=["openmoji"], fit=fit)
+        module = Emoji(cache_dir=tmp_path, image_size=32, vendors=["openmoji"], fit_to_frame=fit)
         drawn = (np.load(module._rendered("openmoji")) < 128).any((0, 1))
         margins[module.name] = int(drawn.any(0).argmax())
     assert margins == {"emoji32-openmoji": 5, "emoji32-openmoji-fit": 1}
+
+
+def test_files_in_the_users_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few(monkeypatch)
+    for name in ("resvg_py", "json", "files"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file of the user')")
+    monkeypatch.chdir(tmp_path)
+    assert Emoji(cache_dir=tmp_path, image_size=8, vendors=["fluent"])._rendered("fluent").is_file()
 
 
 @pytest.mark.slow
 def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
     """That processes which start at once render once is tested with the files."""
     options = {"cache_dir": str(tmp_path), "image_size": 32, "vendors": ["fluent"]}
-    code = f"from datamodules import Emoji; Emoji(**{options}).prepare_data()"
-    environment = os.environ | {"PYTHONPATH": str(Path(emoji.__file__).parents[1])}
+    code = f"from zoo.datamodules import Emoji; Emoji(**{options}).prepare_data()"
+    environment = os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob(".*.tmp")) and time.monotonic() < deadline:
@@ -283,7 +287,7 @@ def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
     module = Emoji(**options)
     pixels = np.load(module._rendered("fluent"))
     for i in (0, 1500, 3138):
-        assert np.array_equal(pixels[i], emoji_archive.rasterise(module.svg("fluent")[i], 32, "white"))
+        assert np.array_equal(pixels[i], emoji_archive.rasterize(module.svg("fluent")[i], 32, "white"))
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -298,7 +302,7 @@ def test_a_killed_renderer_leaves_no_half_file(tmp_path: Path) -> None:
         ({"vendors": ["noto", "noto"]}, r"^vendors must name at least one vendor, each once"),
         ({"label": "categry"}, r"^unknown label 'categry': did you mean 'category'\?$"),
         ({"holdout": "tones"}, r"^unknown holdout 'tones': take 'combinations' or none$"),
-        ({"background": "whit"}, r"^unknown background 'whit': take a CSS colour"),
+        ({"background": "whit"}, r"^unknown background 'whit': take a CSS color"),
         ({"background": "#00000080"}, r"^background '#00000080' is transparent"),
         ({"image_size": 2000}, r"^image_size must lie in 8\.\.1024, not 2000$"),
         ({"data_dir": "data"}, r"^Emoji ships with the package and takes no data_dir"),

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.datamodules.files import check_md5, fetch, write_array
+from zoo.datamodules.base.files import check_md5, fetch, write_array
 
 ROOT = Path(__file__).parents[2]
 FILL = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from zoo.datamodules.files import write_array
+from zoo.datamodules.base.files import write_array
 def fill(array):
     array[:5] = 1
     print("began", flush=True)

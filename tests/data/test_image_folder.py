@@ -1,4 +1,4 @@
-"""Anyone's own pictures."""
+"""Folders of pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from zoo.datamodules import ImageFolder
-from zoo.datamodules.pictures import square
+from zoo.datamodules.base.pictures import square
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -92,15 +92,17 @@ def test_folders_of_splits(tmp_path: Path, options: dict[str, Any]) -> None:
     assert reds(module, "val") == [101]
 
 
-def test_pictures_are_decoded_once_and_again_when_they_change(folder: Path, options: dict[str, Any]) -> None:
-    cache = options["cache_dir"] / "folders"
-    for _ in range(2):
-        ImageFolder(folder, **options).split("train")
-    assert len(list(cache.glob("*.npy"))) == 1
+def test_pictures_are_decoded_once(folder: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = all_reds(ImageFolder(folder, **options))
+    monkeypatch.setattr(ImageFolder, "_decode", lambda *_: pytest.fail("decoded again"))
+    assert all_reds(ImageFolder(folder, **options)) == first
+
+
+def test_pictures_that_changed_are_decoded_again(folder: Path, options: dict[str, Any]) -> None:
+    ImageFolder(folder, **options).split("train")
     os.utime(save(folder / "dog" / "0.png", (250, 0, 0)), (0, 0))
     module = ImageFolder(folder, **options)
     assert 250 in all_reds(module)
-    assert len(list(cache.glob("*.npy"))) == 2
 
 
 def test_a_corrupt_file_is_named_and_refused_or_left_out(folder: Path, options: dict[str, Any]) -> None:
@@ -146,7 +148,7 @@ def corner(path: Path, **options: Any) -> list[int]:
     return square(path, 8, **options)[:, 0, 0].tolist()
 
 
-def test_any_mode(tmp_path: Path) -> None:
+def test_pictures_of_any_mode_become_three_or_one_channels(tmp_path: Path) -> None:
     assert corner(save(tmp_path / "rgb.png")) == [255, 0, 0]
     assert corner(save(tmp_path / "grey.png", (90,), mode="L")) == [90] * 3
     assert corner(save(tmp_path / "grey.png", (90,), mode="L"), channels=1) == [90]
@@ -162,7 +164,7 @@ def test_any_mode(tmp_path: Path) -> None:
     assert corner(tmp_path / "webp.webp")[0] > 250
 
 
-def test_the_centre_square_is_taken(tmp_path: Path) -> None:
+def test_the_central_square_is_taken(tmp_path: Path) -> None:
     for shape in ((60, 20), (20, 60)):
         pixels = np.full((*shape, 3), 255, np.uint8)
         middle = np.s_[20:40, :] if shape[0] == 60 else np.s_[:, 20:40]

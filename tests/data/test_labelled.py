@@ -17,9 +17,10 @@ from torch import Tensor
 from tests.ranks import on_ranks
 from zoo.datamodules import MNIST, FashionMNIST
 from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.labelled import LabelledStream, choose
+from zoo.datamodules.base.image_set import Batch, ImageSet
+from zoo.datamodules.base.labelled import LabelledStream, choose_labelled
+from zoo.datamodules.base.stream import TrainingStream
 from zoo.datamodules.mnist import binarized
-from zoo.datamodules.stream import Batch, ImageSet, Stream
 
 N = 60
 
@@ -91,13 +92,13 @@ def labelled_images(module: Few) -> list[int]:
 
 def test_the_labelled_images_are_balanced_and_a_function_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     label = torch.randint(0, 10, (1000,), generator=torch.Generator().manual_seed(0))
-    chosen = choose(label, 100, 0)
+    chosen = choose_labelled(label, 100, 0)
     assert chosen.unique().tolist() == chosen.tolist()
     assert label[chosen].bincount().tolist() == [10] * 10
-    assert torch.equal(choose(label, 100, 0), chosen)
-    assert not torch.equal(choose(label, 100, 1), chosen)
-    assert set(choose(label, 50, 0).tolist()) < set(chosen.tolist()), "fewer labels lie within more"
-    assert choose(label, 1000, 0).tolist() == list(range(1000))
+    assert torch.equal(choose_labelled(label, 100, 0), chosen)
+    assert not torch.equal(choose_labelled(label, 100, 1), chosen)
+    assert set(choose_labelled(label, 50, 0).tolist()) < set(chosen.tolist()), "fewer labels lie within more"
+    assert choose_labelled(label, 1000, 0).tolist() == list(range(1000))
     assert labelled_images(few()) == labelled_images(few(seed=0)) != labelled_images(few(seed=1))
     monkeypatch.setenv("PL_GLOBAL_SEED", "1")
     assert labelled_images(few()) == labelled_images(few(seed=1))
@@ -106,7 +107,7 @@ def test_the_labelled_images_are_balanced_and_a_function_of_the_seed(monkeypatch
 def test_the_choice_is_even() -> None:
     """Each of 40 images of two classes is among the 10 of a seed with probability 1/4."""
     label = torch.arange(40) % 2
-    counts = torch.stack([torch.zeros(40).index_fill(0, choose(label, 10, s), 1) for s in range(2000)]).sum(0)
+    counts = torch.stack([torch.zeros(40).index_fill(0, choose_labelled(label, 10, s), 1) for s in range(2000)]).sum(0)
     assert (counts - 500).abs().max() < 5 * (2000 * 0.25 * 0.75) ** 0.5
 
 
@@ -129,7 +130,7 @@ def test_batches_hold_labels_of_the_chosen_images_only() -> None:
 def test_the_order_of_training_is_that_without_labels() -> None:
     plain = [numbers(batch) for batch in few(num_labelled=None).train_dataloader()]
     assert [numbers(batch) for batch in few().train_dataloader()] == plain
-    assert type(few(num_labelled=None).stream()) is Stream
+    assert type(few(num_labelled=None).stream()) is TrainingStream
     assert set(next(iter(few(num_labelled=None).train_dataloader()))) == {"image", "label"}
 
 
@@ -157,7 +158,7 @@ def test_evaluation_has_all_labels() -> None:
     assert reference["label"].min() == 0
 
 
-def test_each_draw_is_binarised_on_its_own() -> None:
+def test_each_draw_is_binarized_separately() -> None:
     module = few(num_labelled=10, labelled_batch_size=200, binarize="dynamic")
     split = module.split("train")
     grey = np.full((N, 1, 28, 28), 127, np.uint8)
@@ -249,4 +250,4 @@ def test_one_line_for_each_mistake() -> None:
     ):
         few(num_labelled=60).train_dataloader()
     with pytest.raises(ValueError, match=r"class 1 has 1 of the 3 training images; take at most 2, or 3 for all$"):
-        choose(torch.tensor([0, 1, 0]), 4, 0)
+        choose_labelled(torch.tensor([0, 1, 0]), 4, 0)

@@ -64,7 +64,7 @@ def test_splits_and_batches(kind: type[MNIST], data: Path) -> None:
     assert {p.name for p in (data / kind.__name__ / "raw").iterdir()} == set(kind.files), "nothing is unpacked there"
 
 
-def test_sizes(data: Path) -> None:
+def test_32_pads_with_black_and_other_sizes_are_resized(data: Path) -> None:
     plain, padded, large = (images(MNIST(data, image_size=size), "test") for size in (28, 32, 56))
     assert torch.equal(padded[:, :, 2:-2, 2:-2], plain)
     assert padded[:, :, :2].eq(-1).all(), "black"
@@ -72,7 +72,7 @@ def test_sizes(data: Path) -> None:
     assert (large.mean() - plain.mean()).abs() < 0.01
 
 
-def test_dynamic_binarisation_is_drawn_anew_per_epoch_and_the_tests_once(data: Path) -> None:
+def test_dynamic_binarization_is_drawn_anew_per_epoch_and_once_for_evaluation(data: Path) -> None:
     module = MNIST(data, batch_size=50, binarize="dynamic")
     grey = MNIST(data).split("train").batch(torch.arange(50))["image"]
     epochs = [module.split("train").batch(torch.arange(50), seed=1, epoch=e, augment=True)["image"] for e in range(200)]
@@ -98,7 +98,7 @@ def test_dynamic_binarisation_is_drawn_anew_per_epoch_and_the_tests_once(data: P
     assert module.name == "mnist28-dynamic"
 
 
-def test_fixed_binarisation_reads_the_published_files(tmp_path: Path) -> None:
+def test_fixed_binarization_reads_the_published_files(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).integers(0, 2, (6, 784))
     for name, part in (("train", rows[:4]), ("valid", rows[4:5]), ("test", rows[5:])):
         np.savetxt(tmp_path / f"binarized_mnist_{name}.amat", part, fmt="%d")

@@ -18,9 +18,10 @@ from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.datamodules import Emoji, Patches, Unpaired
 from zoo.datamodules.base import ImageDataModule, ImageSet
-from zoo.datamodules.patches import EdgeDensity, PatchSet, candidates, crops, masks
-from zoo.datamodules.pictures import mirrored
-from zoo.datamodules.stream import Batch
+from zoo.datamodules.base.draws import mirrored
+from zoo.datamodules.base.image_set import Batch
+from zoo.datamodules.base.patch_set import PatchSet, crops, masks
+from zoo.datamodules.patches import EdgeDensity, candidates
 
 
 class Noise(ImageDataModule):
@@ -179,7 +180,7 @@ def test_batches_hold_what_the_source_holds_and_patches() -> None:
     assert module.split("val").batch(torch.arange(0))["patches"].shape == (0, 2, 3, 16, 16)
 
 
-def test_any_sampler_will_do() -> None:
+def test_any_function_of_an_image_can_sample_patches() -> None:
     module = Patches(source=Noise(), num_patches=4, patch_sampler=quarters)
     assert module.name == "noise16-patches4-quarters"
     (_, batch), *_ = module.reference_batches(5, 5)
@@ -196,7 +197,7 @@ def test_sampler_and_source_can_be_given_in_a_file() -> None:
     source = {"class_path": "zoo.datamodules.Emoji", "init_args": {"image_size": 8, "vendors": ["noto"]}}
     for given, name in (
         ({"patch_sampler": sampler}, "emoji64-patches3-sides=(0.5,)"),
-        ({"patch_sampler": "zoo.datamodules.patches.masks"}, "emoji64-patches3-masks"),
+        ({"patch_sampler": "zoo.datamodules.base.patch_set.masks"}, "emoji64-patches3-masks"),
         ({"source": source}, "emoji8-noto-patches3"),
         ({"source": "CelebA", "data_dir": "x", "source_arguments": {"flip": True}}, "celeba64-patches3"),
     ):
@@ -254,13 +255,11 @@ def test_the_stream_does_not_depend_on_how_it_is_cut() -> None:
     assert torch.equal(copied["other"], whole["other"][3:9])
 
 
-def test_emoji_by_name_are_held_out_by_emoji(tmp_path: Path) -> None:
-    module = Patches(
-        source_arguments={"vendors": ["noto"], "holdout": "combinations"}, cache_dir=tmp_path, image_size=8
-    )
-    emoji = Emoji(vendors=["noto"], holdout="combinations", cache_dir=tmp_path, image_size=8)
+def test_emoji_by_name_are_held_out_by_emoji(cache: Path) -> None:
+    module = Patches(source_arguments={"vendors": ["noto"], "holdout": "combinations"}, cache_dir=cache, image_size=8)
+    emoji = Emoji(vendors=["noto"], holdout="combinations", cache_dir=cache, image_size=8)
     assert module.name == "emoji8-noto-holdout-patches3"
-    assert module.licence == "Apache-2.0"
+    assert module.license == "Apache-2.0"
     assert module.class_names["vendor"] == ["noto"]
     assert isinstance(module.split("combinations"), PatchSet)
     splits = ("train", "val", "test", "combinations")
@@ -351,11 +350,11 @@ def test_bad_boxes(boxes: Tensor, message: str) -> None:
         module.stream()[range(3)]
 
 
-def test_bad_samplers_and_sources() -> None:
+def test_bad_samplers_and_sources(cache: Path) -> None:
     with pytest.raises(ValueError, match="num_boxes must be at least 1"):
         EdgeDensity(0)
     with pytest.raises(ValueError, match="sides must be shares"):
         EdgeDensity(sides=(0.5, 2.0))
-    module = Patches(source=Unpaired(image_size=8, load_size=8))
+    module = Patches(source=Unpaired(cache_dir=cache, image_size=8, load_size=8))
     with pytest.raises(ValueError, match="patches are cut from `image`, but batches hold image_a, image_b"):
         module.split("train").batch(torch.arange(2))

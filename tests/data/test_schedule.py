@@ -13,10 +13,12 @@ from torch import Tensor
 
 from zoo.datamodules import Emoji, ImageFolder
 from zoo.datamodules.base import ImageDataModule, ImageSet
-from zoo.datamodules.pyramid import halved
-from zoo.nn.progressive_gan_growth import Growth
+from zoo.datamodules.base.pyramid import halved
+from zoo.nn.progressive_gan_growth import Growth, GrowthSchedule
 
-GROWTH = Growth(4, 16, 20, 12, 6, {4: 12, 8: 8}, repeats=2)
+GROWTH = GrowthSchedule(
+    Growth(20, 12, global_batch_size=6, global_batch_sizes={4: 12, 8: 8}, steps_per_schedule_check=2), 16
+)
 
 
 class Numbers(ImageDataModule):
@@ -95,9 +97,9 @@ def test_batches_that_cannot_be_shared_are_refused() -> None:
         served(world=3)
 
 
-def test_images_of_another_size_than_the_models_are_refused() -> None:
+def test_resolutions_that_halving_does_not_reach_are_refused() -> None:
     with pytest.raises(ValueError, match="the model asks for images of 3 pixels"):
-        Numbers(Growth(4, 16, 1, 1, 1)).level(3)
+        Numbers(GROWTH).at_resolution(3)
 
 
 def test_halves_are_rounded_means() -> None:
@@ -110,7 +112,7 @@ def test_halves_are_rounded_means() -> None:
     assert np.array_equal(halved(squares, Path()).flatten(), np.rint(totals / 4))
 
 
-def test_levels_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lower_resolutions_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(20):
@@ -122,20 +124,22 @@ def test_levels_of_a_folder_are_kept_in_the_cache(tmp_path: Path, monkeypatch: p
 
     data = open_()
     data.prepare_data()
-    small = data.level(4)
+    small = data.at_resolution(4)
     assert len(small) == data.num_train
     index = torch.arange(len(small))
     full = data.split("train").images(index).double()
     assert (torch.nn.functional.avg_pool2d(full, 4) - small.images(index)).abs().max() <= 1
     # A mirrored image is mirrored at all sizes.
-    large, little = (images.batch(index, seed=1, epoch=2, augment=True)["image"] for images in (data.level(16), small))
+    large, little = (
+        images.batch(index, seed=1, epoch=2, augment=True)["image"] for images in (data.at_resolution(16), small)
+    )
     assert (torch.nn.functional.avg_pool2d(large, 4) - little).abs().max() < 0.02
     assert len(list((tmp_path / "cache" / "levels-even").glob("*.npy"))) == 2
-    monkeypatch.setattr("zoo.datamodules.pyramid._fill", None)  # the second time nothing is computed
-    assert torch.equal(open_().level(4).images(index), small.images(index))
+    monkeypatch.setattr("zoo.datamodules.base.pyramid._fill", None)  # the second time nothing is computed
+    assert torch.equal(open_().at_resolution(4).images(index), small.images(index))
 
 
-def test_emoji_are_rendered_at_each_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emoji_are_rendered_at_each_resolution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
     def render(self: Emoji, vendor: str, out: np.ndarray) -> None:
@@ -145,7 +149,7 @@ def test_emoji_are_rendered_at_each_size(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Emoji, "_render", render)
     data = Emoji(vendors=["noto"], image_size=32, cache_dir=tmp_path)
     for size in (32, 4, 16, 4):
-        batch = data.level(size).batch(torch.arange(2))
+        batch = data.at_resolution(size).batch(torch.arange(2))
         assert batch["image"].shape == (2, 3, size, size)
         assert {"label", "caption", "vendor"} <= batch.keys()
     assert sizes == [32, 4, 16]

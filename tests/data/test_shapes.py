@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.datamodules import Shapes
-from zoo.datamodules.stream import Batch
+from zoo.datamodules.base.image_set import Batch
 
 SHAPE, SCALE, ROTATION, X, Y = range(5)
 

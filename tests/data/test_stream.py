@@ -87,7 +87,7 @@ def straight(steps: int, **options: Any) -> list[list[int]]:
     return model.seen
 
 
-def test_an_epoch_holds_no_image_twice_and_the_next_one_goes_on() -> None:
+def test_each_image_comes_once_per_epoch_in_a_new_order() -> None:
     seen = flat(straight(11))
     assert len(seen) == 44
     assert sorted(seen[:22]) == sorted(seen[22:]) == list(range(22))
@@ -107,7 +107,7 @@ def test_loader_processes_change_nothing() -> None:
     assert straight(12, num_workers=2) == straight(12)
 
 
-def test_batches_are_whole_and_in_range() -> None:
+def test_fields_of_a_batch_belong_to_its_images() -> None:
     module = Numbered()
     batches = list(module.train_dataloader())
     assert len(batches) == len(module.train_dataloader()) == 5
@@ -118,9 +118,9 @@ def test_batches_are_whole_and_in_range() -> None:
         assert batch["caption"] == [f"number {i}" for i in batch["label"].tolist()]
 
 
-def test_levels_survive_the_conversion() -> None:
-    levels = np.arange(256, dtype=np.uint8)[:, None, None, None]
-    image = ImageSet([levels]).batch(torch.arange(256))["image"]
+def test_all_256_values_survive_the_conversion() -> None:
+    values = np.arange(256, dtype=np.uint8)[:, None, None, None]
+    image = ImageSet([values]).batch(torch.arange(256))["image"]
     assert image.min() == -1
     assert image.max() == 1
     assert torch.equal(((image + 1) / 2 * 255).round().byte().flatten(), torch.arange(256).byte())
@@ -209,7 +209,9 @@ def test_resume_after_a_save_at_the_end_of_validation_is_exact(options: dict[str
     whole, second = Recorder(), Recorder()
     keep = ModelCheckpoint(tmp_path, save_top_k=-1, save_on_train_epoch_end=False, filename="{step}")
     trainer(max_epochs=3, **options, enable_checkpointing=True, callbacks=[keep]).fit(whole, Numbered())
-    for path in sorted(tmp_path.iterdir()):
+    saved = sorted(tmp_path.iterdir())
+    assert len(saved) == {5: 3, 2: 6}[options.get("val_check_interval", 5)]
+    for path in saved:
         step = int(path.stem.removeprefix("step="))
         second = Recorder()
         trainer(max_epochs=3, **options).fit(second, Numbered(), ckpt_path=path)

@@ -16,9 +16,10 @@ from torch import Tensor
 from tests.ranks import on_ranks
 from zoo.datamodules import Emoji, Unpaired
 from zoo.datamodules.base import ImageSet
-from zoo.datamodules.pictures import cropped, square
-from zoo.datamodules.stream import Batch
-from zoo.datamodules.unpaired import Pairs, augmented
+from zoo.datamodules.base.draws import cropped, cropped_and_mirrored
+from zoo.datamodules.base.image_set import Batch
+from zoo.datamodules.base.pictures import square
+from zoo.datamodules.unpaired import Pairs
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (12, 12)) -> None:
@@ -109,16 +110,11 @@ def test_a_half_of_a_picture(tmp_path: Path) -> None:
     assert (square(tmp_path / "x.png", 8, half=1)[2] == 255).all()
 
 
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rendered")
-
-
-def test_emoji_of_two_vendors(rendered: Path) -> None:
-    module = Unpaired(cache_dir=rendered, image_size=8, load_size=8, batch_size=4)
+def test_emoji_of_two_vendors(cache: Path) -> None:
+    module = Unpaired(cache_dir=cache, image_size=8, load_size=8, batch_size=4)
     assert module.name == "openmoji2noto8"
-    assert module.licence == "Apache-2.0 AND CC-BY-SA-4.0"
-    emoji = Emoji(cache_dir=rendered, image_size=8, vendors=["openmoji", "noto"])
+    assert module.license == "Apache-2.0 AND CC-BY-SA-4.0"
+    emoji = Emoji(cache_dir=cache, image_size=8, vendors=["openmoji", "noto"])
     for split in ("train", "val", "test"):
         both = emoji.split(split)
         n = len(both) // 2
@@ -127,17 +123,25 @@ def test_emoji_of_two_vendors(rendered: Path) -> None:
         batch = module.split(split).batch(index)
         assert torch.equal(batch["image_a"], both.batch(index)["image"])
         assert torch.equal(batch["image_b"], both.batch(n + index)["image"]), "true pairs"
-    fitted = Unpaired(cache_dir=rendered, image_size=8, load_size=8, fit=True)
-    assert fitted.name == "openmoji2noto8-fit"
-    assert not torch.equal(fitted.split("test").batch(index)["image_a"], batch["image_a"])
     # In training they are not.
-    batches = stream(Unpaired(cache_dir=rendered, image_size=8, load_size=8, flip=False), 400, 40)
+    batches = stream(Unpaired(cache_dir=cache, image_size=8, load_size=8, flip=False), 400, 40)
     train = emoji.split("train")
     known = train.batch(torch.arange(len(train)))["image"].flatten(1)
     n = len(known) // 2
     a, b = (torch.cat([batch[f"image_{domain}"] for batch in batches]).flatten(1) for domain in ("a", "b"))
     partners = [torch.equal(x, y) for x, y in zip(b, known[n:][torch.cdist(a, known[:n]).argmin(1)], strict=True)]
     assert sum(partners) < 10
+
+
+def test_emoji_are_fitted_to_the_frame_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def render(self: Emoji, vendor: str, out: np.ndarray[Any, Any]) -> None:
+        out[:] = 200 if self.fit_to_frame else 100
+
+    monkeypatch.setattr(Emoji, "_render", render)
+    for fit, value, name in ((False, 100, "openmoji2noto8"), (True, 200, "openmoji2noto8-fit")):
+        module = Unpaired(cache_dir=tmp_path, image_size=8, fit_to_frame=fit)
+        assert module.name == name
+        assert {*seen(stream(module, 4), "a"), *seen(stream(module, 4), "b")} == {value}
 
 
 # Orders ---------------------------------------------------------------------------------------------------------------
@@ -243,9 +247,9 @@ def test_crops_are_squares_of_the_image_drawn_for_each() -> None:
 
 def test_augmentation_mirrors_half() -> None:
     x = torch.arange(8.0).expand(400, 3, 8, 8)
-    y = augmented(x, 0, 0, torch.arange(400), size=8, flip=True)
+    y = cropped_and_mirrored(x, 0, 0, torch.arange(400), size=8, flip=True)
     assert (y[:, 0, 0, 0] == 7).float().mean().item() == pytest.approx(0.5, abs=0.1)
-    assert torch.equal(augmented(x, 0, 0, torch.arange(400), size=8, flip=False), x)
+    assert torch.equal(cropped_and_mirrored(x, 0, 0, torch.arange(400), size=8, flip=False), x)
 
 
 def test_training_is_augmented_and_references_are_not(tree: Path, tmp_path: Path) -> None:
@@ -268,7 +272,7 @@ def test_training_is_augmented_and_references_are_not(tree: Path, tmp_path: Path
     [
         ({"vendor_a": "appel"}, "unknown vendor 'appel'"),
         ({"vendor_b": "openmoji"}, "vendor_a and vendor_b must differ, both are 'openmoji'"),
-        ({"data_dir": "x", "fit": True}, "fit is for emoji"),
+        ({"data_dir": "x", "fit_to_frame": True}, "fit_to_frame is for emoji"),
         ({"side_by_side": True}, "side_by_side needs a data_dir"),
         ({"data_dir_b": "x"}, "data_dir_b needs a data_dir"),
         ({"data_dir": "x", "data_dir_b": "y", "side_by_side": True}, "leave data_dir_b out"),
@@ -286,8 +290,8 @@ def test_a_folder_without_domains(tmp_path: Path) -> None:
         Unpaired(tmp_path / "x", **options(tmp_path)).split("train")
 
 
-def test_both_directions_are_asked_for(tree: Path, tmp_path: Path, rendered: Path) -> None:
-    emoji = Unpaired(cache_dir=rendered, image_size=16)
+def test_both_directions_are_asked_for(tree: Path, tmp_path: Path, cache: Path) -> None:
+    emoji = Unpaired(cache_dir=cache, image_size=8, load_size=8)
     assert emoji.domain_names == ["openmoji", "noto"]
     first, second = emoji.translation_batches(5, 5)
     assert (first.source, first.target, first.domain) == ("a", "b", 1)
@@ -296,7 +300,7 @@ def test_both_directions_are_asked_for(tree: Path, tmp_path: Path, rendered: Pat
     assert first.paired.all()
     assert torch.equal(first.true, second.image)
     assert torch.equal(second.true, first.image)
-    folders = Unpaired(tree, cache_dir=tmp_path / "cache", image_size=16)
+    folders = Unpaired(tree, cache_dir=tmp_path / "cache", image_size=8)
     for task in folders.translation_batches(1, 1):
         assert not task.paired.any(), "images of folders have nothing to do with each other"
         assert len(task.true) == 0

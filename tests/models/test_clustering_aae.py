@@ -15,7 +15,7 @@ SIZES: dict[str, Any] = {"latent_dim": 2, "num_classes": 4, **WIDTHS}
 
 class TestClusteringAAE(test_aae.TestAAE):
     def tiny(self) -> ClusteringAAE:
-        return ClusteringAAE(8, **SIZES)
+        return test_aae.tiny(ClusteringAAE(8, **SIZES))
 
 
 # The paper's claims ---------------------------------------------------------------------------------------------------
@@ -73,9 +73,9 @@ def test_class_head_alone_sees_transformed_images_and_in_training_alone() -> Non
 def test_noise_on_classes_blurs_prior_and_codes_alike_but_no_style() -> None:
     model = ClusteringAAE(8, class_noise_std=0.3, **SIZES)
     codes = {"style": torch.randn(4000, 2), "class": torch.eye(4).repeat(1000, 1)}
-    seen = model.discriminated(codes, {}, "encoder/code")
+    seen = model.discriminator_inputs(codes, {}, "encoder/code")
     assert torch.equal(seen["style"], codes["style"])
     noise = seen["class"] - codes["class"]
     assert noise.std().item() == pytest.approx(0.3, rel=0.03)
     assert abs(noise.mean().item()) < 0.01
-    assert not torch.equal(seen["class"], model.discriminated(codes, {}, "discriminator/code")["class"])
+    assert not torch.equal(seen["class"], model.discriminator_inputs(codes, {}, "discriminator/code")["class"])

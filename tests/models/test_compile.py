@@ -1,28 +1,46 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from tests.contract import Data, state_of, trainer
+from zoo.aae import AAE
+from zoo.base import AdversarialModel
 from zoo.dcgan import DCGAN
+
+MODELS: dict[str, Callable[..., AdversarialModel]] = {
+    "dcgan": lambda **options: DCGAN(8, base_channels=4, latent_dim=5, **options),
+    "aae": lambda **options: AAE(8, 3, hidden_features=(8,), discriminator_features=(6,), weight_std=None, **options),
+}
 
 
 @pytest.mark.slow
-def test_compiled_networks_train_as_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_compiled_networks_train_as_the_plain_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The tracer without the code generator: what is compiled, and how parameters are frozen, is the same.
     compile = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile(self, backend="aot_eager"))
+    compiled_networks: list[Any] = []
+
+    def keep(self: torch.nn.Module) -> None:
+        compiled_networks.append(self)
+        compile(self, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", keep)
     torch.manual_seed(0)
-    plain = DCGAN(8, base_channels=4, latent_dim=5).double()
-    compiled = DCGAN(8, base_channels=4, latent_dim=5, compile=True).double()
+    plain, compiled = MODELS[name]().double(), MODELS[name](compile=True).double()
     compiled.load_state_dict(copy.deepcopy(plain.state_dict()))
     batches = [{"image": torch.rand(4, 3, 8, 8, dtype=torch.float64)} for _ in range(3)]
     for model in (plain, compiled):
         trainer(precision="64-true").fit(model, datamodule=Data(batches))
     expected = state_of(plain)
     assert list(compiled.state_dict()) == list(expected)
-    for name, value in compiled.state_dict().items():
-        assert torch.allclose(value, expected[name], rtol=0, atol=1e-8), name
+    for key, value in compiled.state_dict().items():
+        assert torch.allclose(value, expected[key], rtol=0, atol=1e-8), key
     assert torch.allclose(plain.sample(3, seed=0), compiled.sample(3, seed=0), atol=1e-8)
+    held = sum(p.numel() for network in compiled_networks for p in network.parameters())
+    assert held == sum(p.numel() for p in compiled.parameters())
+    assert not any(isinstance(network, torch.nn.ModuleDict) for network in compiled_networks)

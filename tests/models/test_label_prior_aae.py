@@ -14,7 +14,7 @@ from zoo.label_prior_aae import LabelPriorAAE
 
 class TestLabelPriorAAE(test_aae.TestAAE):
     def tiny(self) -> LabelPriorAAE:
-        return LabelPriorAAE(8, **WIDTHS)
+        return test_aae.tiny(LabelPriorAAE(8, **WIDTHS))
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return super().batch(n, seed=seed, dtype=dtype) | {"label": torch.arange(n) % 4 - 1}
@@ -50,7 +50,7 @@ def test_samples_of_a_class_come_from_its_part(label: Any) -> None:
 def test_the_discriminator_sees_the_label_or_that_there_is_none() -> None:
     model = LabelPriorAAE(8, **WIDTHS)
     codes = {"style": torch.randn(3, 2)}
-    seen = model.discriminated(codes, {"label": torch.tensor([0, 9, -1])}, "code")["style"]
+    seen = model.discriminator_inputs(codes, {"label": torch.tensor([0, 9, -1])}, "code")["style"]
     assert torch.equal(seen[:, :2], codes["style"])
     assert seen[:, 2:].argmax(1).tolist() == [0, 9, 10]
     assert torch.equal(seen[:, 2:].sum(1), torch.ones(3))

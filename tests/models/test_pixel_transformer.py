@@ -8,27 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from tests.contract import ModelContract
-from zoo.base import Batch
-from zoo.base.autoregressive import NaiveSampler
-from zoo.engine import rng
+from tests.models.likelihood import LikelihoodContract
+from zoo.nn.sampling import NaiveSampler
 from zoo.pixel_transformer import CachedSampler, PixelTransformer
 
 
-class TestPixelTransformer(ModelContract):
-    options: dict[str, Any] = {"image_size": 4}  # noqa: RUF012
+class TestPixelTransformer(LikelihoodContract, ModelContract):
+    size = 4
+    options: dict[str, Any] = {}  # noqa: RUF012
 
     def tiny(self) -> PixelTransformer:
-        return PixelTransformer(**self.options, features=8, num_layers=2, num_heads=2)
-
-    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        size, channels = self.options["image_size"], self.options.get("image_channels", 1)
-        shape = n, channels, size, size
-        images = rng.uniform(shape, rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
-        return {"image": images.to(dtype)}
+        return PixelTransformer(self.size, self.channels, **self.options, features=8, num_layers=2, num_heads=2)
 
 
 class TestPixelTransformerRGB(TestPixelTransformer):
-    options = {"image_size": 3, "image_channels": 3, "levels": 4, "optimizer": "rmsprop"}  # noqa: RUF012
+    size, channels = 3, 3
+    options = {"num_levels": 4}  # noqa: RUF012
 
 
 class TwoPixels(PixelTransformer):
@@ -54,7 +49,7 @@ def lively(size: int, channels: int, levels: int, kind: type[PixelTransformer] =
 
 def images(model: PixelTransformer, n: int) -> Tensor:
     """Random images on the model's levels."""
-    return model.to_images(torch.randint(model.levels, (n, *model.image_shape)))
+    return model.to_images(torch.randint(model.num_levels, (n, *model.image_shape)))
 
 
 # Causality ------------------------------------------------------------------------------------------------------------
@@ -209,8 +204,7 @@ def test_number_of_parameters() -> None:
         ({"image_size": 0}, r"^image_size must be at least 1, not 0$"),
         ({"image_channels": 0}, r"^image_channels must be at least 1, not 0$"),
         ({"features": -4}, r"^features must be at least 1, not -4$"),
-        ({"levels": 1}, r"^levels must be at least 2, not 1$"),
-        ({"optimizer": "lion"}, r"^optimizer must be 'rmsprop', 'adam' or 'sgd', not 'lion'$"),
+        ({"num_levels": 1}, r"^num_levels must be at least 2, not 1$"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], message: str) -> None:

@@ -10,48 +10,53 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.contract import Data, ModelContract, trainer
-from zoo.base import Batch
+from tests.models.likelihood import LikelihoodContract, all_images
 from zoo.base.autoregressive import AutoregressiveModel
-from zoo.engine import rng
+from zoo.gru_pixelrnn import GRU, GRUPixelRNN
 from zoo.multiscale_pixelrnn import MultiScalePixelRNN
 from zoo.nn.masked import MaskedConv2d
-from zoo.nn.pixelrnn import CELLS, GRU, skew, unskew
+from zoo.nn.pixelrnn import LSTM, skew, unskew
+from zoo.nn.schedules import Decay
 from zoo.pixelcnn import PixelCNN
 from zoo.pixelrnn import DiagonalLayer, PixelRNN, RowLayer
+from zoo.tanh_pixelrnn import TanhPixelRNN
 
-CELL_NAMES = tuple(CELLS)
-TINY: dict[str, Any] = {"features": 4, "num_layers": 2, "head_features": 6}
+TINY: dict[str, Any] = {"hidden_channels": 4, "num_layers": 2, "head_channels": 6}
+RECURRENT = {"lstm": PixelRNN, "gru": GRUPixelRNN, "tanh": TanhPixelRNN}
 
 
-class PixelContract(ModelContract):
+class TestPixelRNN(LikelihoodContract, ModelContract):
     options: dict[str, Any] = {}  # noqa: RUF012
-    channels = 1
 
-    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        images = rng.uniform((n, self.channels, 6, 6), rng.key(seed, "batch"), low=-1, high=1)
-        return {"image": images.to(dtype)}
-
-
-class TestPixelRNN(PixelContract, ModelContract):
     def tiny(self) -> PixelRNN:
         return PixelRNN(6, self.channels, **TINY | self.options)
 
 
 class TestPixelRNNRow(TestPixelRNN):
-    options = {"layer": "row", "skip": True, "cell": "gru", "optimizer": "adam"}  # noqa: RUF012
+    options = {"layer": "row", "skip": True, "optimizer": "adam"}  # noqa: RUF012
 
 
-class TestPixelRNNColour(TestPixelRNN):
-    options = {"levels": 4, "residual": False, "cell": "rnn"}  # noqa: RUF012
+class TestPixelRNNColor(TestPixelRNN):
+    options = {"num_levels": 4}  # noqa: RUF012
     channels = 3
 
 
-class TestPixelCNN(PixelContract, ModelContract):
+class TestPixelCNN(LikelihoodContract, ModelContract):
     def tiny(self) -> PixelCNN:
         return PixelCNN(6, **TINY)
 
 
-class TestMultiScalePixelRNN(PixelContract, ModelContract):
+class TestGRUPixelRNN(LikelihoodContract, ModelContract):
+    def tiny(self) -> GRUPixelRNN:
+        return GRUPixelRNN(6, **TINY)
+
+
+class TestTanhPixelRNN(LikelihoodContract, ModelContract):
+    def tiny(self) -> TanhPixelRNN:
+        return TanhPixelRNN(6, **TINY)
+
+
+class TestMultiScalePixelRNN(LikelihoodContract, ModelContract):
     def tiny(self) -> MultiScalePixelRNN:
         return MultiScalePixelRNN(6, small_size=3, **TINY)
 
@@ -59,27 +64,30 @@ class TestMultiScalePixelRNN(PixelContract, ModelContract):
 # The paper's claims ---------------------------------------------------------------------------------------------------
 
 
-def built(kind: str, size: int, channels: int = 1, levels: int = 2, **options: Any) -> AutoregressiveModel:
-    """A model in float64 with weights large enough for every pixel to matter."""
+def build(kind: str, *args: int, **options: Any) -> AutoregressiveModel:
+    """A model in float64 with weights large enough for every pixel to matter.
+
+    Args:
+        kind: "cnn", "multiscale", or a cell and a layer, such as "lstm-row".
+        args: the model's first arguments.
+        options: further ones.
+    """
     torch.manual_seed(0)
     options = TINY | options
     model: AutoregressiveModel
     if kind == "cnn":
-        model = PixelCNN(size, channels, levels, **options)
+        model = PixelCNN(*args, **options)
     elif kind == "multiscale":
-        model = MultiScalePixelRNN(size, channels, levels, **options)
+        model = MultiScalePixelRNN(*args, **options)
     else:
-        model = PixelRNN(size, channels, levels, layer=kind, **options)  # type: ignore[arg-type]
+        cell, layer = kind.split("-")
+        model = RECURRENT[cell](*args, layer=layer, **options)
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0, 0.3)
     return model.double()
 
 
-KINDS = [("cnn", "lstm"), *itertools.product(("row", "diagonal"), CELL_NAMES)]
-
-
-def build(kind: str, cell: str, *args: int, **options: Any) -> AutoregressiveModel:
-    return built(kind, *args, **options, **({} if kind == "cnn" else {"cell": cell}))
+KINDS = ["cnn", *(f"{cell}-{layer}" for cell in RECURRENT for layer in ("row", "diagonal"))]
 
 
 def jacobian(model: AutoregressiveModel) -> Tensor:
@@ -96,17 +104,17 @@ def jacobian(model: AutoregressiveModel) -> Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize(("kind", "cell"), KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "lstm-row-skip", "lstm-diagonal-skip"])
 @pytest.mark.parametrize(("size", "channels", "levels"), [(5, 1, 2), (4, 3, 3), (4, 1, 3)])
-@pytest.mark.parametrize("skip", [False, True])
-def test_jacobian_is_causal(kind: str, cell: str, size: int, channels: int, levels: int, skip: bool) -> None:
-    model = build(kind, cell, size, channels, levels, skip=skip, features=24, head_features=36)
+def test_jacobian_is_causal(kind: str, size: int, channels: int, levels: int) -> None:
+    skip: dict[str, Any] = {"skip": True} if kind.endswith("-skip") else {}
+    model = build(kind.removesuffix("-skip"), size, channels, levels, hidden_channels=24, head_channels=36, **skip)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.uniform_(parameter, 0, 1)  # so that some ReLU of each colour is open everywhere
     found = jacobian(model)
     assert not found.triu().any(), "a sub-pixel sees itself or a later one"
-    if kind == "diagonal":
+    if "diagonal" in kind:
         earlier = torch.ones_like(found).tril(-1).bool()
         assert (found[earlier] != 0).all(), "the Diagonal BiLSTM has the full context"
     else:
@@ -127,8 +135,8 @@ def test_jacobian_of_non_square_images() -> None:
 
 
 def test_row_lstm_sees_a_triangle() -> None:
-    """A state knows of the row above what is at most one column to the right, of the row above that two, and so on."""
-    layer = RowLayer(3, 1).double()
+    """A state depends on the row above up to one column to the right, on the row above that up to two, and so on."""
+    layer = RowLayer(3, 1, LSTM()).double()
     x = torch.randn(1, 6, 5, 7, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(layer.states(x, None)[0, :, 4, 2].sum(), x)
     seen = grad[0].abs().sum(0) > 0
@@ -138,22 +146,16 @@ def test_row_lstm_sees_a_triangle() -> None:
         assert seen[row].tolist() == expected, row
 
 
-def all_images(levels: int, channels: int, height: int, width: int) -> Tensor:
-    values = torch.linspace(-1, 1, levels, dtype=torch.float64).tolist()
-    grid = list(itertools.product(values, repeat=channels * height * width))
-    return torch.tensor(grid, dtype=torch.float64).view(-1, channels, height, width)
-
-
-@pytest.mark.parametrize(("kind", "cell"), KINDS)
-def test_probabilities_of_all_images_sum_to_one(kind: str, cell: str) -> None:
-    binary = build(kind, cell, 2)
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_of_all_images_sum_to_one(kind: str) -> None:
+    binary = build(kind, 2)
     assert binary.log_prob(all_images(2, 1, 2, 2)).exp().sum() == pytest.approx(1, abs=1e-6)
-    colour = build(kind, cell, 2, 3, 4)
-    assert colour.log_prob(all_images(4, 3, 1, 2)).exp().sum() == pytest.approx(1, abs=1e-6)
+    color = build(kind, 2, 3, 4)
+    assert color.log_prob(all_images(4, 3, 1, 2)).exp().sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_multiscale_is_a_bound() -> None:
-    model = built("multiscale", 2, small_size=1)
+    model = build("multiscale", 2, small_size=1)
     images = all_images(2, 1, 2, 2)
     assert model.log_prob(images).exp().sum() < 1
     # Given one small image, the second network's probabilities of all whole ones sum to one.
@@ -173,9 +175,9 @@ def test_skew_and_unskew_are_inverses_and_each_other_s_gradient() -> None:
     assert torch.autograd.gradcheck(unskew, y.detach().requires_grad_())
 
 
-def test_masks_of_colours() -> None:
-    a = MaskedConv2d(3, 3, (3, 3), "A", channels=3)
-    b = MaskedConv2d(6, 6, (3, 3), "B", channels=3)
+def test_masks_of_colors() -> None:
+    a = MaskedConv2d(3, 3, (3, 3), "A", image_channels=3)
+    b = MaskedConv2d(6, 6, (3, 3), "B", image_channels=3)
     assert torch.equal(a.mask[:, :, 1, 1], torch.ones(3, 3).tril(-1))
     assert torch.equal(b.mask[:, :, 1, 1], torch.ones(3, 3).tril().repeat(2, 2))
     assert b.mask[:, :, 0].all()
@@ -196,8 +198,7 @@ def test_parameter_counts_of_the_paper_s_networks() -> None:
         return sum(p.numel() for p in model.parameters())
 
     assert count(PixelRNN()) == 65_793
-    assert count(PixelRNN.paper()) == 8_837_888
-    assert PixelCNN.paper().image_shape == (3, 32, 32)
+    assert count(PixelRNN(32, 3, 256, hidden_channels=128, num_layers=12, head_channels=1024)) == 8_837_888
 
 
 def test_gru_is_that_of_torch() -> None:
@@ -223,7 +224,7 @@ def test_layers_are_those_of_the_equations() -> None:
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 
-    row = RowLayer(units, 1).double()
+    row = RowLayer(units, 1, LSTM()).double()
     gates = row.input_to_state(x)[0]
     states: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     for r, w in itertools.product(range(height), range(width)):
@@ -233,7 +234,7 @@ def test_layers_are_those_of_the_equations() -> None:
     found = row.states(x, None)[0]
     assert all(torch.allclose(found[:, r, w], h, atol=1e-12) for (r, w), (h, _) in states.items())
 
-    diagonal = DiagonalLayer(units, 1).double()
+    diagonal = DiagonalLayer(units, 1, LSTM()).double()
     both = diagonal.input_to_state(x)[0].chunk(2)
     sums = torch.zeros(units, height, width, dtype=torch.float64)
     for direction, gates in enumerate(both):
@@ -253,11 +254,11 @@ def test_layers_are_those_of_the_equations() -> None:
 # Sampling -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "cell"), [*KINDS, ("multiscale", "lstm"), ("multiscale", "gru")])
+@pytest.mark.parametrize("kind", [*KINDS, "multiscale", "lstm-row-skip", "lstm-diagonal-skip"])
 @pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 5)])
-def test_incremental_sampler_draws_what_the_naive_one_draws(kind: str, cell: str, channels: int, levels: int) -> None:
-    options: dict[str, Any] = {"small_size": 3} if kind == "multiscale" else {"skip": True}
-    model = build(kind, cell, 6, channels, levels, **options)
+def test_incremental_sampler_draws_what_the_naive_one_draws(kind: str, channels: int, levels: int) -> None:
+    options: dict[str, Any] = {"small_size": 3} if kind == "multiscale" else {"skip": True} if "skip" in kind else {}
+    model = build(kind.removesuffix("-skip"), 6, channels, levels, **options)
     x = model.sample(4, seed=1)
     assert torch.equal(x, model.sample(4, seed=1, naive=True))
     assert x.std() > 0.1
@@ -269,7 +270,7 @@ def test_incremental_sampler_draws_what_the_naive_one_draws(kind: str, cell: str
 
 
 def test_completions_go_on_from_the_rows() -> None:
-    model = build("row", "lstm", 6)
+    model = build("lstm-row", 6)
     upper = model.sample(2, seed=0)[:, :, :3]
     found = model.completions(upper, 3, seed=5)
     assert found.shape == (2, 3, 1, 6, 6)
@@ -312,10 +313,12 @@ def test_sampler_keeps_one_row_per_layer(layer: str) -> None:
     ("options", "message"),
     [
         ({"layer": "column"}, "layer must be 'row' or 'diagonal', not 'column'"),
-        ({"cell": "peephole"}, "cell must be 'lstm', 'gru' or 'rnn', not 'peephole'"),
-        ({"levels": 1}, "levels must be at least 2, not 1"),
+        ({"num_levels": 1}, "num_levels must be at least 2, not 1"),
         ({"optimizer": "lion"}, "optimizer must be "),
-        ({"image_channels": 3, "features": 2}, "features and head_features must be at least the 3 colours"),
+        (
+            {"image_channels": 3, "hidden_channels": 2},
+            "hidden_channels and head_channels must be at least the 3 colors",
+        ),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
@@ -338,18 +341,18 @@ def test_bad_arguments_of_sample() -> None:
         model.sample(2, prefix=torch.zeros(3, 1, 2, 6))
 
 
-def test_step_size_falls_to_its_final_rate() -> None:
-    model = PixelCNN(6, final_rate=0.1, learning_rate=0.01, **TINY)
+def test_step_size_falls_exponentially() -> None:
+    model = PixelCNN(6, decay=Decay("exponential", final=0.1), learning_rate=0.01, **TINY)
     run = trainer(max_steps=4, max_epochs=-1)
     run.fit(model, datamodule=Data([TestPixelCNN().batch(2)] * 2))
-    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.001)
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01 * 0.1**0.75)  # that of the last step
 
 
 # Likelihood -----------------------------------------------------------------------------------------------------------
 
 
 def test_likelihood_by_hand() -> None:
-    model = build("row", "lstm", 3, 1, 256)
+    model = build("lstm-row", 3, 1, 256)
     x = model.to_images(torch.arange(9).view(1, 1, 3, 3) * 31)
     by_hand = torch.zeros((), dtype=torch.float64)
     for r, w in itertools.product(range(3), range(3)):

@@ -12,7 +12,7 @@ from zoo.semi_supervised_aae import SemiSupervisedAAE
 
 class TestSemiSupervisedAAE(test_aae.TestAAE):
     def tiny(self) -> SemiSupervisedAAE:
-        return SemiSupervisedAAE(8, latent_dim=2, num_classes=3, **WIDTHS, **self.options)
+        return test_aae.tiny(SemiSupervisedAAE(8, latent_dim=2, num_classes=3, **WIDTHS, **self.options))
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         """Labelled images are unevenly spread: of six, ranks have two and one, or two, one and none."""

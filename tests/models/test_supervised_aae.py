@@ -11,7 +11,7 @@ from zoo.supervised_aae import SupervisedAAE
 
 class TestSupervisedAAE(test_aae.TestAAE):
     def tiny(self) -> SupervisedAAE:
-        return SupervisedAAE(8, latent_dim=2, num_classes=3, **WIDTHS)
+        return test_aae.tiny(SupervisedAAE(8, latent_dim=2, num_classes=3, **WIDTHS))
 
 
 # The paper's claims ---------------------------------------------------------------------------------------------------

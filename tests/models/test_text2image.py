@@ -14,10 +14,12 @@ from tests.numerics import assert_near
 from zoo import pretrained
 from zoo.base import Batch
 from zoo.engine import rng
-from zoo.text2image import Discriminator, Generator, Residual, Text2Image
+from zoo.nn.text2image import PROJECTION_DIM, Discriminator, Generator, Residual
+from zoo.text2image import Text2Image
 
 SIZES: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
 ENCODER: dict[str, Any] = {"kind": "char", **SIZES}
+HALVED = {"kind": "repeated", "every": 2}
 PROMPTS = ["a red apple", "a green apple", "something else"]
 
 
@@ -25,7 +27,7 @@ class TestText2Image(ModelContract):
     options: dict[str, Any] = {}  # noqa: RUF012
 
     def tiny(self) -> Text2Image:
-        small: dict[str, Any] = {"latent_dim": 5, "projection": 4, "base_channels": 4, "discriminator_channels": 4}
+        small: dict[str, Any] = {"latent_dim": 5, "base_channels": 4, "discriminator_channels": 4}
         model = Text2Image(16, text_encoder=ENCODER, prompts=PROMPTS, **{**small, **self.options})
         # Its untrained images would all be grey: so few channels of such small weights, and nothing normalised yet.
         for generator in (model.generator, model.generator_ema):
@@ -53,7 +55,7 @@ class TestText2Image(ModelContract):
 class TestText2ImageSentences(TestText2Image):
     """Batches of sentences, and everything that is off by default."""
 
-    options = {"ema_decay": 0.9, "accumulate": 2, "gradient_clip": 1.0, "channels_last": True, "halve_every": 2}  # noqa: RUF012
+    options = {"ema_decay": 0.9, "accumulate": 2, "gradient_clip": 1.0, "channels_last": True, "decay": HALVED}  # noqa: RUF012
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return {
@@ -102,7 +104,7 @@ def test_parameter_counts_of_the_authors_code() -> None:
 
 @pytest.mark.parametrize(("size", "sides", "residuals"), [(8, [4], 1), (32, [4, 8, 16], 2), (64, [4, 8, 16, 32], 2)])
 def test_shapes(size: int, sides: list[int], residuals: int) -> None:
-    generator, discriminator = Generator(size, 3, 5, 6, 4, 4), Discriminator(size, 3, 6, 4, 4)
+    generator, discriminator = Generator(size, 3, 5, 6, 4), Discriminator(size, 3, 6, 4)
     seen = []
     for module in generator.layers:
         if isinstance(module, nn.BatchNorm2d):
@@ -117,10 +119,10 @@ def test_shapes(size: int, sides: list[int], residuals: int) -> None:
 
 def test_the_start_is_a_transposed_convolution() -> None:
     torch.manual_seed(0)
-    generator = Generator(8, 3, 5, 6, 4, 4).double().eval()
+    generator = Generator(8, 3, 5, 6, 4).double().eval()
     z, text = torch.randn(2, 5).double(), torch.randn(2, 6).double()
     given = torch.cat([z, F.leaky_relu(generator.project[0](text), 0.2)], 1)
-    expected = generator.layers(generator.start(given[:, :, None, None]))
+    expected = generator.layers(F.conv_transpose2d(given[:, :, None, None], generator.start.weight))
     assert torch.allclose(generator(z, text), expected, rtol=0, atol=1e-12)
 
 
@@ -135,7 +137,7 @@ def test_the_sentence_reaches_both_networks_where_the_paper_says(model: Text2Ima
     for output in (x, logits):
         (gradient,) = torch.autograd.grad(output.square().sum(), text, retain_graph=True)
         assert (gradient != 0).any(1).all()
-    maps = inputs[1][:, -4:]
+    maps = inputs[1][:, -PROJECTION_DIM:]
     assert maps.shape[2:] == (4, 4)
     assert torch.equal(maps, maps[:, :, :1, :1].expand_as(maps))
     assert torch.equal(maps[:, :, 0, 0], model.discriminator.project(text))
@@ -146,7 +148,7 @@ def test_one_pass_over_the_images_serves_two_sentences(model: Text2Image, batch:
     x, own, other = batch["image"], batch["caption_embedding"], batch["mismatched_embedding"]
     features = model.discriminator.features(x)
     for text in (own, other):
-        together = model.discriminator.judge(features, model.discriminator.project(text))
+        together = model.discriminator.discriminate(features, model.discriminator.project(text))
         assert torch.equal(together, model.discriminator(x, text))
 
 
@@ -162,11 +164,11 @@ class Scripted(nn.Module):
     def project(self, text: Tensor) -> Tensor:
         return text.sum(1)
 
-    def judge(self, features: Tensor, projected: Tensor) -> Tensor:
+    def discriminate(self, features: Tensor, projected: Tensor) -> Tensor:
         return features + projected
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        return self.judge(self.features(x), self.project(text))
+        return self.discriminate(self.features(x), self.project(text))
 
 
 class Constant(nn.Module):
@@ -245,7 +247,7 @@ def test_variants() -> None:
     assert (cls.hparams["mismatch_weight"], cls.hparams["interpolation_weight"]) == (0.5, 0.0)
     assert (int_.hparams["mismatch_weight"], int_.hparams["interpolation_weight"]) == (0.0, 1.0)
     assert cls.generator.start.weight.shape[1] == 8 * 196
-    assert cls.hparams["halve_every"] == 40 * (82_783 // 64)
+    assert cls.decay.every == 40 * (82_783 // 64)
     # The authors' code for COCO has no norm of the compressed sentence, that for the other two has one.
     for model, norms in ((cls, 0), (int_, 1), (normed, 1)):
         assert sum(isinstance(module, nn.BatchNorm1d) for module in model.discriminator.modules()) == norms
@@ -254,7 +256,7 @@ def test_variants() -> None:
 
 def test_the_step_size_is_halved() -> None:
     with torch.device("meta"):
-        model = Text2Image(learning_rate=1.0, halve_every=10)
+        model = Text2Image(learning_rate=1.0, decay=HALVED | {"every": 10})
     assert [model.optimizer_overrides("generator", s)["lr"] for s in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
 
 
@@ -270,7 +272,8 @@ def test_after_training_shuffled_sentences_change_the_verdict() -> None:
     small: dict[str, Any] = {"latent_dim": 4, "base_channels": 8, "discriminator_channels": 8}
     model = Text2Image(8, text_features=6, learning_rate=1e-3, **small)
     trainer(max_epochs=10).fit(model, datamodule=Data([data] * 20))
-    right, wrong = model.match(image, text), model.match(image, text.roll(1, 0))
+    with torch.no_grad():
+        right, wrong = (model.eval().discriminator(image, t) for t in (text, text.roll(1, 0)))
     assert (right > wrong).float().mean() > 0.9
 
 
@@ -282,6 +285,8 @@ def test_samples_of_sentences(model: Text2Image) -> None:
     assert_near(model.sample(3, seed=1, text=["a red apple"] * 3), one)
     assert_near(model.sample(3, seed=1, embedding=model.encode_text(["a red apple"])[0]), one)
     assert not torch.allclose(one, model.sample(3, seed=1, text="a green pear"), atol=1e-5)
+    # From given noise, and by default of the first prompt.
+    assert_near(model.generate(model.latent(3, seed=1)), one)
     with pytest.raises(ValueError, match="2 sentences for 3 images"):
         model.sample(3, text=["a", "b"])
     with pytest.raises(ValueError, match="no condition 'label'"):
@@ -291,13 +296,11 @@ def test_samples_of_sentences(model: Text2Image) -> None:
 def test_normalized_sentences_have_one_length(batch: Batch) -> None:
     """So that it does not matter how long the encoder's embeddings are."""
     torch.manual_seed(0)
-    model = Text2Image(16, text_features=6, normalize_text=True, base_channels=4, discriminator_channels=4)
-    assert torch.allclose(model._embedding(batch, "caption").norm(dim=1), torch.tensor(6.0).sqrt())
+    model = Text2Image(16, text_features=6, normalize_embeddings=True, base_channels=4, discriminator_channels=4)
+    assert torch.allclose(model.embedding(batch, "caption").norm(dim=1), torch.tensor(6.0).sqrt())
     one, other = (model.sample(2, seed=0, embedding=k * batch["caption_embedding"][:2]) for k in (1, 0.01))
     assert_near(other, one)
-    x, text = batch["image"], batch["caption_embedding"]
-    assert_near(model.match(x, 0.01 * text), model.match(x, text))
-    between, _ = model._between(model._embedding(batch, "caption"))
+    between, _ = model._between(model.embedding(batch, "caption"))
     assert torch.allclose(between.norm(dim=1), torch.tensor(6.0).sqrt()), "those between two as well"
     assert_near(model.real_and_fake(batch, seed=0, first=0)[1][:2], one)
 
@@ -307,11 +310,13 @@ def test_without_sentences_it_says_what_it_needs(batch: Batch) -> None:
     assert model.inference_networks == ("generator",)
     with pytest.raises(ValueError, match=r"give text=... or embedding=..."):
         model.sample(2)
+    with pytest.raises(ValueError, match=r"give text=... or embedding=..."):
+        model.generate(model.latent(2))
     with pytest.raises(ValueError, match="no text encoder"):
         model.sample(2, text="a")
     assert model.sample(2, seed=0, embedding=batch["caption_embedding"][:2]).shape == (2, 3, 16, 16)
     with pytest.raises(ValueError, match="batches must hold mismatched_embedding, or mismatched_caption"):
-        model._embedding({"image": batch["image"], "caption": ["a"]}, "mismatched_caption")
+        model.embedding({"image": batch["image"], "caption": ["a"]}, "mismatched")
 
 
 def test_a_file_holds_the_text_encoder(model: Text2Image, tmp_path: Path) -> None:
@@ -345,9 +350,9 @@ def test_real_and_fake_depend_on_seed_and_index(model: Text2Image, batch: Batch)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 48}, "image_size 48 is not supported: take a power of two"),
+        ({"image_size": 48}, "image_size 48 is not supported: take 28, or a power of two"),
         ({"mismatch_weight": 1.0}, r"mismatch_weight must lie in \[0, 1\)"),
-        ({"interpolation_weight": -1.0}, "interpolation_weight must be at least 0"),
+        ({"interpolation_weight": -1.0}, "interpolation_weight be at least 0"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:

@@ -46,7 +46,7 @@ class Judge(nn.Module):
 
 
 class Task(NamedTuple):
-    """As `zoo.datamodules.translation.TranslationTask` has it."""
+    """As `zoo.datamodules.base.translation.TranslationTask` has it."""
 
     image: Tensor
     origin: Tensor

@@ -23,10 +23,10 @@ from zoo.callbacks.measures import MEASURES, Evaluation, measure
 from zoo.classifier import Classifier
 from zoo.cyclegan import CycleGAN
 from zoo.dcgan import DCGAN
-from zoo.nade import NADE
 from zoo.pretrained import cards, fetch, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
+from zoo.rnade import RNADE
 from zoo.text_encoder import TextEncoder
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
@@ -40,7 +40,7 @@ RECIPE = {
 class Tiny:
     """What publishing needs of a DataModule."""
 
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
 
     def __init__(self, data_dir: str, image_size: int) -> None:
         self.data_dir, self.name, self.image_size = data_dir, f"tiny{image_size}", image_size
@@ -362,7 +362,7 @@ def test_a_classifier_has_no_picture(run: Path, out: Path) -> None:
 
 
 def test_likelihood_says_whether_rounding_is_little(run: Path, out: Path) -> None:
-    model = NADE(8, image_channels=3, hidden_features=4, likelihood="gaussian_mixture", components=2)
+    model = RNADE(8, image_channels=3, hidden_features=4, num_components=2)
     entry, card = published(run, out, model, "nade-tiny8")
     assert (entry["pictures"], entry["compared"]) == ("samples", "log p")
     assert entry["rounding"].endswith("nats on average over 40 images")
@@ -423,13 +423,15 @@ def test_the_card_says_where_a_run_departs_from_its_recipe(
 def test_a_growing_model(run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its card says how many images it has seen, and knows its recipe's numbers by resolution again."""
     options: dict[str, Any] = {
-        "channel_base": 16,
+        "fmap_base": 16,
         "max_channels": 4,
-        "training_images": 8,
-        "transition_images": 8,
-        "global_batch_size": 4,
-        "global_batch_sizes": {4: 8, 8: 4},
-        "repeats": 1,
+        "growth": {
+            "training_images": 8,
+            "transition_images": 8,
+            "global_batch_size": 4,
+            "global_batch_sizes": {4: 8, 8: 4},
+            "steps_per_schedule_check": 1,
+        },
     }
     recipe = {"model": {"class_path": "zoo.ProgressiveGAN", "init_args": options}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -439,11 +441,11 @@ def test_a_growing_model(run: Path, out: Path, tmp_path: Path, monkeypatch: pyte
     # As the command writes it.
     config["model"] = {
         "class_path": "zoo.ProgressiveGAN",
-        "init_args": {**options, "global_batch_sizes": {"4": 8, "8": 2}},
+        "init_args": options | {"growth": options["growth"] | {"global_batch_sizes": {"4": 8, "8": 2}}},
     }
     configure(run, config)
     entry, card = published(run, out, ProgressiveGAN(8, 3, 5, **options), "progressive_gan-tiny8")
-    assert entry["changed"] == {"model.init_args.global_batch_sizes.8": 2}
+    assert entry["changed"] == {"model.init_args.growth.global_batch_sizes.8": 2}
     assert (entry["training"]["steps"], entry["training"]["images"]) == (1, 4)
     assert "| training | 1 steps, 4 images, 32-true, seed " in card
     assert "global_batch_sizes.8=2`" in card

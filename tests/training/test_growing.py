@@ -18,15 +18,17 @@ from zoo.engine.distributed import MultiNetStrategy
 
 STEPS = 10
 OPTIONS: dict[str, Any] = {
-    "channel_base": 32,
+    "fmap_base": 32,
     "max_channels": 6,
-    "stddev_group": 2,
-    "training_images": 12,
-    "transition_images": 36,
-    "repeats": 1,
-    "global_batch_size": 12,
-    "global_batch_sizes": {4: 24},
-    "learning_rates": {16: 0.002},
+    "minibatch_stddev_group": 2,
+    "growth": {
+        "training_images": 12,
+        "transition_images": 36,
+        "steps_per_schedule_check": 1,
+        "global_batch_size": 12,
+        "global_batch_sizes": {4: 24},
+        "learning_rates": {16: 0.002},
+    },
 }
 
 
@@ -85,7 +87,7 @@ def test_ranks_equal_one_process_through_all_stages(world: int, num_workers: int
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_the_start() -> None:
-    model = ProgressiveGAN(16, 3, 5, **{**OPTIONS, "stddev_group": 5})
+    model = ProgressiveGAN(16, 3, 5, **OPTIONS | {"minibatch_stddev_group": 5})
     with pytest.raises(
         ValueError, match=r"24 images per step at 4 pixels cannot be shared among 1 device.* groups of 5"
     ):
@@ -94,6 +96,6 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_the_start() -> None:
 
 def test_a_model_of_another_size_is_refused() -> None:
     model = ProgressiveGAN(32, 3, 5, **OPTIONS)
-    model._take(3, 1.0)
+    model.grow(10_000)
     with pytest.raises(ValueError, match="the data's images are 3x16x16"):
         model.check_images(torch.Size((3, 16, 16)))

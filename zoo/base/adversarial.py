@@ -165,7 +165,8 @@ class AdversarialModel(GenerativeModel):
     # The average -----------------------------------------------------------------------------------------------------
 
     def average_networks(self) -> None:
-        """Keep the average that `ema_decay` asks for; called once the networks are built."""
+        """Lay out the networks and keep the average that `ema_decay` asks for; called once the networks are built."""
+        self.lay_out()  # here too, so that a loaded model samples in the layout that it was trained in
         for name in self.averaged_networks:
             kept = None if self.ema_decay is None else copy.deepcopy(getattr(self, name)).requires_grad_(False).eval()
             setattr(self, f"{name}_ema", kept)
@@ -211,7 +212,7 @@ class AdversarialModel(GenerativeModel):
             raise ValueError(f"step_every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
         self.lay_out()
         if self.compiled:
-            for network in self.children():
+            for network in _networks(self):
                 if any(p.requires_grad for p in network.parameters()):
                     network.compile()
 
@@ -344,6 +345,12 @@ class AdversarialModel(GenerativeModel):
     def load_rank_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `rank_state_dict` gave."""
         self._pending = [(index, batch) for index, batch in state.get("pending", [])]
+
+
+def _networks(model: nn.Module) -> Iterator[nn.Module]:
+    """The networks of a model, those in a dict or list one by one."""
+    for network in model.children():
+        yield from _networks(network) if isinstance(network, nn.ModuleDict | nn.ModuleList) else (network,)
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:

@@ -20,6 +20,7 @@ from zoo.engine import rng
 from zoo.engine.finite import FiniteWatch, broken_network
 from zoo.engine.loop import ExactTraining
 from zoo.engine.overhead import LeanModule
+from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
 __all__ = ["Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
@@ -161,7 +162,7 @@ class GenerativeModel(LeanModule):
         """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
 
         A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
-        `type(model)(**model.hparams)` builds the same model again. A `Decay` is kept as its fields: plain types.
+        `type(model)(**model.hparams)` builds the same model again.
         """
         frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
@@ -170,7 +171,7 @@ class GenerativeModel(LeanModule):
         kept: dict[str, Any]
         for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
             # Checkpoints and headers hold plain types.
-            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, Decay)})
+            kept.update({name: value.fields() for name, value in kept.items() if isinstance(value, OptionGroup)})
 
     def decayed(self, rate: float, decay: Decay | None, step: int) -> float:
         """A learning rate at a step, under a schedule.

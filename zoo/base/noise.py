@@ -141,20 +141,21 @@ class NoiseToImageGAN(AdversarialModel):
             n: number of images.
             seed: seed of the draw; None takes a new one.
             first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: `label`, a class or one per image (conditional form); by default classes are drawn uniformly.
+            conditions: `label`, a class or one per image (conditional form), by default classes are drawn uniformly;
+                and what else `generate` takes.
 
         Shape:
             Output: (n, C, H, W) in [-1, 1].
 
         Raises:
-            ValueError: a label was given to an unconditional model, or does not exist.
+            ValueError: a condition that the model does not have, or a label that does not exist.
         """
         label = conditions.pop("label", None)
-        if conditions:
-            raise ValueError(f"{type(self).__name__} has no condition {next(iter(conditions))!r}")
+        self.check_conditions(conditions)
         seed = self.resolve_seed(seed)
-        z = self.noise(n, rng.key(seed, "sample"), first)
-        return self.generate(z, self._sample_labels(n, label, seed, first))
+        labels = self._sample_labels(n, label, seed, first)
+        given = conditions if labels is None else {"label": labels, **conditions}
+        return self.generate(self.noise(n, rng.key(seed, "sample"), first), **given)
 
     def _sample_labels(self, n: int, label: int | Tensor | None, seed: int, first: int) -> Tensor | None:
         if not self.num_classes:

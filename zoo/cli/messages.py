@@ -13,6 +13,8 @@ from lightning.pytorch import Trainer
 import zoo
 from zoo import callbacks, datamodules
 from zoo.engine.files import nearest
+from zoo.pretrained.cards import default_arguments
+from zoo.pretrained.changes import CHANGES
 from zoo.pretrained.migrations import current_names
 
 __all__ = ["explain", "read_config"]
@@ -64,6 +66,9 @@ def explain(message: str) -> str:
 def _suggest(name: str) -> str:
     import inspect
 
+    for change in CHANGES.values():
+        if today := change.renamed.get(name.rpartition(".")[2]):
+            return f": it is called {today!r} now"
     known = [f"trainer.{parameter}" for parameter in inspect.signature(Trainer.__init__).parameters]
     known += [
         "model",
@@ -80,7 +85,7 @@ def _suggest(name: str) -> str:
     for prefix, package in (("model", zoo), ("data", datamodules)):
         exports = zoo.ARCHITECTURES if package is zoo else package.__all__
         for export in exports:
-            parameters = inspect.signature(getattr(package, export).__init__).parameters
+            parameters = default_arguments(f"{package.__name__}.{export}")
             known += [f"{prefix}.{parameter}" for parameter in parameters]
             known += [f"{prefix}.init_args.{parameter}" for parameter in parameters]
     known = [option for option in known if not option.endswith(".self")]

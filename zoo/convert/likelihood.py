@@ -23,8 +23,8 @@ def nade(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> NADE:
         layout: whose file it is. "EugenHotaj": the state dict of that repository's NADE, _in_W, _in_b, _h_W, _h_b.
 
     Returns:
-        The model, with that repository's ReLU. The file does not say how pixels lie: they are those of a square image
-        in grey; one in colour, whose values that repository reads channel after channel, is refused.
+        The model, with that repository's ReLU. The file does not state the image's shape: it is taken to be a square of
+        one channel. Files of color images, whose values that repository reads channel after channel, are refused.
 
     Raises:
         ValueError: an unknown layout, or a file that does not have it.
@@ -50,10 +50,11 @@ def nade(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> NADE:
 
 
 def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
-    """PixelCNN for grey images of two levels from the file of another implementation.
+    """PixelCNN for gray images of two levels from the file of another implementation.
 
-    That implementation adds a block's input twice: x becomes 2x + f(x). Block l then sees 2^l times what ours does; as
-    ReLUs keep positive factors, powers of two in the weights make ours equal to it, and they cost no digit.
+    That implementation adds a block's input twice: x becomes 2x + f(x), so that the input of block l is 2^l times the
+    input of ours. Positive factors pass through ReLUs: powers of two in the weights make our network equal to it,
+    without rounding.
 
     Args:
         paths: the file.
@@ -75,9 +76,10 @@ def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
     levels = max(2, state["_head.3.weight"].size(0))
     if channels != 1 or levels != 2:
         raise ValueError(f"{path} does not fit: {channels} channels and {levels} levels, where 1 and 2 can be read")
-    head_features = state["_head.1.weight"].size(0)
+    head_channels = state["_head.1.weight"].size(0)
     model = build(
-        lambda: PixelCNN(features=width // 2, num_layers=blocks, head_features=head_features, head_layers=1), path
+        lambda: PixelCNN(hidden_channels=width // 2, num_layers=blocks, head_channels=head_channels, head_layers=1),
+        path,
     )
     ours = {1: "down", 3: "spatial", 5: "up"}
     renamed: dict[str, Tensor | list[Tensor]] = {}

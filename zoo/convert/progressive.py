@@ -12,13 +12,19 @@ from zoo.convert import layouts
 from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
 from zoo.progressive_gan import ProgressiveGAN
 
-__all__ = ["progressive_gan"]
+__all__ = ["UnitBiasProgressiveGAN", "progressive_gan"]
 
 GROUP = 4
 CONFIG = "models.utils.config.BaseConfig"  # an empty class whose objects hold settings
 
 
-def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -> ProgressiveGAN:
+class UnitBiasProgressiveGAN(ProgressiveGAN):
+    """Progressive GAN as pytorch_GAN_zoo has it: the generator's first map has a bias for each channel and pixel."""
+
+    unit_bias = True
+
+
+def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -> UnitBiasProgressiveGAN:
     """Progressive GAN from the files of pytorch_GAN_zoo.
 
     There a layer is (weight * x + bias) * c with c = sqrt(2 / fan-in) in all layers; here it is gain / sqrt(fan-in) *
@@ -57,18 +63,17 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
     size = 4 << (stages - 1)
     base, most = _schedule(widths, size, paths[0])
     model = build(
-        lambda: ProgressiveGAN(
+        lambda: UnitBiasProgressiveGAN(
             size,
             len(generator["to_rgb.0.weight"]),
             generator["start.weight"].shape[1],
-            channel_base=base,
+            fmap_base=base,
             max_channels=most,
-            stddev_group=GROUP,
-            unit_bias=True,
+            minibatch_stddev_group=GROUP,
         ),
         paths[0],
     )
-    for network in (model.generator, model.generator_ema):
+    for network in (model.generator, model.averaged("generator")):
         at = {"stage": torch.tensor(stages - 1), "alpha": torch.tensor(1.0)}
         fill(network, generator | at, paths[0])
 
@@ -108,7 +113,7 @@ def _rescaled(state: State, names: dict[str, str], gains: dict[str, float]) -> S
 
 
 def _schedule(widths: list[int], size: int, path: Path) -> tuple[int, int]:
-    """`channel_base` and `max_channels` of a generator with such maps."""
+    """`fmap_base` and `max_channels` of a generator with such maps."""
     base, most = widths[-1] * size // 2, max(widths)
     if most == widths[-1]:
         base = max(base, most)

@@ -1,4 +1,4 @@
-"""What PixelCNN and PixelRNN share: masked convolutions, the skeleton of the network, and its incremental sampler."""
+"""Parts of both PixelCNN and PixelRNN: masked convolutions, the skeleton of the network, its incremental sampler."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colours", "matrices", "matrix", "unit"]
+__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colors", "matrices", "matrix", "unit"]
 
 
-def colours(features: int, channels: int) -> Tensor:
-    """The colour to which each feature map belongs: they take turns, so that any number of maps can be shared out.
+def colors(channels: int, image_channels: int) -> Tensor:
+    """The color of each feature map: maps take turns, so that no number of maps needs to be a multiple of three.
 
     Shape:
-        Output: (features,) int64, 0 for red.
+        Output: (channels,) int64, 0 for red.
     """
-    return torch.arange(features) % channels
+    return torch.arange(channels) % image_channels
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees earlier pixels only, and of its own pixel the colours that come before.
+    """A convolution that sees earlier pixels only, and of its own pixel only the earlier colors.
 
-    Mask A hides a colour from itself and is for the first layer; mask B shows it. The mask multiplies the weight in
-    every pass: were the weights zeroed once, the optimizer would fill them again.
+    Mask A, for the first layer, hides a color from itself; mask B shows it. The mask multiplies the weight in every
+    pass: weights that were zeroed once would be changed by the optimizer.
 
     Args:
-        in_features: feature maps of the input.
-        out_features: feature maps of the output.
+        in_channels: feature maps of the input.
+        out_channels: feature maps of the output.
         kernel_size: odd height and width.
         kind: "A" or "B".
-        channels: colours of the image, 1 or 3.
-        outer: colour of each output map; None lets the colours take turns.
+        image_channels: colors of the image, 1 or 3.
+        outer: color of each output map; None lets the colors take turns.
 
     Shape:
-        input: (N, in_features, H, W); output: (N, out_features, H, W).
+        input: (N, in_channels, H, W); output: (N, out_channels, H, W).
 
     References:
         van den Oord, Kalchbrenner and Kavukcuoglu 2016, section 3.4.
@@ -47,30 +47,30 @@ class MaskedConv2d(nn.Conv2d):
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        in_channels: int,
+        out_channels: int,
         kernel_size: tuple[int, int],
         kind: Literal["A", "B"],
         *,
-        channels: int = 1,
+        image_channels: int = 1,
         outer: Tensor | None = None,
     ) -> None:
         height, width = kernel_size
-        super().__init__(in_features, out_features, kernel_size, padding=(height // 2, width // 2))
-        mask = torch.ones(out_features, in_features, height, width)
+        super().__init__(in_channels, out_channels, kernel_size, padding=(height // 2, width // 2))
+        mask = torch.ones(out_channels, in_channels, height, width)
         mask[:, :, height // 2, width // 2 :] = 0
         mask[:, :, height // 2 + 1 :] = 0
-        own = (colours(out_features, channels) if outer is None else outer)[:, None]
-        other = colours(in_features, channels)
+        own = (colors(out_channels, image_channels) if outer is None else outer)[:, None]
+        other = colors(in_channels, image_channels)
         mask[:, :, height // 2, width // 2] = (other < own if kind == "A" else other <= own).float()
         self.register_buffer("mask", mask, persistent=False)
 
     @property
     def masked(self) -> Tensor:
-        """The weight as it is used.
+        """The masked weight.
 
         Shape:
-            Output: (out_features, in_features, height, width).
+            Output: (out_channels, in_channels, height, width).
         """
         return self.weight * self.mask
 
@@ -86,7 +86,7 @@ class PixelLayer(nn.Module):
         """The next features.
 
         Shape:
-            x, output: (N, 2 features, H, W); context: (N, context features, H, W).
+            x, output: (N, 2h, H, W); context: (N, context_channels, H, W).
         """
         raise NotImplementedError
 
@@ -96,12 +96,12 @@ class PixelNetwork(nn.Module):
 
     Args:
         layers: the layers.
-        features: half the feature maps of the trunk.
-        channels: channels of the image.
+        hidden_channels: h; the trunk has 2h feature maps.
+        image_channels: channels of the image.
         outputs: logits per sub-pixel.
-        head_features: feature maps of the head.
-        head_layers: 1x1 convolutions before that to the logits.
-        skip: add a 1x1 convolution of every layer's output to what the head gets.
+        head_channels: feature maps of the head.
+        head_layers: 1x1 convolutions before the last one, which gives the logits.
+        skip: add a 1x1 convolution of every layer's output to the input of the head.
         margin: blank columns that the trunk sees on the right of the image.
 
     Shape:
@@ -114,28 +114,31 @@ class PixelNetwork(nn.Module):
     def __init__(
         self,
         layers: Sequence[PixelLayer],
-        features: int,
-        channels: int,
+        hidden_channels: int,
+        image_channels: int,
         outputs: int,
         *,
-        head_features: int,
+        head_channels: int,
         head_layers: int,
-        skip: bool,
+        skip: bool = False,
         margin: int = 0,
     ) -> None:
         super().__init__()
-        width = 2 * features
-        self.input = MaskedConv2d(channels, width, (7, 7), "A", channels=channels)
+        width = 2 * hidden_channels
+        if min(hidden_channels, head_channels) < image_channels:
+            raise ValueError(f"hidden_channels and head_channels must be at least the {image_channels} colors")
+        self.input = MaskedConv2d(image_channels, width, (7, 7), "A", image_channels=image_channels)
         self.layers = nn.ModuleList(layers)
         self.skips = nn.ModuleList(
-            MaskedConv2d(width, width, (1, 1), "B", channels=channels) for _ in (layers if skip else ())
+            MaskedConv2d(width, width, (1, 1), "B", image_channels=image_channels) for _ in (layers if skip else ())
         )
-        widths = [width, *[head_features] * head_layers, outputs * channels]
+        widths = [width, *[head_channels] * head_layers, outputs * image_channels]
         # NOTE(paper): a ReLU before the convolution to the logits too; without it the last two would be one linear map.
         self.head = nn.ModuleList(
-            MaskedConv2d(inner, outer, (1, 1), "B", channels=channels) for inner, outer in itertools.pairwise(widths)
+            MaskedConv2d(inner, outer, (1, 1), "B", image_channels=image_channels)
+            for inner, outer in itertools.pairwise(widths)
         )
-        self.channels = channels
+        self.image_channels = image_channels
         self.margin = margin
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -152,11 +155,11 @@ class PixelNetwork(nn.Module):
         sums = sums[..., :width]
         for convolution in self.head:
             sums = convolution(F.relu(sums))
-        return cast(Tensor, sums.unflatten(1, (-1, self.channels)))  # (N, K, C, H, W): maps take turns in the colours
+        return cast(Tensor, sums.unflatten(1, (-1, self.image_channels)))  # (N, K, C, H, W): the colors take turns
 
 
 def unit(x: Tensor) -> Tensor:
-    """Images in [0, 1], as the networks see them: what convolutions pad with is black.
+    """Images in [0, 1], as the networks see them: the zeros that pad a convolution are black.
 
     Shape:
         x: in [-1, 1]; output: the same.
@@ -167,9 +170,9 @@ def unit(x: Tensor) -> Tensor:
 class PixelSampler:
     """Draws pixel by pixel with work that does not depend on the size of the image.
 
-    What rows above contribute to a row is computed once per row, for all layers and columns at once; a pixel then costs
-    a few small matrix products per layer. Kept are one row of features per layer. All is laid out (features, N): then
-    neighbouring pixels of a row are one block of memory, as are the gates of a cell.
+    The contribution of the rows above is computed once per row, for all layers and columns at once; a pixel then costs
+    a few small matrix products per layer. One row of features per layer is kept. Tensors are laid out (features, N), so
+    that neighboring pixels of a row are one block of memory, and so are the gates of a cell.
 
     Subclasses define `start_layers` and `layer`.
 
@@ -180,33 +183,33 @@ class PixelSampler:
     """
 
     def __init__(self, network: PixelNetwork, n: int, width: int) -> None:
-        self.n, self.channels, self.margin = n, network.channels, network.margin
+        self.n, self.image_channels, self.margin = n, network.image_channels, network.margin
         self.width = width = width + network.margin
         convolution = network.input
         weight, self.reach = convolution.masked, convolution.kernel_size[1] // 2
         self.upper, self.bias = weight[:, :, : self.reach], convolution.bias
-        # The pixels to the left and, for the colours, the pixel itself: (maps, taps x channels).
+        # The pixels to the left and, for the colors, the pixel itself: (maps, taps x image channels).
         self.here = weight[:, :, self.reach, : self.reach + 1].transpose(1, 2).flatten(1)
-        self.line = weight.new_zeros(self.reach + width, self.channels, n)
+        self.line = weight.new_zeros(self.reach + width, self.image_channels, n)
         self.windows = [self.line[i : i + self.reach + 1].flatten(0, 1) for i in range(width)]
         self.head = [matrix(convolution) for convolution in network.head]
         self.skips = [matrix(convolution) for convolution in network.skips]
         self.depth = len(network.layers)
 
     def start_layers(self, row: int) -> None:
-        """Take up the finished row, and compute what it means for the next one."""
+        """Compute the contribution of the finished row to the next one, in all layers."""
         raise NotImplementedError
 
     def layer(self, i: int, x: Tensor, column: int) -> Tensor:
         """Output of a layer at a pixel of the present row.
 
         Shape:
-            x, output: (2 features, N).
+            x, output: (2h, N).
         """
         raise NotImplementedError
 
     def start_row(self, x: Tensor, row: int) -> None:
-        """What the rows above contribute."""
+        """Compute the contribution of all rows above."""
         if row:
             for column in range(self.width - self.margin, self.width):
                 self.trunk(x, row - 1, column, 0)
@@ -225,15 +228,15 @@ class PixelSampler:
         y = self.trunk(x, row, column, channel)
         for weight, bias in self.head:
             y = torch.addmm(bias, weight, y.relu())
-        return y[channel :: self.channels].t()
+        return y[channel :: self.image_channels].t()
 
     def trunk(self, x: Tensor, row: int, column: int, channel: int) -> Tensor:
-        """What the head gets at a pixel, of which so many channels are known.
+        """Input of the head at a pixel whose first `channel` channels are known.
 
         Shape:
-            Output: (2 features, N).
+            Output: (2h, N).
         """
-        # Of the pixel itself the earlier colours are known; mask A hides the others, whatever stands there.
+        # Mask A hides the channels that are not known, whatever their values.
         if channel:
             self.line[self.reach + column] = unit(x[:, :, row, column].t())
         elif column:
@@ -256,6 +259,6 @@ def matrix(convolution: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def matrices(convolutions: Iterable[MaskedConv2d]) -> tuple[Tensor, Tensor]:
-    """Those of all layers: (L, out, in) and (L, out, 1)."""
+    """Weights (L, out, in) and biases (L, out, 1) of the masked 1x1 convolutions of all layers."""
     weights, biases = zip(*map(matrix, convolutions), strict=True)
     return torch.stack(weights), torch.stack(biases)

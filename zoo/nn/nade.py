@@ -1,6 +1,8 @@
 """The recursion of NADE as one differentiable function that needs little memory.
 
-out_i = V_i . sigma(rho_i a_i),   a_i = c + sum_{j<i} W_j x_j
+    out_i = V_i . sigma(rho_i a_i),   a_i = c + sum_{j<i} W_j x_j
+
+`NADENetwork.naive_forward` in `zoo.nade` is the same recursion, value after value as in the paper.
 """
 
 from __future__ import annotations
@@ -11,34 +13,61 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Recursion"]
+__all__ = ["recursion"]
 
 
-class Recursion(torch.autograd.Function):
-    """Outputs V_i . sigma(rho_i a_i) of all i at once, a_i = c + sum_{j<i} W_j x_j, with its gradients.
+def recursion(
+    x: Tensor,
+    *,
+    input_weight: Tensor,
+    hidden_bias: Tensor,
+    output_weight: Tensor,
+    rescaling: Tensor | None = None,
+    relu: bool = False,
+    chunk: int | None = None,
+) -> Tensor:
+    """Outputs V_i . sigma(rho_i a_i) of all i, a_i = c + sum_{j<i} W_j x_j, with their gradients.
+
+    Args:
+        x: values in the order in which they are read.
+        input_weight: W.
+        hidden_bias: c.
+        output_weight: V.
+        rescaling: rho; None is 1.
+        relu: sigma is a ReLU instead of a sigmoid.
+        chunk: values that are computed together; None takes a number that suits the device.
 
     Shape:
         x: (N, D); W: (D, H); c: (H,); V: (D, K, H); rho: (D,); output: (D, N, K).
     """
+    if chunk is None:
+        chunk = 8 if x.device.type == "cpu" else 56  # as many as lie in a CPU's cache; elsewhere fewer, larger calls
+    out: Tensor = _Recursion.apply(x, input_weight, hidden_bias, output_weight, rescaling, relu, chunk)
+    return out
 
-    # The activations of all i are a large array, (D, N, H), and nothing that follows them is: written with tensor
-    # operations under autograd, several copies of it go through the memory. Here `chunk` of the i at a time are made,
-    # used and forgotten while they lie in the cache; for the gradient they are made again from the sum before them.
-    # Within a chunk the exclusive sum is a product of W with a strictly triangular matrix of x: a matrix product is
-    # faster than a cumulative sum, and so are its gradients. Sums stay in full precision, whatever autocast says.
+
+class _Recursion(torch.autograd.Function):
+    """`recursion`, with a backward pass of its own.
+
+    The activations of all i are one large array, (D, N, H), and their outputs are small: written with tensor operations
+    under autograd, several copies of the array pass through memory. Here `chunk` of the i at a time are computed, used
+    and dropped while they lie in the cache; the backward pass computes them again from the sum before them. Within a
+    chunk the exclusive sum is a product of W with a strictly triangular matrix of x: a matrix product is faster than a
+    cumulative sum, and so are its gradients. Sums stay in full precision under autocast.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w: Tensor, c: Tensor, v: Tensor, rho: Tensor | None, relu: bool, chunk: int
     ) -> Tensor:
-        """See the class."""
+        """Chunk by chunk from the first."""
         with torch.autocast(x.device.type, enabled=False):
             out, starts, start = x.new_empty(len(w), len(x), v.size(1)), [], c.expand(len(x), -1)
             for i in range(0, len(w), chunk):
                 part = slice(i, i + chunk)
                 starts.append(start)
                 h = _activations(start, _triangular(x[:, part]), w[part])
-                _squash(h if rho is None else h.mul_(rho[part, None, None]), relu)
+                _nonlinearity(h if rho is None else h.mul_(rho[part, None, None]), relu)
                 torch.bmm(h, v[part].mT, out=out[part])
                 start = torch.addmm(start, x[:, part], w[part])
         ctx.save_for_backward(x, w, v, rho, torch.stack(starts))
@@ -58,10 +87,10 @@ class Recursion(torch.autograd.Function):
                 part = slice(k * ctx.chunk, (k + 1) * ctx.chunk)
                 triangular = _triangular(x[:, part])
                 a = _activations(starts[k], triangular, w[part])
-                h = _squash(a if rho is None else a * rho[part, None, None], ctx.relu)
+                h = _nonlinearity(a if rho is None else a * rho[part, None, None], ctx.relu)
                 torch.bmm(gradient[part].mT, h, out=dv[part])
                 dh = torch.bmm(gradient[part], v[part])  # (chunk, N, H)
-                da = _slope(dh, h, ctx.relu)
+                da = _gradient_of_activations(dh, h, ctx.relu)
                 if rho is not None and drho is not None:
                     drho[part] = (da * a).sum((1, 2))
                     da *= rho[part, None, None]
@@ -89,13 +118,13 @@ def _activations(start: Tensor, triangular: Tensor, w: Tensor) -> Tensor:
     return (triangular.flatten(0, 1) @ w).view(*triangular.shape[:2], -1).add_(start)
 
 
-def _squash(a: Tensor, relu: bool) -> Tensor:
+def _nonlinearity(a: Tensor, relu: bool) -> Tensor:
     """The nonlinearity, in place."""
     return a.relu_() if relu else a.sigmoid_()
 
 
-def _slope(dh: Tensor, h: Tensor, relu: bool) -> Tensor:
-    """The gradient before the nonlinearity of that behind it."""
+def _gradient_of_activations(dh: Tensor, h: Tensor, relu: bool) -> Tensor:
+    """Gradient with respect to the activations a, from the gradient with respect to h."""
     aten = torch.ops.aten
     da: Tensor = aten.threshold_backward(dh, h, 0) if relu else aten.sigmoid_backward(dh, h)
     return da

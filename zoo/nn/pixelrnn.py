@@ -1,4 +1,4 @@
-"""Recurrences over images: cells, the two ways to run them, and the skewing that makes diagonals columns."""
+"""Recurrences over images: the LSTM cell, scans by rows and by diagonals, and the skew that makes diagonals columns."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CELLS", "Cell", "diagonal_scan", "row_scan", "skew", "unskew"]
+__all__ = ["LSTM", "Cell", "diagonal_scan", "row_scan", "skew", "unskew"]
 
 
 class Cell:
-    """A recurrent cell as a function of the sum of what input and previous states contribute to its gates.
+    """A recurrent cell: a function of its gates, the sum of one contribution of the input and one of previous states.
 
-    Features come before places: then a gate of all places is one block of memory.
+    Gates come before places, so that a gate of all places is one block of memory.
 
     Attributes:
-        gates: gates per unit; features count gate by gate.
+        gates: gates per unit; they are laid out gate by gate.
     """
 
     gates: int
 
     def from_input(self, gates: Tensor) -> Tensor:
-        """Contribution of the input as the sum takes it.
+        """The contribution of the input in the layout of the sum.
 
         Shape:
             gates: (..., gates x units, places).
@@ -32,7 +32,7 @@ class Cell:
         return gates
 
     def from_state(self, weight: Tensor) -> Tensor:
-        """State-to-state weight as the sum takes it.
+        """The state-to-state weight in the layout of the sum.
 
         Shape:
             weight: (..., gates x units, inputs).
@@ -40,21 +40,21 @@ class Cell:
         return weight
 
     def step(self, gates: Tensor, memory: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The next hidden state h and what the cell keeps for its next step.
+        """The next hidden state h and the next memory.
 
         Args:
-            gates: sum of what input and states contribute.
-            memory: what the cell kept.
-            out: where h goes, if no gradient is needed.
+            gates: sum of both contributions.
+            memory: memory of the last step.
+            out: tensor that receives h, if no gradient is needed.
 
         Shape:
-            gates: (..., as `from_input` gives, places); memory, outputs: (..., units, places).
+            gates: (..., G, places) in the layout of the sum; memory, outputs: (..., units, places).
         """
         raise NotImplementedError
 
 
 class LSTM(Cell):
-    """c = sigmoid(f) c_previous + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c); it keeps c.
+    """c = sigmoid(f) c_previous + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c); c is the memory.
 
     References:
         van den Oord et al. 2016, equation 3.
@@ -71,51 +71,6 @@ class LSTM(Cell):
         return torch.mul(output, memory.tanh(), out=out), memory
 
 
-class GRU(Cell):
-    """h = (1 - z) tanh(n_x + r n_h) + z h_previous, with r and z sigmoids; it keeps h of the same place.
-
-    The reset gate acts on what the previous states contribute to n, as in cuDNN: then one product with them is enough.
-    Both contributions to n get places of their own in the sum.
-
-    References:
-        Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", section 2.3.
-    """
-
-    gates = 3
-
-    def from_input(self, gates: Tensor) -> Tensor:
-        """[r, z, n] to [r, z, n, 0]."""
-        return F.pad(gates, (0, 0, 0, gates.size(-2) // 3))
-
-    def from_state(self, weight: Tensor) -> Tensor:
-        """[r, z, n] to [r, z, 0, n]."""
-        reset, update, new = weight.chunk(3, -2)
-        return torch.cat([reset, update, torch.zeros_like(new), new], -2)
-
-    def step(self, gates: Tensor, memory: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The next h, twice."""
-        units = memory.size(-2)
-        switches, from_input, from_state = gates.split([2 * units, units, units], -2)
-        reset, update = switches.sigmoid().chunk(2, -2)
-        new = torch.addcmul(from_input, reset, from_state).tanh()
-        h = torch.addcmul(new, update, memory - new, out=out)
-        # What is kept must not change when `out` is written again.
-        return h, h if out is None else h.clone()
-
-
-class RNN(Cell):
-    """h = tanh(n); it keeps nothing."""
-
-    gates = 1
-
-    def step(self, gates: Tensor, memory: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The next h."""
-        return torch.tanh(gates, out=out), memory
-
-
-CELLS: dict[str, Cell] = {"lstm": LSTM(), "gru": GRU(), "rnn": RNN()}
-
-
 def _three_above(h: Tensor) -> Tensor:
     return torch.cat([F.pad(h, (1, -1)), h, F.pad(h, (-1, 1))], 1)
 
@@ -126,16 +81,16 @@ def _upper_and_left(h: Tensor) -> Tensor:
 
 
 def _scan(
-    steps: Sequence[Tensor], weight: Tensor, cell: Cell, taps: int, neighbours: Callable[[Tensor], Tensor]
+    steps: Sequence[Tensor], weight: Tensor, cell: Cell, taps: int, neighbors: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
     directions, _, n, places = steps[0].shape
     weight = cell.from_state(weight)
     h = weight.new_zeros(directions, weight.size(2) // taps, n, places)
     memory = h.flatten(2)
     hidden = []
-    # The input's share is there for all steps: what is left of a step is one product and the cell.
+    # The input's contribution is computed for all steps at once: a step is one product and the cell.
     for gates in steps:
-        state, memory = cell.step(torch.baddbmm(gates.flatten(2), weight, neighbours(h).flatten(2)), memory)
+        state, memory = cell.step(torch.baddbmm(gates.flatten(2), weight, neighbors(h).flatten(2)), memory)
         h = state.unflatten(2, (n, places))
         hidden.append(h)
     return hidden
@@ -146,7 +101,7 @@ def row_scan(gates: Tensor, weight: Tensor, cell: Cell) -> Tensor:
 
     Args:
         gates: the input's contributions to the gates.
-        weight: its columns count the left, the middle and the right state above.
+        weight: its columns belong to the left, the middle and the right state above.
         cell: the cell.
 
     Shape:
@@ -161,7 +116,7 @@ def diagonal_scan(gates: Tensor, weight: Tensor, cell: Cell) -> Tensor:
 
     Args:
         gates: the input's contributions to the gates, by direction.
-        weight: its columns count the upper and the left state.
+        weight: its columns belong to the upper and the left state.
         cell: the cell.
 
     Shape:
@@ -198,7 +153,7 @@ def _diagonals(skewed: Tensor, width: int) -> Tensor:
 
 
 def skew(x: Tensor) -> Tensor:
-    """Diagonals as steps: row r is shifted to the right by r, and columns come first; zeros fill up.
+    """Diagonals as steps: row r is shifted to the right by r, zeros fill the rest, and columns come first.
 
     Shape:
         x: (..., H, W); output: (H + W - 1, ..., H).

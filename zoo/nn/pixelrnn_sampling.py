@@ -1,8 +1,8 @@
 """Incremental samplers of PixelRNN: a pixel costs two small matrix products per layer, whatever the image's size.
 
-Along a row every layer adds to its gates what the pixel itself contributes. All that comes from the row above is there
-before the row starts, computed for all layers and columns in one product. Of the Diagonal BiLSTM the direction from the
-right only needs finished rows: it runs over each once, through all layers at the same time.
+The gates of a pixel are a sum. The contribution of the row above is computed before the row starts, for all layers and
+columns in one product; the pixel's own contribution and its left neighbor's follow along the row. The direction of the
+Diagonal BiLSTM from the right needs finished rows only: it runs over each row once, through all layers together.
 """
 
 from __future__ import annotations
@@ -15,26 +15,33 @@ from torch.nn import functional as F
 
 from zoo.nn.masked import PixelNetwork, PixelSampler, matrices
 
-__all__ = ["DiagonalSampler", "RowSampler"]
+__all__ = ["DiagonalSampler", "RecurrentSampler", "RowSampler"]
 
 
-class _RecurrentSampler(PixelSampler):
-    """What both kinds of layers have in common; weights of all layers are stacked.
+class RecurrentSampler(PixelSampler):
+    """A sampler of either kind of layer; the weights of all layers are stacked.
+
+    Args:
+        network: a network of `RowLayer` or `DiagonalLayer`.
+        n: number of images.
+        width: width of the images.
+        context: maps of a conditional network, (N, context channels, H, W).
 
     Attributes:
-        x_places: by layer and column, where the layer's input is kept.
-        from_above: by layer and column, the gates' share of the rows above.
-        beside: by layer and column, what a layer adds to its output beside its own state's share.
+        x_places: by layer and column, the place of the layer's input.
+        from_above: by layer and column, the contribution of the rows above to the gates.
+        offsets: by layer and column, the part of the 1x1 convolution's output that is known before the row starts:
+            the bias and, of the Diagonal BiLSTM, the states from the right.
     """
 
     x_places: list[tuple[Tensor, ...]]
     from_above: list[tuple[Tensor, ...]]
-    beside: list[tuple[Tensor, ...]]
+    offsets: list[tuple[Tensor, ...]]
 
-    def __init__(self, network: PixelNetwork, n: int, width: int, context: Tensor | None) -> None:
+    def __init__(self, network: PixelNetwork, n: int, width: int, context: Tensor | None = None) -> None:
         super().__init__(network, n, width)
         layers: Any = list(network.layers)
-        self.cell, self.residual = layers[0].cell, layers[0].residual
+        self.cell = layers[0].cell
         directions, taps = layers[0].directions, layers[0].taps
         self.units = layers[0].state_to_state.size(2) // taps
         # By direction: (L, gates, taps, inputs) and (L, gates, 1).
@@ -52,7 +59,7 @@ class _RecurrentSampler(PixelSampler):
             self.context_weights = [self.cell.from_input(part)[:, None] for part in weight.chunk(directions, 1)]
 
     def _rows(self, weight: Tensor) -> Tensor:
-        """Rows of a weight as the cell's sum takes them."""
+        """A weight in the layout of the cell's sum."""
         return cast(Tensor, self.cell.from_input(weight.flatten(2)).unflatten(2, weight.shape[2:]))
 
     def zeros(self, *shape: int) -> Tensor:
@@ -60,7 +67,7 @@ class _RecurrentSampler(PixelSampler):
         return self.up.new_zeros(*shape)
 
     def from_context(self, direction: int, row: int) -> Tensor | float:
-        """The gates' share of a row of the context.
+        """Contribution of a row of the context to the gates.
 
         Shape:
             Output: (L, W, gates, N).
@@ -70,34 +77,26 @@ class _RecurrentSampler(PixelSampler):
         return cast(Tensor, self.context_weights[direction] @ self.context[:, :, row].permute(2, 1, 0))
 
     def start(self, i: int, x: Tensor, column: int) -> Tensor:
-        """Put a layer's input in its place, where `finish` of the layer before has put it already."""
+        """A layer's input in its place; `finish` of the layer before has put it there for all layers but the first."""
         return x if i else self.x_places[0][column].copy_(x)
 
     def finish(self, i: int, x: Tensor, h: Tensor, column: int) -> Tensor:
         """A layer's output from its hidden state, in its place in the next layer."""
         place = self.x_places[i + 1][column] if i + 1 < self.depth else None
-        y = torch.addmm(self.beside[i][column], self.ups[i], h, out=place)
-        return y.add_(x) if self.residual else y
+        return torch.addmm(self.offsets[i][column], self.ups[i], h, out=place).add_(x)
 
 
 def _by_place(x: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views by layer and column of (L, W, features, N)."""
+    """Views of (L, W, channels, N) by layer and column."""
     return [layer.unbind() for layer in x]
 
 
-class RowSampler(_RecurrentSampler):
-    """Row LSTM: a row's states follow from the row above and from the pixel and its left neighbour.
-
-    Args:
-        network: a network of `RowLayer`.
-        n: number of images.
-        width: width of the images.
-        context: maps of a conditional network, (N, context features, H, W).
-    """
+class RowSampler(RecurrentSampler):
+    """Row LSTM: states follow from the states of the row above, the pixel and its left neighbor."""
 
     def __init__(self, network: PixelNetwork, n: int, width: int, context: Tensor | None = None) -> None:
         super().__init__(network, n, width, context)
-        # Of the three taps along the row the right one is masked.
+        # The right one of the three taps along the row is masked.
         self.pair_weights = self.input_weights[0][:, :, :2].flatten(2).unbind()
         x = self.zeros(self.depth, width + 1, 2 * self.units, n)  # a zero on the left
         self.x_places = _by_place(x[:, 1:])
@@ -105,10 +104,10 @@ class RowSampler(_RecurrentSampler):
         self.h = self.zeros(self.depth, width + 2, self.units, n)  # zeros on both sides
         self.h_places = _by_place(self.h[:, 1:-1])
         self.memory = [[self.zeros(self.units, n)] * width for _ in range(self.depth)]
-        self.beside = _by_place(self.up_bias[:, None].expand(-1, width, -1, -1))
+        self.offsets = _by_place(self.up_bias[:, None].expand(-1, width, -1, -1))
 
     def start_layers(self, row: int) -> None:
-        """The states of the finished row as the gates see them."""
+        """Compute the contribution of the finished row's states to the gates."""
         above = torch.cat([self.h[:, :-2], self.h[:, 1:-1], self.h[:, 2:]], 2)
         gates = self.state_weights[0][:, None] @ above + self.input_biases[0][:, None] + self.from_context(0, row)
         self.from_above = _by_place(gates)
@@ -123,22 +122,15 @@ class RowSampler(_RecurrentSampler):
         return self.finish(i, x, h, column)
 
 
-class DiagonalSampler(_RecurrentSampler):
-    """Diagonal BiLSTM: from the left along the row, from the right over the finished row.
-
-    Args:
-        network: a network of `DiagonalLayer`.
-        n: number of images.
-        width: width of the images.
-        context: maps of a conditional network, (N, context features, H, W).
-    """
+class DiagonalSampler(RecurrentSampler):
+    """Diagonal BiLSTM: from the left along the row, from the right over the finished row."""
 
     def __init__(self, network: PixelNetwork, n: int, width: int, context: Tensor | None = None) -> None:
         super().__init__(network, n, width, context)
         width, units = self.width, self.units
         self.upper_weights = [weight[:, None, :, :units] for weight in self.state_weights]
         left = [weight[:, :, units:] for weight in self.state_weights]
-        # A pixel's features above its left neighbour's state: one product takes both.
+        # A pixel's features stand above its left neighbor's state: one product takes both.
         self.joint_weights = torch.cat([self.input_weights[0][:, :, 0], left[0]], 2).unbind()
         self.joint = self.zeros(self.depth, width + 1, 3 * units, n)
         self.joints = _by_place(self.joint)
@@ -149,7 +141,7 @@ class DiagonalSampler(_RecurrentSampler):
         self.right = self.zeros(self.depth, width, units, n)
 
     def start_layers(self, row: int) -> None:
-        """Run over the finished row from the right; both directions' states as the gates and the output see them."""
+        """Run over the finished row from the right; compute the contributions of both directions to the next row."""
         if row:
             x = self.joint[:, :-1, : 2 * self.units]
             gates = self.input_weights[1][:, None, :, 0] @ x + self.input_biases[1][:, None]
@@ -163,7 +155,7 @@ class DiagonalSampler(_RecurrentSampler):
         left = self.joint[:, 1:, 2 * self.units :]
         gates = self.upper_weights[0] @ left + self.input_biases[0][:, None] + self.from_context(0, row)
         self.from_above = _by_place(gates)
-        self.beside = _by_place(self.up[:, None] @ self.right + self.up_bias[:, None])
+        self.offsets = _by_place(self.up[:, None] @ self.right + self.up_bias[:, None])
 
     def layer(self, i: int, x: Tensor, column: int) -> Tensor:
         """A Diagonal BiLSTM at one pixel."""

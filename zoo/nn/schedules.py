@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
+
+from zoo.nn.options import OptionGroup
 
 __all__ = ["Decay"]
 
 
 @dataclass(frozen=True)
-class Decay:
+class Decay(OptionGroup):
     """The factor of a learning rate after t steps or epochs, counted from 0.
 
     linear:      1 up to `constant`, then on a straight line to `final` over `length`
@@ -50,24 +52,6 @@ class Decay:
             raise ValueError(f"decay: an exponential fall needs a final factor above 0, not {self.final}")
         if min(self.warmup, self.constant, self.length) < 0 or self.every < 1:
             raise ValueError("decay: warmup, constant and length must be at least 0, every at least 1")
-
-    @classmethod
-    def of(cls, value: Decay | Mapping[str, Any] | None) -> Decay | None:
-        """A schedule from what a hyperparameter holds: a `Decay`, its fields, or None for a constant rate.
-
-        Raises:
-            ValueError: there is no such field.
-        """
-        if not isinstance(value, Mapping):
-            return value
-        if unknown := sorted(value.keys() - cls.__dataclass_fields__.keys()):
-            raise ValueError(f"decay has no field {unknown[0]!r}: take {', '.join(cls.__dataclass_fields__)}")
-        return cls(**value)
-
-    def fields(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as plain types: `Decay(**fields)` is the same schedule."""
-        defaults = {name: given.default for name, given in self.__dataclass_fields__.items()}
-        return {name: value for name, value in asdict(self).items() if value not in (defaults[name], {})}
 
     @property
     def follows_the_run(self) -> bool:

@@ -27,7 +27,7 @@ def weights_folder() -> Path:
 
 
 def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """All published checkpoints by name, with today's names of classes and arguments."""
+    """All published checkpoints by name, their classes and arguments under today's names."""
     path = (folder or weights_folder()) / "index.json"
     result: dict[str, dict[str, Any]] = current_names(json.loads(path.read_text())) if path.exists() else {}
     return result

@@ -171,7 +171,7 @@ def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, 
             "seconds": saved["zoo"].get("seconds"),
             "hardware": saved["zoo"].get("hardware"),
         },
-        "data": {"name": data.name, "licence": data.licence, **settings},
+        "data": {"name": data.name, "licence": data.license, **settings},
     }
     return information, data
 

@@ -1,42 +1,30 @@
-"""The emoji that ship with the package: their archive, how it is made, and how an icon becomes pixels.
+"""How the emoji archive is made from the packages of the icon sets.
 
-    python -m zoo.datamodules.emoji_archive build FOLDER     rebuild datamodules/data/emoji from the original packages
-    python -m zoo.datamodules.emoji_archive render ...       write raw pixels to standard output (used by `Emoji`)
+    python -m zoo.datamodules.base.emoji_build FOLDER
 
-`build` reads the data files of the npm packages @iconify-json/{openmoji, twemoji, noto, fluent-emoji-flat} from FOLDER,
-as folders or as .tgz files, and writes, the same to the byte each time:
+reads the data files of the npm packages @iconify-json/{openmoji, twemoji, noto, fluent-emoji-flat} from FOLDER, as
+folders or as .tgz files, and writes to datamodules/data/emoji, the same to the byte each time:
 
     <vendor>.json.xz   the SVG of each emoji, in the order of emoji.json
     emoji.json         code point, name, category, skin tone, gender, base emoji and split of each emoji
     sha256.json        sums of the above
-
-This module imports neither torch nor lightning, so that rendering processes start fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import lzma
 import re
-import sys
 import tarfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from zoo.datamodules.base.emoji_archive import DATA, SKIN_TONES, VENDORS
 
-DATA = Path(__file__).parent / "data" / "emoji"
-VENDORS = {  # name -> (package, SPDX licence)
-    "openmoji": ("openmoji", "CC-BY-SA-4.0"),
-    "twemoji": ("twemoji", "CC-BY-4.0"),
-    "noto": ("noto", "Apache-2.0"),
-    "fluent": ("fluent-emoji-flat", "MIT"),
-}
-SKIN_TONES = {"1f3fb": "light", "1f3fc": "medium-light", "1f3fd": "medium", "1f3fe": "medium-dark", "1f3ff": "dark"}
+__all__ = ["base", "build", "caption", "gender", "skin_tone"]
+
 SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 # Code points that differ from another one in gender only.
@@ -129,8 +117,8 @@ def _svg(icons: dict[str, Any], name: str) -> str:
         if alias.get("vFlip"):
             body = f'<g transform="translate(0 {2 * top + height}) scale(1 -1)">{body}</g>'
         if alias.get("rotate"):
-            centre = f"{left + width / 2} {top + height / 2}"
-            body = f'<g transform="rotate({90 * alias["rotate"]} {centre})">{body}</g>'
+            center = f"{left + width / 2} {top + height / 2}"
+            body = f'<g transform="rotate({90 * alias["rotate"]} {center})">{body}</g>'
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{left} {top} {width} {height}">{body}</svg>'
@@ -189,101 +177,15 @@ def build(source: Path, target: Path = DATA) -> None:
     (target / "sha256.json").write_text(json.dumps(sums, indent=1) + "\n")
 
 
-def read(name: str) -> bytes:
-    """A file of the archive, its sum verified.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    data = (DATA / name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != json.loads((DATA / "sha256.json").read_text())[name]:
-        raise ValueError(f"{DATA / name} is damaged (its sha256 differs): install the package again")
-    return data
-
-
-@cache
-def emoji_table() -> list[dict[str, str]]:
-    """The rows of emoji.json."""
-    table: list[dict[str, str]] = json.loads(read("emoji.json"))
-    return table
-
-
-def fitted(svg: str, side: int = 256) -> str:
-    """The icon with a square view box around what it draws, 1/32 of its side away from the drawing.
-
-    Args:
-        svg: the icon, as the archive has it.
-        side: pixels of the larger side at which the drawing's edges are looked for.
-    """
-    import resvg_py
-    from PIL import Image
-
-    found = re.search(r'viewBox="([^"]*)"', svg)
-    assert found is not None
-    left, top, width, _ = map(float, found[1].split())
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
-    if box is None:  # nothing is drawn
-        return svg
-    unit = width / image.width
-    middle = left + unit * (box[0] + box[2]) / 2, top + unit * (box[1] + box[3]) / 2
-    extent = unit * max(box[2] - box[0], box[3] - box[1]) * 16 / 15
-    view = f"{middle[0] - extent / 2:.4f} {middle[1] - extent / 2:.4f} {extent:.4f} {extent:.4f}"
-    # With a size of its own: the rasteriser rounds that of a view box to whole numbers.
-    return svg.replace(found[0], f'width="{side}" height="{side}" viewBox="{view}"', 1)
-
-
-def rasterise(svg: str, size: int, background: str, *, fit: bool = False) -> np.ndarray[Any, Any]:
-    """Pixels of one icon.
-
-    Args:
-        svg: the icon.
-        size: side of the image.
-        background: colour behind the drawing.
-        fit: scale the drawing to the frame, see `fitted`.
-
-    Shape:
-        Output: (3, size, size) uint8.
-    """
-    import resvg_py
-    from PIL import Image
-
-    svg = fitted(svg) if fit else svg
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=background, skip_system_fonts=True)
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGB")
-    if image.size != (size, size):  # a few icons are not square: centre them
-        canvas = Image.new("RGB", (size, size), background)
-        image.thumbnail((size, size), Image.Resampling.LANCZOS)
-        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-        image = canvas
-    return np.asarray(image).transpose(2, 0, 1)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m zoo.datamodules.emoji_archive", description=(__doc__ or "").split("\n")[0]
+        prog="python -m zoo.datamodules.base.emoji_build", description=(__doc__ or "").split("\n")[0]
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("build", help="rebuild the archive from the original packages")
-    command.add_argument("source", type=Path)
-    command.add_argument("--target", type=Path, default=DATA)
-    command = commands.add_parser("render", help="write raw pixels to standard output")
-    command.add_argument("vendor", choices=VENDORS)
-    command.add_argument("size", type=int)
-    command.add_argument("background")
-    command.add_argument("start", type=int)
-    command.add_argument("stop", type=int)
-    command.add_argument("--fit", action="store_true")
+    parser.add_argument("source", type=Path, help="folder with the packages")
+    parser.add_argument("--target", type=Path, default=DATA, help="folder that gets the files")
     arguments = parser.parse_args()
-    if arguments.command == "build":
-        build(arguments.source, arguments.target)
-        return
-    svgs = json.loads(lzma.decompress(read(f"{arguments.vendor}.json.xz")))
-    for svg in svgs[arguments.start : arguments.stop]:
-        pixels = rasterise(svg, arguments.size, arguments.background, fit=arguments.fit)
-        sys.stdout.buffer.write(pixels.tobytes())
+    build(arguments.source, arguments.target)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures: from files of any kind to square uint8 arrays, in parallel; other sizes; mirroring."""
+"""Pictures: from files of any kind to square uint8 arrays, in parallel; other sizes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from zoo.datamodules.stream import key
-
-__all__ = ["cropped", "decode_all", "mirrored", "resize", "square", "uniform"]
+__all__ = ["decode_all", "resize", "square"]
 
 _WHITE = (255, 255, 255, 255)
 
@@ -30,14 +27,14 @@ def square(
     half: int | None = None,
     squeeze: bool = False,
 ) -> np.ndarray[Any, Any]:
-    """A picture of any mode and size: its centre square, resized with antialiasing, transparency on white.
+    """The central square of a picture of any mode and size, resized with antialiasing, transparency on white.
 
     Args:
         file: path or open file.
         size: side of the result.
-        channels: 3 for colour, 1 for grey.
-        half: take the left half (0) or the right half (1) of the picture for the whole.
-        squeeze: the whole picture, its sides scaled to the square, rather than its middle square.
+        channels: 3 for color, 1 for gray.
+        half: take the left half (0) or the right half (1) of the picture instead of the whole.
+        squeeze: scale the sides of the whole picture to a square, instead of cutting out the central square.
 
     Shape:
         Output: (channels, size, size) uint8.
@@ -81,8 +78,8 @@ def decode_all(
         jobs: one per picture.
         decode: makes the pixels of a job; the codecs release Python's lock, so threads suffice.
         out: gets the pixels, in the order of the jobs.
-        description: what the progress bar says.
-        failed: is told the number of a job and its error; what it raises ends the work.
+        description: text of the progress bar.
+        failed: called with the number of a job and its error; an error that this function raises ends the work.
     """
     workers = os.cpu_count() or 1
     waiting: deque[tuple[int, Future[np.ndarray[Any, Any]]]] = deque()
@@ -124,47 +121,3 @@ def resize(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
         x = F.interpolate(x, (size, size), mode="bilinear", antialias=True)
         out[start : start + 1000] = x.round().clamp(0, 255).byte().numpy()
     return out
-
-
-def uniform(index: Tensor, numbers: int, key: int) -> Tensor:
-    """Numbers in [0, 1) for each image, a function of the key and the image's number.
-
-    splitmix64 of a counter: much faster than a generator per image.
-
-    Shape:
-        index: (n,) int64; output: (n, numbers) float32.
-    """
-    counter = (index.numpy().astype(np.uint64)[:, None] << np.uint64(32)) + np.arange(numbers, dtype=np.uint64)
-    x: np.ndarray[Any, Any] = counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return torch.from_numpy((x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
-
-
-def mirrored(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-    """Each image mirrored with probability 1/2, drawn for (seed, epoch, image).
-
-    Shape:
-        image: (N, C, H, W); index: (N,); output as image.
-    """
-    coin = uniform(index, 1, key(seed, "mirror", epoch)) < 0.5
-    return torch.where(coin[:, :, None, None], image.flip(3), image)
-
-
-def cropped(image: Tensor, seed: int, epoch: int, index: Tensor, *, size: int) -> Tensor:
-    """A square of each image, its place drawn for (seed, epoch, image).
-
-    Args:
-        image: images.
-        seed: seed of the draw.
-        epoch: how often the images have been seen before.
-        index: numbers of the images.
-        size: side of the squares.
-
-    Shape:
-        image: (N, C, H, W); index: (N,); output: (N, C, size, size).
-    """
-    places = image.new_tensor([image.size(2) - size + 1, image.size(3) - size + 1])
-    corners = (uniform(index, 2, key(seed, "crop", epoch)) * places).long().tolist()
-    return torch.stack([x[:, y : y + size, z : z + size] for x, (y, z) in zip(image, corners, strict=True)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +17,62 @@ from filelock import FileLock
 
 __all__ = ["check_md5", "fetch", "write_array"]
 
-ENOSPC = 28
-
 
 def write_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray[Any, Any]], object]) -> None:
-    """Make sure that `path` holds a uint8 array, filled by `fill` if it is not there yet.
+    """Make sure that `path` holds a uint8 array, filled by `fill` if it is missing.
 
     Safe to call in several processes at once: one fills, the others wait. The file appears under its name when it is
-    complete, so a process that is killed leaves no half file there. Its place on the disk is taken before the work
-    begins, so a full disk is noticed then.
+    complete, so a process that is killed leaves no half file there. The space on the disk is reserved first, so a full
+    disk is noticed before the work.
 
     Args:
-        path: the file, in numpy's format; its folder is made.
+        path: the file, in numpy's format; missing folders are made.
         shape: shape of the array.
-        fill: writes the values into the array that it is given.
+        fill: writes the values into an array.
 
     Raises:
         OSError: no permission, or no room.
     """
-    try:
+    with _named_errors(path):
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f"{path.name}.lock"))
         lock.acquire()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: what a killed process left there is overwritten
+    # Not `atomic_file`: the array is mapped from the file, and the errors of `fill` are its own.
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, which overwrites the rest of a killed process
     try:
         if path.exists():  # another process has filled it while we waited
             return
-        try:
+        with _named_errors(path):
             array = _reserve(temporary, shape)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
         fill(array)
-        try:
+        with _named_errors(path):
             array.flush()
             del array
-            _synchronise(temporary)
+            _synchronize(temporary)
             os.replace(temporary, path)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
         lock.release()
 
 
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Errors of the system name the file and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = "set cache_dir to a folder with room and permission"
+        raise OSError(error.errno, f"{reason}: cannot write {path}; {advice}") from error
+
+
 def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """An array mapped from a new file whose blocks are there: writing to a hole of a full disk kills the process."""
+    """An array mapped from a new file with all blocks allocated: a write to a hole on a full disk kills the process."""
     free, needed = shutil.disk_usage(path.parent).free, int(np.prod(shape)) + 2**16
     if free < needed:
-        raise OSError(ENOSPC, f"No space left on device ({needed >> 20} MiB needed, {free >> 20} MiB free)")
+        raise OSError(errno.ENOSPC, f"No space left on device ({needed >> 20} MiB needed, {free >> 20} MiB free)")
     array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
@@ -74,21 +80,20 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     return array
 
 
-def _synchronise(path: Path) -> None:
+def _synchronize(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _cannot_write(path: Path, error: OSError) -> OSError:
-    reason = error.strerror or str(error)
-    return OSError(error.errno, f"{reason}: cannot write {path}; set cache_dir to a folder with room and permission")
-
-
 def check_md5(path: Path, md5: str) -> None:
-    """Compare a file with its published sum.
+    """Compare a file with its published MD5 sum.
+
+    Args:
+        path: the file.
+        md5: the published sum.
 
     Raises:
-        ValueError: it has another one.
+        ValueError: the sums differ.
     """
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
@@ -108,7 +113,7 @@ def fetch(name: str, folder: Path, files: Iterable[str], download: Callable[[str
         download: `download(file, folder)` fetches one and checks its sum.
 
     Raises:
-        FileNotFoundError: a file could not be had.
+        FileNotFoundError: a file could not be fetched.
     """
     missing = [file for file in files if not (folder / file).exists()]
     if not missing:
@@ -122,7 +127,7 @@ def fetch(name: str, folder: Path, files: Iterable[str], download: Callable[[str
             for file in missing:
                 if not (folder / file).exists():  # another process may have fetched it while we waited
                     download(file, place)
-                    _synchronise(Path(place, file))
+                    _synchronize(Path(place, file))
                     os.replace(Path(place, file), folder / file)
     except Exception as error:  # downloads raise many kinds, from URLError to RuntimeError
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Images at half their size, again and again: what a model that grows is trained on."""
+"""Images at half their size: the lower resolutions that a model that grows is trained on."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from zoo.datamodules.files import write_array
+from zoo.datamodules.base.files import write_array
 
 __all__ = ["halved"]
 
 CHUNK = 2**26  # bytes that are read at once
-FOLDER = "levels-even"  # its name tells how means are rounded
+FOLDER = "levels-even"  # the name tells how means are rounded
 
 
 def halved(images: np.ndarray[Any, Any], cache_dir: Path) -> np.ndarray[Any, Any]:
-    """Images at half their size: the mean of 2 x 2 pixels, rounded half to even, so that levels keep their brightness.
+    """Images at half their size: the mean of 2 x 2 pixels, rounded half to even, which keeps the brightness.
 
-    Images in a file become a file, in the folder `levels-even` of the cache; those in memory stay there.
+    Images mapped from a file become a file in the folder `levels-even` of the cache; others stay in memory.
 
     Args:
-        images: in memory, or mapped from a file whose name says what is in it.
+        images: in memory, or mapped from a file whose name tells its content.
         cache_dir: the cache.
 
     Shape:
@@ -42,10 +42,11 @@ def halved(images: np.ndarray[Any, Any], cache_dir: Path) -> np.ndarray[Any, Any
 
 
 def _fill(images: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
-    # NOTE(paper): the reference halves unrounded values and rounds each level once; here levels come from rounded ones.
+    # NOTE(paper): the reference halves unrounded values and rounds each resolution once; here each one is made
+    # from the rounded values of the next higher one.
     size = max(1, CHUNK // images[:1].nbytes)
     for start in range(0, len(images), size):
         x = np.asarray(images[start : start + size]).astype(np.uint16)
         x = x[..., ::2, :] + x[..., 1::2, :]
         total = x[..., ::2] + x[..., 1::2]
-        out[start : start + size] = (total + 1 + ((total >> 2) & 1)) >> 2  # a quarter of it, half to even
+        out[start : start + size] = (total + 1 + ((total >> 2) & 1)) >> 2  # a quarter of the total, half to even
