@@ -296,7 +296,7 @@ class GenerativeModel(LeanModule):
         """Adam in its fused form, which takes a third of the time of the default one on small networks.
 
         Args:
-            parameters: what to optimise.
+            parameters: what to optimize.
             learning_rate: step size.
             options: further arguments of `torch.optim.Adam`.
         """
