@@ -15,6 +15,7 @@ from zoo import pretrained
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.nn.text2image import PROJECTION_DIM, Discriminator, Generator, Residual
+from zoo.pretrained.migrations import current_arguments
 from zoo.text2image import Text2Image
 
 ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
@@ -357,3 +358,13 @@ def test_real_and_fake_depend_on_seed_and_index(model: Text2Image, batch: Batch)
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Text2Image(**options)
+
+
+def test_arguments_of_earlier_versions() -> None:
+    old = {"projection": 128, "normalize_text": True, "betas": [0.5, 0.999], "halve_every": 4000}
+    path, arguments = current_arguments("zoo.Text2Image", old)
+    assert arguments == {"normalize_embeddings": True, "decay": {"kind": "repeated", "every": 4000}}
+    assert current_arguments(path, arguments) == (path, arguments)
+    assert current_arguments(path, {"halve_every": 0})[1] == {"decay": None}
+    with pytest.raises(ValueError, match="no longer has projection=4"):
+        current_arguments(path, {"projection": 4})
