@@ -28,7 +28,7 @@ from zoo.datamodules.base.templates import checked_templates, sentences, usual_t
 from zoo.datamodules.emoji import Emoji
 from zoo.datamodules.image_folder import ImageFolder
 from zoo.engine.files import nearest
-from zoo.text_encoders import text_encoder
+from zoo.nn.text import load_text_encoder
 
 __all__ = ["Captioned"]
 
@@ -170,7 +170,7 @@ class Captioned(ImageDataModule):
             del splits["combinations"]
         known = Captions.of(captions, classes, groups=groups, average=self.average, near=self.near)
         if self.text_encoder is not None:
-            encoder = text_encoder(self.text_encoder)
+            encoder = load_text_encoder(self.text_encoder)
             self.encoder_digest = encoder.digest()
             folder = self.cache_dir / "embeddings"
             known.embeddings = cached_embeddings(encoder, self.encoder_digest, known.texts, folder, self.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.engine import published
 from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from zoo.supervised_aae import SupervisedAAE as SupervisedAAE
     from zoo.tanh_pixelrnn import TanhPixelRNN as TanhPixelRNN
     from zoo.text2image import Text2Image as Text2Image
-    from zoo.text_encoders import TextEncoder as TextEncoder
+    from zoo.text_encoder import TextEncoder as TextEncoder
     from zoo.transform_invariant_infogan import TransformInvariantInfoGAN as TransformInvariantInfoGAN
     from zoo.vae import VAE as VAE
     from zoo.wae import WAE as WAE
@@ -85,7 +86,7 @@ ARCHITECTURES = {
     "SupervisedAAE": "zoo.supervised_aae",
     "TanhPixelRNN": "zoo.tanh_pixelrnn",
     "Text2Image": "zoo.text2image",
-    "TextEncoder": "zoo.text_encoders",
+    "TextEncoder": "zoo.text_encoder",
     "TransformInvariantInfoGAN": "zoo.transform_invariant_infogan",
     "VAE": "zoo.vae",
     "WAE": "zoo.wae",
@@ -103,6 +104,7 @@ __all__ = sorted([*_EXPORTS, "__version__"])
 
 
 _get, _ = lazy_exports(__name__, _EXPORTS)
+published.connect(lambda source: _get("load")(source))
 
 
 def __getattr__(name: str) -> Any:

@@ -24,8 +24,8 @@ from zoo.base.sentences import SentenceToImageGAN
 from zoo.engine.cross_rank import all_gather_rows, global_mean
 from zoo.nn.losses import at_least_float32, discriminator_terms
 from zoo.nn.schedules import Decay
+from zoo.nn.text import load_text_encoder
 from zoo.nn.text2image import Discriminator, Generator, initialize
-from zoo.text_encoders import text_encoder as build_encoder
 
 __all__ = ["Text2Image"]
 
@@ -43,7 +43,7 @@ class Text2Image(SentenceToImageGAN):
         image_size: side of the images: 28, or a power of two from 8.
         image_channels: channels of the images.
         text_encoder: name or file of a published `TextEncoder`, "sentence", or settings of an untrained encoder (see
-            `zoo.text_encoders.text_encoder`); None for a model that is given embeddings only.
+            `zoo.nn.text.load_text_encoder`); None for a model that is given embeddings only.
         text_features: length of an embedding where there is no text encoder.
         prompts: sentences that `sample` draws from when it is given none.
         latent_dim: length of the noise.
@@ -89,11 +89,11 @@ class Text2Image(SentenceToImageGAN):
         decay: Decay | dict[str, Any] | None = DECAY,
         **options: Unpack[TrainingOptions],
     ) -> None:
-        encoder = None if text_encoder is None else build_encoder(text_encoder)
+        encoder = None if text_encoder is None else load_text_encoder(text_encoder)
         super().__init__(encoder, prompts, normalize_embeddings, **options)
         # What is kept builds the encoder again anywhere; its weights are those of the checkpoint.
         text_encoder = None if encoder is None else encoder.settings
-        text_features = text_features if encoder is None else encoder.features
+        text_features = text_features if encoder is None else encoder.embedding_dim
         self.save_hyperparameters(ignore=["text_encoder", "text_features", "prompts"])
         self.save_hyperparameters({"text_encoder": text_encoder, "text_features": text_features, "prompts": [*prompts]})
         if not 0 <= mismatch_weight < 1 or interpolation_weight < 0:

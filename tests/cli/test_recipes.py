@@ -55,6 +55,7 @@ SMALL: dict[str, Any] = {
     "discriminator_features": [8],
     "num_blocks": 1,
     "features": 8,
+    "embedding_dim": 8,
     "hidden_channels": 8,
     "num_layers": 1,
     "discriminator_layers": 1,
@@ -160,7 +161,7 @@ def test_one_shrunk_batch(name: str, here: Path, monkeypatch: pytest.MonkeyPatch
     if "text_encoder" in found["data"]["init_args"]:
         found["data"]["init_args"] |= {"text_encoder": None, "average": 1}
     if found["data"]["class_path"].endswith("Captioned"):
-        small = zoo.TextEncoder(channels=(4, 4), hidden_features=4, features=8, max_length=80, base_channels=4)
+        small = zoo.TextEncoder(channels=(4, 4), hidden_features=4, embedding_dim=8, max_length=80, base_channels=4)
         pretrained.save(small, Path("encoder.safetensors"))
     pictures = []
     for callback in found["trainer"]["callbacks"]:

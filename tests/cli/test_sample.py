@@ -68,7 +68,7 @@ def test_predict_writes_into_the_run(fails: Callable[..., str]) -> None:
 @pytest.mark.usefixtures("run")
 def test_a_sentence_is_for_models_that_draw_one(fails: Callable[..., str]) -> None:
     assert "does not draw sentences: leave out --text" in fails("sample", LAST, "--text=a cat", "--out=cat.png")
-    encoder = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+    encoder = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
     model = zoo.Text2Image(8, text_encoder=encoder, base_channels=4, discriminator_channels=4)
     pretrained.save(model, Path("model.safetensors"), networks=model.inference_networks)
     assert command("sample", "model.safetensors", "--num=4", "--text", "a red apple", "--out=apple.png") == 0

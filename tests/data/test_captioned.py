@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-import zoo.text_encoders
+import zoo.nn.text
 from tests.contract import trainer
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
@@ -25,7 +25,8 @@ from zoo.datamodules.base.image_set import Batch
 from zoo.engine.rng import key
 from zoo.text2image import Text2Image
 
-ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+SIZES: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
+ENCODER: dict[str, Any] = {"kind": "char", **SIZES}
 
 
 def emoji(cache: Path, **options: Any) -> Captioned:
@@ -65,7 +66,7 @@ def test_an_emoji_has_several_sentences(cache: Path) -> None:
         "woman teacher with dark skin",
         "twemoji woman teacher with dark skin",
     ]
-    alphabet = set(zoo.text_encoders.ALPHABET)
+    alphabet = set(zoo.nn.text.ALPHABET)
     assert all(set(text) <= alphabet for text in known.texts)
     assert max(map(len, known.texts)) <= 120
 
@@ -262,13 +263,13 @@ def test_embeddings_are_computed_once_and_averaged(cache: Path, monkeypatch: pyt
     batch = one.stream()[range(6)]
     (path,) = (cache / "embeddings").glob("*.safetensors")
     table = load_file(path)["embedding"]
-    encoder = zoo.text_encoders.text_encoder(ENCODER)
+    encoder = zoo.nn.text.load_text_encoder(ENCODER)
     assert table.shape == (len(captions_of(one).texts), 6)
     for name, text in (("caption_embedding", "caption"), ("mismatched_embedding", "mismatched_caption")):
         assert_near(batch[name], encoder(batch[text]))
     assert one.encoder_digest == encoder.digest()
 
-    monkeypatch.setattr(zoo.text_encoders.CharEncoder, "forward", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(zoo.nn.text.CharEncoder, "forward", lambda *_: pytest.fail("computed again"))
     known, images = captions_of(four), four.split("train")
     batch = images.batch(torch.arange(2), seed=1)
     row = int(images.rows[0])  # type: ignore[index]

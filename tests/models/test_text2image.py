@@ -18,7 +18,8 @@ from zoo.nn.text2image import PROJECTION_DIM, Discriminator, Generator, Residual
 from zoo.pretrained.migrations import current_arguments
 from zoo.text2image import Text2Image
 
-ENCODER: dict[str, Any] = {"kind": "char", "channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+SIZES: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
+ENCODER: dict[str, Any] = {"kind": "char", **SIZES}
 HALVED = {"kind": "repeated", "every": 2}
 PROMPTS = ["a red apple", "a green apple", "something else"]
 
@@ -321,7 +322,7 @@ def test_without_sentences_it_says_what_it_needs(batch: Batch) -> None:
 
 def test_a_file_holds_the_text_encoder(model: Text2Image, tmp_path: Path) -> None:
     """And is loaded without the file that the encoder was taken from."""
-    encoder = zoo.TextEncoder(16, channels=(4, 4), hidden_features=4, features=6, max_length=80, base_channels=4)
+    encoder = zoo.TextEncoder(16, base_channels=4, **SIZES)
     pretrained.save(encoder, tmp_path / "encoder.safetensors")
     model = Text2Image(16, text_encoder=str(tmp_path / "encoder.safetensors"), base_channels=4, prompts=["a"])
     expected = model.sample(2, seed=0, text="a red apple")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tests.cli.parts import command
 from tests.numerics import assert_near
 from zoo import convert
-from zoo.text_encoders import text_encoder
+from zoo.nn.text import load_text_encoder
 
 
 def file_of(path: Path, rnn: str) -> dict[str, nn.Module]:
@@ -70,7 +70,7 @@ def test_the_command_writes_a_file_that_models_take(tmp_path: Path) -> None:
     assert (
         command("import", "text_encoder", "--from", "martinduartemore", str(tmp_path / "birds.pth"), "--out", out) == 0
     )
-    assert text_encoder(out).features == 9
+    assert load_text_encoder(out).embedding_dim == 9
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

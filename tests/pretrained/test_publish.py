@@ -27,7 +27,7 @@ from zoo.pretrained import cards, fetch, publish, verify
 from zoo.progressive_gan import ProgressiveGAN
 from zoo.puzzlegan import PuzzleGAN
 from zoo.rnade import RNADE
-from zoo.text_encoders import TextEncoder
+from zoo.text_encoder import TextEncoder
 
 PROTOCOL = "fd[features=tiny, resize=none, real=tiny8, fake=32, weights=raw]"
 RECIPE = {
@@ -376,7 +376,7 @@ def test_likelihood_says_whether_rounding_is_little(run: Path, out: Path) -> Non
 
 def test_an_encoder_of_sentences(run: Path, out: Path) -> None:
     """Cosines of its images and sentences take the place of pictures."""
-    model = TextEncoder(16, channels=(4, 4), hidden_features=4, features=6, max_length=80, base_channels=4)
+    model = TextEncoder(16, channels=(4, 4), hidden_features=4, embedding_dim=6, max_length=80, base_channels=4)
     entry, card = published(run, out, model, "text_encoder-tiny16", 16)
     assert entry["pictures"] == entry["compared"] == "similarities"
     assert re.fullmatch(r"0\.\d{4} at most over 40 images", entry["rounding"])

@@ -10,7 +10,7 @@ import torch
 
 from zoo.convert import layouts
 from zoo.convert.files import LINEAR, axes_of, build, expect, fill, read_pth
-from zoo.text_encoders import TextEncoder
+from zoo.text_encoder import TextEncoder
 
 __all__ = ["text_encoder"]
 
@@ -42,7 +42,7 @@ def text_encoder(paths: Sequence[Path], *, layout: str = "martinduartemore") -> 
         for ours, theirs in (("input", "i2h"), ("state", "h2h")):
             renamed[f"{ours}.{kind}"] = torch.cat([state[f"rnn.{theirs}{gate}.{kind}"] for gate in gates])
     channels = (len(state["conv1.weight"]), len(state["conv2.weight"]))
-    features, hidden = state["emb_proj.weight"].shape
-    model = build(lambda: TextEncoder(64, 3, channels, hidden, features, rnn=rnn), path)
+    embedding_dim, hidden = state["emb_proj.weight"].shape
+    model = build(lambda: TextEncoder(64, 3, channels, hidden, embedding_dim, rnn=rnn), path)
     fill(model.text_network, renamed, path)
     return model.eval()

@@ -442,6 +442,10 @@ CHANGES: dict[str, Change] = {
         renamed={"normalize_text": "normalize_embeddings"},
         retired={"betas": (0.5, 0.999), "projection": 128},
     ),
+    "zoo.text_encoder.TextEncoder": Change(
+        convert=_warmup_and_fall, renamed={"features": "embedding_dim"}, retired={"margin": 1.0}
+    ),
+    "zoo.text_encoders.TextEncoder": Change(forms=[({}, "zoo.text_encoder.TextEncoder")]),
     "zoo.transform_invariant_infogan.TransformInvariantInfoGAN": Change(
         convert=_infogan, renamed=_INFOGAN_RENAMED, retired=_INFOGAN
     ),

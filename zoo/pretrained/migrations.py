@@ -38,7 +38,7 @@ def current_arguments(path: str, arguments: Mapping[str, Any]) -> tuple[str, dic
     Raises:
         ValueError: an argument has a value that no class of this version stands for.
     """
-    path, found = current_class_path(path), dict(arguments)
+    path, found = current_class_path(path), {key: current_names(value) for key, value in arguments.items()}
     change = _change(path)
     if change is None:
         return path, found
@@ -82,6 +82,8 @@ def current_names(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     result = {key: current_names(value) for key, value in tree.items()}
+    if result.get("kind") == "char" and "features" in result:  # settings of an encoder of sentences
+        result = {"embedding_dim" if key == "features" else key: value for key, value in result.items()}
     for name in ("class_path", "class"):
         if isinstance(result.get(name), str):
             given = next((key for key in ("init_args", "hparams") if isinstance(result.get(key), dict)), "")

