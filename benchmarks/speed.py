@@ -139,7 +139,7 @@ def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: C
         trainer.fit(model, batches)
 
 
-def synchronise(settings: Settings) -> None:
+def synchronize(settings: Settings) -> None:
     """Wait for the device."""
     if settings.device == "cuda":
         torch.cuda.synchronize()
@@ -172,15 +172,15 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
         for name in loops:
             run(name, 3)
         for _ in range(rounds):
-            synchronise(settings)
+            synchronize(settings)
             start = perf_counter()
             yield steps
-            synchronise(settings)
+            synchronize(settings)
             seconds["zoo"].append((perf_counter() - start) / steps)
             for name in loops:
                 start = perf_counter()
                 run(name, steps)
-                synchronise(settings)
+                synchronize(settings)
                 seconds[name].append((perf_counter() - start) / steps)
         if settings.compile:
             return

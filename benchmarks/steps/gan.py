@@ -67,7 +67,7 @@ class Plain:
         """Noise of variance 1."""
         return draws.uniform("z", self.settings.batch_size, self.latent_dim, low=-math.sqrt(3), high=math.sqrt(3))
 
-    def optimise(self) -> None:
+    def optimize(self) -> None:
         """Both steps, at the rate of the schedule."""
         for optimizer in (self.optimizer_d, self.optimizer_g):
             optimizer.param_groups[0]["lr"] = self.rate / 1.000004**self.index
@@ -86,7 +86,7 @@ class Plain:
             loss_g = F.softplus(-on_fake).mean()
         torch.autograd.backward(loss_d, inputs=[*self.discriminator.parameters()], retain_graph=True)
         torch.autograd.backward(loss_g, inputs=[*self.generator.parameters()])
-        self.optimise()
+        self.optimize()
         return {"discriminator": loss_d.detach(), "generator": loss_g.detach()}
 
 
@@ -109,7 +109,7 @@ class Textbook(Plain):
         on_fake = F.binary_cross_entropy(torch.sigmoid(self.discriminator(fake.detach(), draws, "fake")), zeros)
         loss_d = 0.5 * (on_real + on_fake)
         torch.autograd.backward(loss_d)
-        self.optimise()
+        self.optimize()
         return {"discriminator": loss_d.detach(), "generator": loss_g.detach()}
 
 

@@ -45,7 +45,7 @@ class TestPuzzleGAN(ModelContract):
         return torch.cat(model.assemble(self.batch(2)["patches"], seed=0), 1)
 
 
-class TestPuzzleGANGrey(TestPuzzleGAN):
+class TestPuzzleGANGray(TestPuzzleGAN):
     """One channel, one level, channels last, an average, another number of patches."""
 
     def tiny(self) -> PuzzleGAN:
@@ -205,7 +205,7 @@ def test_terms_of_the_discriminator_by_hand(model: PuzzleGAN, batch: Batch) -> N
 
 
 @pytest.mark.parametrize("image_size", [8, 16, 64])
-def test_kinds_of_images_are_normalised_apart(image_size: int) -> None:
+def test_kinds_of_images_are_normalized_apart(image_size: int) -> None:
     together = Discriminator(image_size, 3, 4).double()
     apart = copy.deepcopy(together)
     kinds = [torch.randn(5, 3, image_size, image_size, dtype=torch.float64) * (i + 1) + i for i in range(4)]

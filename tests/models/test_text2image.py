@@ -266,9 +266,9 @@ def test_after_training_shuffled_sentences_change_the_verdict() -> None:
     """Four colours told by the embedding: the discriminator knows whose is whose."""
     torch.manual_seed(0)
     label = torch.arange(32) % 4
-    colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]])
+    colors = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]])
     text = 2 * F.one_hot(label, 6).float()
-    image = 0.8 * colours[label][:, :, None, None].expand(-1, -1, 8, 8)
+    image = 0.8 * colors[label][:, :, None, None].expand(-1, -1, 8, 8)
     data = {"image": image, "caption_embedding": text, "mismatched_embedding": text.roll(1, 0)}
     small: dict[str, Any] = {"latent_dim": 4, "base_channels": 8, "discriminator_channels": 8}
     model = Text2Image(8, text_features=6, learning_rate=1e-3, **small)

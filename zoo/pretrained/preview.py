@@ -20,7 +20,7 @@ __all__ = ["Preview", "preview_of"]
 IMAGES = 256
 # Below what change of its log p, of a probability, of a cosine rounded weights are as good, and of grey levels (root
 # mean square), of which pictures of 8 bits lose as much by their own rounding.
-LIKELIHOOD, PROBABILITY, COSINE, GREY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(12)
+LIKELIHOOD, PROBABILITY, COSINE, GRAY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(12)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Preview:
         if self.kind == "similarities":
             return self.kind, f"{change:.4f} {over}", change < COSINE
         mean = 127.5 * max(float(c.square().mean().sqrt()) for c in changes)
-        return self.kind, f"{mean:.3f} grey levels on average, {127.5 * change:.3f} {over}", mean < GREY_LEVELS
+        return self.kind, f"{mean:.3f} grey levels on average, {127.5 * change:.3f} {over}", mean < GRAY_LEVELS
 
     def grid(self, model: Any) -> tuple[Tensor, int] | None:
         """Images of a card and the number of columns; None where there is nothing to look at.
