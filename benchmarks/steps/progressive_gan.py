@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -198,7 +198,7 @@ class Plain(Textbook):
         self.optimizer_g.zero_grad()
         for p in self.active[0]:
             p.requires_grad = True
-        average: list[Tensor] = [*self.average.active(self.source_stage, 1.0)]
+        average: list[Tensor] = [*cast(Any, self.average).active(self.source_stage, 1.0)]
         own: list[Tensor] = [*self.generator.active(self.source_stage, 1.0)]
         with torch.no_grad():
             torch._foreach_lerp_(average, own, 1 - self.hparams["ema_decay"])
