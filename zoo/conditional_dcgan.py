@@ -131,6 +131,7 @@ class ConditionalDCGAN(NoiseToImageGAN):
     # NOTE(paper): the authors' images lie in [0, 1] behind a sigmoid; here they lie in [-1, 1] behind a tanh, the same
     # function up to the scale of its argument.
 
+    conditions = ("label",)
     noise_kind = "uniform"
 
     def __init__(

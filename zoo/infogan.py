@@ -125,18 +125,9 @@ class InfoGAN(NoiseToImageGAN):
         z, c = z.split([self.latent_dim, self.codes.size], 1)
         return torch.cat([z, self.codes.choose(c, chosen)], 1)
 
-    @inference
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw images, see `NoiseToImageGAN`.
-
-        Args:
-            n: number of images.
-            seed: seed of the draw; None takes a new one.
-            first: global index of the first image.
-            conditions: `category`, a value of the first categorical code, or one per image; by default it is drawn.
-        """
-        self.check_conditions(conditions)
-        return self.generate(self.latent(n, seed=seed, first=first, **conditions))
+    def sample_inputs(self, n: int, seed: int, first: int, **conditions: Any) -> dict[str, Any]:
+        """Noise and codes; `category` is a value of the first categorical code, or one per image."""
+        return {"z": self.latent(n, seed=seed, first=first, **conditions)}
 
     @inference
     def generate(self, z: Tensor, label: Tensor | None = None) -> Tensor:

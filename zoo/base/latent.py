@@ -131,25 +131,6 @@ class LatentVariableModel(AutoencoderModel):
         return self.decode(z)
 
     @inference
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw codes from the prior and decode them.
-
-        Args:
-            n: number of images.
-            seed: seed of the draw; None takes a new one.
-            first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: those named in `conditions`; `latent` takes them.
-
-        Shape:
-            Output: (n, C, H, W) in [-1, 1].
-
-        Raises:
-            ValueError: there is no such condition.
-        """
-        self.check_conditions(conditions)
-        return self.decode(self.latent(n, seed=seed, first=first, **conditions))
-
-    @inference
     def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:
         """Images while one dimension of the code varies over three deviations of the prior, and all else stays.
 

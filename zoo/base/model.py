@@ -52,8 +52,9 @@ def inference(method: _Method) -> _Method:
 class GenerativeModel(WatchedModule):
     """A generative model of images.
 
-    Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses define `sample`, and what else they can
-    do of `encode`, `decode`, `reconstruct`, `translate`, `log_prob` and `score`.
+    Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and
+    `generate`, or `sample` itself; and what else they can do of `encode`, `decode`, `reconstruct`, `translate`,
+    `log_prob` and `score`.
 
     Attributes:
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
@@ -82,6 +83,7 @@ class GenerativeModel(WatchedModule):
         channels, size = self.hparams["image_channels"], self.hparams["image_size"]
         return channels, size, size
 
+    @inference
     def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
         """Draw images from the model.
 
@@ -89,12 +91,25 @@ class GenerativeModel(WatchedModule):
             n: number of images.
             seed: seed of the draw; None takes a new one from torch's generator.
             first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: what the model can be conditioned on.
+            conditions: those named in the attribute `conditions`; the others are drawn.
 
         Shape:
             Output: (n, C, H, W) in [-1, 1].
+
+        Raises:
+            NotImplementedError: the model makes images of images only.
+            ValueError: the model has no such condition, or none of this value.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot sample")
+        self.check_conditions(conditions)
+        inputs = self.sample_inputs(n, self.resolve_seed(seed), first, **conditions)
+        images: Tensor = cast(Any, self).generate(**inputs)
+        return images
+
+    def sample_inputs(self, n: int, seed: int, first: int, **conditions: Any) -> dict[str, Any]:
+        """What `sample` passes to `generate`: here what the model's method `latent` draws under the conditions."""
+        if not hasattr(self, "latent"):
+            raise NotImplementedError(f"{type(self).__name__} cannot sample")
+        return {"z": cast(Any, self).latent(n, seed=seed, first=first, **conditions)}
 
     def averaged(self, name: str) -> nn.Module:
         """The network that serves inference under this name: itself, where no average of its weights is kept."""

@@ -133,38 +133,14 @@ class NoiseToImageGAN(AdversarialModel):
         given = (z,) if label is None else (z, label)
         return cast(Tensor, self.averaged("generator")(*given)).clamp(-1, 1)
 
-    @inference
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw images.
-
-        Args:
-            n: number of images.
-            seed: seed of the draw; None takes a new one.
-            first: global index of the first image: image i depends on (seed, first + i) only.
-            conditions: `label`, a class or one per image (conditional form), by default classes are drawn uniformly;
-                and what else `generate` takes.
-
-        Shape:
-            Output: (n, C, H, W) in [-1, 1].
-
-        Raises:
-            ValueError: a condition that the model does not have, or a label that does not exist.
-        """
-        label = conditions.pop("label", None)
-        self.check_conditions(conditions)
-        seed = self.resolve_seed(seed)
-        labels = self._sample_labels(n, label, seed, first)
-        given = conditions if labels is None else {"label": labels, **conditions}
-        return self.generate(self.noise(n, rng.key(seed, "sample"), first), **given)
-
-    def _sample_labels(self, n: int, label: int | Tensor | None, seed: int, first: int) -> Tensor | None:
-        if not self.num_classes:
-            if label is not None:
-                raise ValueError("this model is unconditional (num_classes=0): it takes no label")
-            return None
-        if label is None:
-            return rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
-        return self.labels_for(n, label, self.num_classes)
+    def sample_inputs(self, n: int, seed: int, first: int, **conditions: Any) -> dict[str, Any]:
+        """Noise and conditions; classes are drawn uniformly where the model has them and none are given."""
+        inputs: dict[str, Any] = {"z": self.latent(n, seed=seed, first=first), **conditions}
+        if self.num_classes and conditions.get("label") is None:
+            inputs["label"] = rng.integers(self.num_classes, (n,), rng.key(seed, "label"), first, device=self.device)
+        elif self.num_classes:
+            inputs["label"] = self.labels_for(n, conditions["label"], self.num_classes)
+        return inputs
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images, and generated ones with the same labels where the model is conditional."""

@@ -102,26 +102,20 @@ class SentenceToImageGAN(NoiseToImageGAN):
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
-    @inference
-    def sample(self, n: int, *, seed: int | None = None, first: int = 0, **conditions: Any) -> Tensor:
-        """Draw images.
+    def sample_inputs(self, n: int, seed: int, first: int, **conditions: Any) -> dict[str, Any]:
+        """Noise and embeddings.
 
         Args:
             n: number of images.
-            seed: seed of the draw; None takes a new one.
-            first: global index of the first image: the noise of image i depends on (seed, first + i) only.
+            seed: seed of the draw.
+            first: global index of the first image.
             conditions: `text`, a sentence or one per image, or `embedding`, (D,) or (n, D); by default the sentences
                 are drawn from `prompts`.
-
-        Shape:
-            Output: (n, C, H, W) in [-1, 1].
 
         Raises:
             ValueError: there is nothing to draw from, or there are other than one or n sentences.
         """
-        self.check_conditions(conditions)
         text, embedding = conditions.get("text"), conditions.get("embedding")
-        seed = self.resolve_seed(seed)
         if embedding is None:
             if text is None:
                 prompts = self._known_prompts()
@@ -129,7 +123,7 @@ class SentenceToImageGAN(NoiseToImageGAN):
             if not isinstance(text, str) and len(text) != n:
                 raise ValueError(f"{len(text)} sentences for {n} images: give one, or as many")
             embedding = self.encode_text([text] if isinstance(text, str) else list(text))
-        return self.generate(self.noise(n, rng.key(seed, "sample"), first), embedding)
+        return {"z": self.latent(n, seed=seed, first=first), "embedding": embedding}
 
     @inference
     def generate(self, z: Tensor, embedding: Tensor | None = None) -> Tensor:
