@@ -199,7 +199,7 @@ class Plain(Textbook):
         for p in self.active[0]:
             p.requires_grad = True
         average: list[Tensor] = [*cast(Any, self.average).active(self.source_stage, 1.0)]
-        own: list[Tensor] = [*self.generator.active(self.source_stage, 1.0)]
+        own: list[Tensor] = [*cast(Any, self.generator).active(self.source_stage, 1.0)]
         with torch.no_grad():
             torch._foreach_lerp_(average, own, 1 - self.hparams["ema_decay"])
         self.index += 1
