@@ -1,4 +1,4 @@
-"""WAE with a random encoder: the encoder gives a Gaussian for each image, of which the code is drawn.
+"""WAE with a random encoder: the encoder gives a Gaussian for each image, and the code is drawn from this Gaussian.
 
     minimize  E_x E_q(z|x) c(x, G(z)) + lambda MMD(Q_Z, P_Z),   q(z|x) = N(mu(x), diag sigma(x)^2)
 

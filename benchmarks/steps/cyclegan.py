@@ -82,7 +82,7 @@ class Textbook:
     def __init__(self, source: CycleGAN, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if not self.hparams["identity_ratio"] or source.ema_decay is not None:
-            raise ValueError("only identity terms and no average have loops to be measured beside")
+            raise ValueError("only identity terms and no average have loops to compare with")
         self.networks: dict[str, nn.Module] = {name: self.network(network) for name, network in source.named_children()}
         self.ab, self.ba = self.networks["generator_ab"], self.networks["generator_ba"]
         self.d_a, self.d_b = self.networks["discriminator_a"], self.networks["discriminator_b"]

@@ -82,7 +82,7 @@ class Textbook:
     def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if source.penalty_every != 1 or self.hparams["simultaneous"]:
-            raise ValueError("only alternating steps with a penalty in each have loops to be measured beside")
+            raise ValueError("only alternating steps with a penalty in each have loops to compare with")
         self.source_stage = source.stage
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
         self.average = copy.deepcopy(source.averaged("generator"))

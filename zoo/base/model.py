@@ -60,8 +60,8 @@ class GenerativeModel(WatchedModule):
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
         optional_networks: those of them that a file may lack.
         conditions: names of what `sample` can be conditioned on.
-        available_networks: names of the submodules that a file held of which the model was made, the others being
-            untrained; None for a model made of no file, and from the start of a fit on.
+        available_networks: names of the submodules that the model's file held; the others are untrained. None for a
+            model that was not loaded, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
         batch_index: index of the training batch in the run, counted over epochs and resumes.
     """

@@ -256,7 +256,7 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
 
 
 def _quiet() -> None:
-    """Hide what says nothing to our users: advertisements, and hints about loaders that are right as they are."""
+    """Hide messages that do not concern users: advertisements, and hints about loaders that are right as they are."""
     import logging
 
     for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):

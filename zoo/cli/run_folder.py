@@ -29,7 +29,7 @@ FREE = (
     "data.init_args.num_workers",
     "data.init_args.cache_dir",
 )
-# And this too where the batches of a step do not depend on it: in models that say how large they are.
+# May also differ for models with a global batch size of their own, whose batches do not depend on the devices.
 FREE_WITH_SCHEDULE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 
