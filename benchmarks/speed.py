@@ -1,7 +1,7 @@
 """Speed of an architecture's training step: `python -m benchmarks.speed dcgan`.
 
-The zoo's step, as a Lightning Trainer runs it (loop, hooks and logging included), is measured beside a plain PyTorch
-loop of the same maths and options, beside the textbook loop of the reference, and beside the passes of its networks
+The zoo's step, as a Lightning Trainer runs it (loop, hooks and logging included), is compared with a plain PyTorch
+loop of the same maths and options, with the textbook loop of the reference, and with the passes of its networks
 alone. All run in one process, in turn, a few steps at a time, so that a change in the machine's load meets all of them;
 the figures are medians over rounds, and ratios are medians of the ratios within a round.
 """
@@ -139,14 +139,14 @@ def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: C
         trainer.fit(model, batches)
 
 
-def synchronise(settings: Settings) -> None:
+def synchronize(settings: Settings) -> None:
     """Wait for the device."""
     if settings.device == "cuda":
         torch.cuda.synchronize()
 
 
 def build(module: ModuleType, name: str, model: GenerativeModel, settings: Settings) -> Loop:
-    """One of the loops that the model is measured beside, with random numbers of the same distributions."""
+    """One of the loops that the model is compared with, on random numbers of the same distributions."""
     draws = Draws(settings.device, cast(torch.dtype, model.dtype))
     loop: Loop = getattr(module, name)(model, settings, lambda step: draws)
     return loop
@@ -172,15 +172,15 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
         for name in loops:
             run(name, 3)
         for _ in range(rounds):
-            synchronise(settings)
+            synchronize(settings)
             start = perf_counter()
             yield steps
-            synchronise(settings)
+            synchronize(settings)
             seconds["zoo"].append((perf_counter() - start) / steps)
             for name in loops:
                 start = perf_counter()
                 run(name, steps)
-                synchronise(settings)
+                synchronize(settings)
                 seconds[name].append((perf_counter() - start) / steps)
         if settings.compile:
             return
@@ -295,7 +295,7 @@ def parser() -> argparse.ArgumentParser:
     """Command-line options."""
     result = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
-        description="Speed of an architecture's training step beside a plain loop and the textbook loop.",
+        description="Speed of an architecture's training step next to a plain loop and the textbook loop.",
         epilog="example: python -m benchmarks.speed dcgan --precision bf16 --threads 2",
     )
     add = result.add_argument
@@ -308,7 +308,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--threads", type=int, help="threads of torch; default: as many as it takes itself")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="argument of the model; may be repeated")
-    add("--labelled", type=int, default=0, help="labelled images beside each batch, for semi-supervised models")
+    add("--labelled", type=int, default=0, help="labelled images with each batch, for semi-supervised models")
     add("--patches", type=int, default=0, help="patches of each image, for models that are made of them")
     add("--sentences", type=int, default=0, help="length of embeddings, for models that draw sentences")
     add("--rounds", type=int, default=10, help="times that every loop has its turn")

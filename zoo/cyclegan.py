@@ -1,4 +1,4 @@
-"""CycleGAN: translates between two sets of images of which no pairs are known.
+"""CycleGAN: translates between two sets of images without known pairs.
 
     G_ab and G_ba minimize  E (D_b(G_ab(a)) - 1)^2 + E (D_a(G_ba(b)) - 1)^2
                             + 10 (E |G_ba(G_ab(a)) - a| + E |G_ab(G_ba(b)) - b|)

@@ -1,4 +1,4 @@
-"""The loops that an architecture is measured beside: one module per architecture.
+"""The loops that an architecture is compared with: one module per architecture.
 
 A module named like the architecture has four functions; `benchmarks.speed` finds it by its name:
 
@@ -110,11 +110,11 @@ class Settings:
     options: tuple[tuple[str, Any], ...] = ()
     """Further arguments of the model, such as a smaller width in tests."""
     labelled: int = 0
-    """Size of the batch of labelled images beside each batch, for models that learn from both."""
+    """Size of the batch of labelled images that comes with each batch, for models that learn from both."""
     unpaired: bool = False
     """Batches hold `image_a` and `image_b`."""
     patches: int = 0
-    """Patches of each image, beside which batches then hold a mask and another image."""
+    """Patches of each image; batches then also hold a mask and another image."""
     sentences: int = 0
     """Length of the embeddings of each image's own and a mismatched sentence."""
 
@@ -149,5 +149,5 @@ def copy_parameters(source: nn.Module, target: nn.Module) -> None:
         pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(tensors(source), tensors(target), strict=True))
         for a, b in pairs:
             if a.shape != b.shape:
-                raise ValueError(f"the networks differ: {tuple(a.shape)} beside {tuple(b.shape)}")
+                raise ValueError(f"the networks differ: {tuple(a.shape)} and {tuple(b.shape)}")
             b.data = a.detach().clone(memory_format=torch.contiguous_format)

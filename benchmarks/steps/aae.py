@@ -41,7 +41,7 @@ class Plain:
         if not usual or type(source) not in (AAE, SemiSupervisedAAE):
             raise ValueError(
                 "only the AAE and the semi-supervised one with the Gaussian prior of deviation 1, a deterministic "
-                "encoder, Adam without decay and plain classes have loops to be measured beside"
+                "encoder, Adam without decay and plain classes have loops to compare with"
             )
         hidden, judges = (
             [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)][:-1]

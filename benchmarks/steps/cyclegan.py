@@ -58,8 +58,8 @@ def sequential_network(source: nn.Module) -> nn.Sequential:
     else:
         if not isinstance(source, ResnetGenerator) or source.attention:
             raise ValueError("only ResNet generators without attention have loops")
-        colours, c = source.start.in_channels, source.start.out_channels
-        pad, first = padded(colours, c, 7)
+        colors, c = source.start.in_channels, source.start.out_channels
+        pad, first = padded(colors, c, 7)
         layers = [pad, *normed(first, nn.ReLU(True))]
         for width in (c, 2 * c):
             layers += normed(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False), nn.ReLU(True))
@@ -68,7 +68,7 @@ def sequential_network(source: nn.Module) -> nn.Sequential:
             layers.append(Residual(pad1, *normed(conv1, nn.ReLU(True)), pad2, *normed(conv2, None)))
         for width in (4 * c, 2 * c):
             layers += normed(nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False), nn.ReLU(True))
-        layers += [*padded(c, colours, 7, bias=True), nn.Tanh()]
+        layers += [*padded(c, colors, 7, bias=True), nn.Tanh()]
     network = nn.Sequential(*layers)
     copy_parameters(source, network)
     return network
@@ -82,7 +82,7 @@ class Textbook:
     def __init__(self, source: CycleGAN, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if not self.hparams["identity_ratio"] or source.ema_decay is not None:
-            raise ValueError("only identity terms and no average have loops to be measured beside")
+            raise ValueError("only identity terms and no average have loops to compare with")
         self.networks: dict[str, nn.Module] = {name: self.network(network) for name, network in source.named_children()}
         self.ab, self.ba = self.networks["generator_ab"], self.networks["generator_ba"]
         self.d_a, self.d_b = self.networks["discriminator_a"], self.networks["discriminator_b"]

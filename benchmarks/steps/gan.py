@@ -48,7 +48,7 @@ class Plain:
     def __init__(self, source: GAN, settings: Settings, noise: Noise) -> None:
         hparams = source.hparams
         if hparams["loss"] != "non_saturating" or source.decay != DECAY:
-            raise ValueError("only the authors' setting has loops to be measured beside")
+            raise ValueError("only the authors' setting has loops to compare with")
         pixels, self.latent_dim, hidden = math.prod(source.image_shape), source.latent_dim, hparams["hidden_features"]
         self.generator = layers(self.latent_dim, hidden, hidden, pixels)
         self.discriminator = Judge(pixels, hparams["discriminator_features"], hparams["maxout_pieces"])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Textbook:
     def __init__(self, source: ProgressiveGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if source.penalty_every != 1 or self.hparams["simultaneous"]:
-            raise ValueError("only alternating steps with a penalty in each have loops to be measured beside")
+            raise ValueError("only alternating steps with a penalty in each have loops to compare with")
         self.source_stage = source.stage
         self.generator, self.discriminator = copy.deepcopy(source.generator), copy.deepcopy(source.discriminator)
         self.average = copy.deepcopy(source.averaged("generator"))
@@ -198,8 +198,8 @@ class Plain(Textbook):
         self.optimizer_g.zero_grad()
         for p in self.active[0]:
             p.requires_grad = True
-        average: list[Tensor] = [*self.average.active(self.source_stage, 1.0)]
-        own: list[Tensor] = [*self.generator.active(self.source_stage, 1.0)]
+        average: list[Tensor] = [*cast(Any, self.average).active(self.source_stage, 1.0)]
+        own: list[Tensor] = [*cast(Any, self.generator).active(self.source_stage, 1.0)]
         with torch.no_grad():
             torch._foreach_lerp_(average, own, 1 - self.hparams["ema_decay"])
         self.index += 1

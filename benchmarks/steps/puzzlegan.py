@@ -118,9 +118,9 @@ class Plain(Textbook):
 
     def judged(self, *kinds: Tensor) -> list[Tensor]:
         """Logits of each kind of images."""
-        logits: list[Tensor] = self.discriminator.discriminate_all(
-            *(x.contiguous(memory_format=self.layout) for x in kinds)
-        )  # type: ignore[operator]
+        discriminator: Any = self.discriminator
+        laid_out = [x.contiguous(memory_format=self.layout) for x in kinds]
+        logits: list[Tensor] = discriminator.discriminate_all(*laid_out)
         return logits
 
     def made(self, patches: Tensor) -> tuple[Tensor, Tensor]:

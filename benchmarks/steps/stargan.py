@@ -36,9 +36,9 @@ class Textbook:
     def __init__(self, source: StarGAN, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if self.hparams["attributes"] or source.labels.joint:
-            raise ValueError("only one set of categories has loops to be measured beside")
+            raise ValueError("only one set of categories has loops to compare with")
         if source.ema_decay is not None:
-            raise ValueError("only the paper's networks and terms have loops to be measured beside")
+            raise ValueError("only the paper's networks and terms have loops to compare with")
         self.generator: Any = copy.deepcopy(source.generator)
         self.discriminator: Any = copy.deepcopy(source.discriminator)
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}

@@ -45,9 +45,7 @@ class Textbook:
     def __init__(self, source: Text2Image, settings: Settings, noise: Noise) -> None:
         self.hparams: Any = source.hparams
         if source.ema_decay is not None or source.normalize_embeddings:
-            raise ValueError(
-                "only generators without an average and embeddings as they are have loops to be measured beside"
-            )
+            raise ValueError("only generators without an average and embeddings as they are have loops to compare with")
         self.networks: dict[str, nn.Module] = {
             name: copy.deepcopy(getattr(source, name)) for name in ("generator", "discriminator")
         }

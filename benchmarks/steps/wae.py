@@ -74,7 +74,7 @@ class Plain:
     def __init__(self, source: WAE, settings: Settings, noise: Noise) -> None:
         hparams = source.hparams
         if hparams["pretraining_steps"] or isinstance(source, GaussianWAE):
-            raise ValueError("only deterministic WAEs with pretraining_steps=0 have loops to be measured beside")
+            raise ValueError("only deterministic WAEs with pretraining_steps=0 have loops to compare with")
         stacks = sequential_networks(source)
         self.networks: dict[str, nn.Module] = dict(stacks)
         self.encoder, self.decoder = stacks["encoder"], stacks["decoder"]

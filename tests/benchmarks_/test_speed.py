@@ -276,7 +276,7 @@ def test_loops_refuse_what_they_would_not_do() -> None:
     ):
         module, settings = import_module(f"benchmarks.steps.{name}"), TINY[name]
         model = module.model(replace(settings, options=settings.options + options))
-        with pytest.raises(ValueError, match="have loops to be measured beside"):
+        with pytest.raises(ValueError, match="have loops to compare with"):
             module.plain(model, settings, lambda step: KeyedDraws(0, step, torch.float32))
 
 

@@ -45,7 +45,7 @@ def test_every_vendor_draws_every_emoji() -> None:
         assert all(drawing.startswith("<svg ") and drawing.endswith("</svg>") for drawing in drawings)
 
 
-def test_each_vendors_licence_lies_beside_it() -> None:
+def test_each_vendors_license_lies_beside_it() -> None:
     for vendor, (_, spdx) in emoji_archive.VENDORS.items():
         text = (emoji_archive.DATA / f"LICENSE-{vendor}.md").read_text()
         assert spdx in text
@@ -138,7 +138,7 @@ def test_the_archive_is_rebuilt_to_the_byte_and_aliases_are_resolved(tmp_path: P
     assert not red["1f44b"].any(), "left and top of the view box"
 
 
-def test_a_drawing_that_is_not_square_is_centred() -> None:
+def test_a_drawing_that_is_not_square_is_centered() -> None:
     body = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 36 18"><rect width="36" height="18" fill="red"/></svg>'
     red = emoji_archive.rasterize(body, 16, "#ffffff")[1] < 128
     assert red[4:12].all()

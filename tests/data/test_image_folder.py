@@ -17,9 +17,9 @@ from zoo.datamodules.base.pictures import square
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def save(path: Path, colour: tuple[int, ...] = RED, size: tuple[int, int] = (20, 30), mode: str = "RGB") -> Path:
+def save(path: Path, color: tuple[int, ...] = RED, size: tuple[int, int] = (20, 30), mode: str = "RGB") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
+    Image.new(mode, size, color).save(path)
     return path
 
 

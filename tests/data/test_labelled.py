@@ -161,8 +161,8 @@ def test_evaluation_has_all_labels() -> None:
 def test_each_draw_is_binarized_separately() -> None:
     module = few(num_labelled=10, labelled_batch_size=200, binarize="dynamic")
     split = module.split("train")
-    grey = np.full((N, 1, 28, 28), 127, np.uint8)
-    module.splits["train"] = ImageSet([grey], split.fields, split.rows, lambda *a: binarized(*a, purpose="train"), True)
+    gray = np.full((N, 1, 28, 28), 127, np.uint8)
+    module.splits["train"] = ImageSet([gray], split.fields, split.rows, lambda *a: binarized(*a, purpose="train"), True)
     first, again = (module.stream()[range(4)]["labelled"]["image"] for _ in range(2))
     assert torch.equal(first, again)
     assert len(first.flatten(1).unique(dim=0)) == 200

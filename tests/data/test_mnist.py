@@ -74,13 +74,13 @@ def test_32_pads_with_black_and_other_sizes_are_resized(data: Path) -> None:
 
 def test_dynamic_binarization_is_drawn_anew_per_epoch_and_once_for_evaluation(data: Path) -> None:
     module = MNIST(data, batch_size=50, binarize="dynamic")
-    grey = MNIST(data).split("train").batch(torch.arange(50))["image"]
+    gray = MNIST(data).split("train").batch(torch.arange(50))["image"]
     epochs = [module.split("train").batch(torch.arange(50), seed=1, epoch=e, augment=True)["image"] for e in range(200)]
     for binary in epochs:
         assert set(binary.unique().tolist()) == {-1.0, 1.0}
     assert not torch.equal(epochs[0], epochs[1])
     # The mean over draws is the grey value: 5 standard deviations of a mean of 200 coins, and of all 39,200 pixels.
-    error = torch.stack(epochs).mean(0) - grey
+    error = torch.stack(epochs).mean(0) - gray
     assert error.abs().max() < 2 * 0.5 / 200**0.5 * 5
     assert error.mean().abs() < 2 * 0.5 / (200 * error.numel()) ** 0.5 * 5
     for split in ("val", "test"):

@@ -108,7 +108,7 @@ def test_candidates_have_the_sides_and_the_shape_of_patches(size: int) -> None:
     assert torch.equal(overlaps, overlaps.T)
 
 
-def test_boxes_of_an_image_hardly_overlap_and_do_not_depend_on_its_neighbours() -> None:
+def test_boxes_of_an_image_hardly_overlap_and_do_not_depend_on_its_neighbors() -> None:
     images = torch.rand(5, 3, 64, 64) * 2 - 1
     sampler = EdgeDensity(4)
     boxes = sampler.batch(images)

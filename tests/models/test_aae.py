@@ -14,6 +14,7 @@ from zoo.aae import AAE
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.nn.aae import mixture, swiss_roll
+from zoo.nn.schedules import Decay
 from zoo.pretrained.migrations import current_arguments
 
 Model = TypeVar("Model", bound=AAE)
@@ -214,7 +215,7 @@ def test_earlier_arguments_of_a_form_make_its_class(form: str) -> None:
     found, arguments = current_arguments("zoo.aae.AAE", OF_ALL_FORMS | {"form": form} | given)
     assert found == path
     assert expected.items() <= arguments.items()
-    assert arguments["decay"] == {"kind": "milestones", "unit": "epochs", "milestones": {25: 0.1, 35: 0.01}}
+    assert Decay.of(arguments["decay"]) == Decay("milestones", unit="epochs", milestones={25: 0.1, 35: 0.01})
     assert not {"form", "decay_epochs", "betas", "networks"} & arguments.keys()
     module, _, name = found.rpartition(".")
     model = getattr(import_module(module), name)(**arguments)

@@ -48,7 +48,7 @@ class TestClassifierResidual(TestClassifier):
         return Classifier(8, class_names=("red", "blue", "both"), base_channels=4, decay=decay, **options)
 
 
-def test_it_learns_colours_and_logs_its_accuracy(tmp_path: Path) -> None:
+def test_it_learns_colors_and_logs_its_accuracy(tmp_path: Path) -> None:
     torch.manual_seed(0)
     label = torch.arange(16) % 2
     image = torch.rand(16, 3, 8, 8) * 0.2 - 1

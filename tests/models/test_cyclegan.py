@@ -259,7 +259,7 @@ def test_steps_at_the_end_of_the_schedule_change_nothing() -> None:
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_initialisation() -> None:
+def test_initialization() -> None:
     model = CycleGAN(32, base_channels=16, num_blocks=2, discriminator_layers=2)
     for name, p in model.named_parameters():
         if name.endswith("bias"):

@@ -71,7 +71,7 @@ def test_no_norm_at_discriminator_input_and_generator_output() -> None:
     assert all(hasattr(layer, "norm") for layer in model.discriminator.layers[1:-1])
 
 
-def test_initialisation() -> None:
+def test_initialization() -> None:
     model = DCGAN()
     weight = model.generator.layers[1].conv.weight
     assert weight.std().item() == pytest.approx(0.02, rel=0.01)

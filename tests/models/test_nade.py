@@ -11,6 +11,8 @@ from tests.contract import ModelContract
 from tests.models.likelihood import LikelihoodContract, all_images, binary_images, wild
 from zoo.nade import NADE
 from zoo.nn.nade import recursion
+from zoo.nn.schedules import Decay
+from zoo.pretrained.migrations import current_arguments
 
 
 class TestNADE(LikelihoodContract, ModelContract):
@@ -146,6 +148,32 @@ def test_a_low_temperature_takes_the_likelier_value() -> None:
     model = wild(NADE(4, 1, 6))
     assert len(model.sample(20, seed=0).unique(dim=0)) > 5
     assert len(model.sample(20, seed=0, temperature=1e-6).unique(dim=0)) == 1
+
+
+# Files of earlier versions --------------------------------------------------------------------------------------------
+
+OLD = {
+    "hidden_features": 3,
+    "likelihood": "bernoulli",
+    "components": 10,
+    "nonlinearity": None,
+    "ordering": "raster",
+    "ordering_seed": 0,
+    "tied": False,
+}
+
+
+def test_earlier_arguments() -> None:
+    path, arguments = current_arguments("zoo.nade.NADE", OLD | {"final_rate": 0.03})
+    assert path == "zoo.nade.NADE"
+    decay = {"kind": "exponential", "final": 0.03}
+    assert arguments == {"hidden_features": 3, "ordering": "raster", "decay": decay}
+    assert NADE(4, **arguments).decay == Decay("exponential", final=0.03)
+    path, arguments = current_arguments("zoo.NADE", OLD | {"likelihood": "gaussian_mixture", "final_rate": 1.0})
+    assert path == "zoo.rnade.RNADE"
+    assert arguments == {"hidden_features": 3, "num_components": 10, "ordering": "raster", "decay": None}
+    with pytest.raises(ValueError, match="no longer has tied=True"):
+        current_arguments("zoo.NADE", OLD | {"tied": True})
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from zoo.nn.pixelrnn import LSTM, skew, unskew
 from zoo.nn.schedules import Decay
 from zoo.pixelcnn import PixelCNN
 from zoo.pixelrnn import DiagonalLayer, PixelRNN, RowLayer
+from zoo.pretrained.migrations import current_arguments
 from zoo.tanh_pixelrnn import TanhPixelRNN
 
 TINY: dict[str, Any] = {"hidden_channels": 4, "num_layers": 2, "head_channels": 6}
@@ -304,6 +305,22 @@ def test_sampler_keeps_one_row_per_layer(layer: str) -> None:
         return sum(map(count, value)) if isinstance(value, list | tuple) else 0
 
     assert kept(4) == kept(9)
+
+
+# Files of earlier versions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "target"), [("lstm", PixelRNN), ("gru", GRUPixelRNN), ("rnn", TanhPixelRNN)], ids=["lstm", "gru", "rnn"]
+)
+def test_earlier_arguments(cell: str, target: type[PixelRNN]) -> None:
+    old = {"levels": 4, "features": 5, "head_features": 6, "cell": cell, "residual": True, "head_layers": 2}
+    path, arguments = current_arguments("zoo.pixelrnn.PixelRNN", old | {"final_rate": 0.5})
+    assert path == f"{target.__module__}.{target.__name__}"
+    decay = {"kind": "exponential", "final": 0.5}
+    assert arguments == {"num_levels": 4, "hidden_channels": 5, "head_channels": 6, "decay": decay}
+    with pytest.raises(ValueError, match="no longer has residual=False"):
+        current_arguments("zoo.PixelRNN", old | {"residual": False})
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from zoo.nn.progressive_gan_layers import (
     pixel_norm,
     stddev_map,
 )
+from zoo.pretrained.migrations import current_arguments
 from zoo.progressive_gan import ProgressiveGAN
 
 GROWTH: dict[str, Any] = {
@@ -508,3 +509,47 @@ def test_a_new_fit_starts_at_the_first_image() -> None:
         trainer().fit(model, datamodule=Data(batches))
         assert (int(model.images_seen), model.stage) == (20, 1)
     assert all(torch.isfinite(value).all() for value in state_of(model).values())
+
+
+def test_arguments_of_earlier_versions() -> None:
+    old = {
+        "image_size": 16,
+        "num_classes": 0,
+        "channel_base": 32,
+        "training_images": 8,
+        "transition_images": 0,
+        "first_resolution": 4,
+        "global_batch_size": 4,
+        "global_batch_sizes": {"4": 8},
+        "repeats": 1,
+        "learning_rates": None,
+        "betas": [0.0, 0.99],
+        "loss": "wasserstein",
+        "gradient_penalty_weight": None,
+        "drift": 0.001,
+        "stddev_group": 2,
+        "n_critic": 1,
+        "unit_bias": False,
+    }
+    path, arguments = current_arguments("zoo.ProgressiveGAN", old)
+    assert current_arguments(path, arguments) == (path, arguments)
+    assert arguments == {
+        "image_size": 16,
+        "fmap_base": 32,
+        "minibatch_stddev_group": 2,
+        "growth": {
+            "training_images": 8,
+            "transition_images": 0,
+            "first_resolution": 4,
+            "global_batch_size": 4,
+            "global_batch_sizes": {"4": 8},
+            "learning_rates": {},
+            "steps_per_schedule_check": 1,
+        },
+    }
+    assert ProgressiveGAN(**arguments).schedule(8) == (8, 1.0, 4)
+    ours = "zoo.convert.progressive.UnitBiasProgressiveGAN"
+    assert current_arguments("zoo.ProgressiveGAN", {"unit_bias": True, "channel_base": 8}) == (ours, {"fmap_base": 8})
+    for gone in ({"loss": "least_squares"}, {"num_classes": 3}, {"gradient_penalty_weight": 5.0}, {"n_critic": 2}):
+        with pytest.raises(ValueError, match=f"no longer has {next(iter(gone))}="):
+            current_arguments("zoo.ProgressiveGAN", gone)

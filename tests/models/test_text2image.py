@@ -15,6 +15,7 @@ from zoo import pretrained
 from zoo.base import Batch
 from zoo.engine import rng
 from zoo.nn.text2image import PROJECTION_DIM, Discriminator, Generator, Residual
+from zoo.pretrained.migrations import current_arguments
 from zoo.text2image import Text2Image
 
 SIZES: dict[str, Any] = {"channels": [4, 4], "hidden_features": 4, "embedding_dim": 6, "max_length": 80}
@@ -265,9 +266,9 @@ def test_after_training_shuffled_sentences_change_the_verdict() -> None:
     """Four colours told by the embedding: the discriminator knows whose is whose."""
     torch.manual_seed(0)
     label = torch.arange(32) % 4
-    colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]])
+    colors = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]])
     text = 2 * F.one_hot(label, 6).float()
-    image = 0.8 * colours[label][:, :, None, None].expand(-1, -1, 8, 8)
+    image = 0.8 * colors[label][:, :, None, None].expand(-1, -1, 8, 8)
     data = {"image": image, "caption_embedding": text, "mismatched_embedding": text.roll(1, 0)}
     small: dict[str, Any] = {"latent_dim": 4, "base_channels": 8, "discriminator_channels": 8}
     model = Text2Image(8, text_features=6, learning_rate=1e-3, **small)
@@ -358,3 +359,13 @@ def test_real_and_fake_depend_on_seed_and_index(model: Text2Image, batch: Batch)
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Text2Image(**options)
+
+
+def test_arguments_of_earlier_versions() -> None:
+    old = {"projection": 128, "normalize_text": True, "betas": [0.5, 0.999], "halve_every": 4000}
+    path, arguments = current_arguments("zoo.Text2Image", old)
+    assert arguments == {"normalize_embeddings": True, "decay": {"kind": "repeated", "every": 4000}}
+    assert current_arguments(path, arguments) == (path, arguments)
+    assert current_arguments(path, {"halve_every": 0})[1] == {"decay": None}
+    with pytest.raises(ValueError, match="no longer has projection=4"):
+        current_arguments(path, {"projection": 4})

@@ -150,7 +150,7 @@ def test_pairs_of_one_class_count_nothing() -> None:
     assert all(term.item() == 0 for term in model.objective(batch).values())
 
 
-def test_it_learns_to_tell_colours() -> None:
+def test_it_learns_to_tell_colors() -> None:
     torch.manual_seed(0)
     label = torch.arange(24) % 3
     image = torch.rand(24, 3, 16, 16) * 0.2 - 1

@@ -47,7 +47,7 @@ def test_other_chunk_sizes(tmp_path: Path, chunk_size: int) -> None:
     assert measure(tmp_path, chunk_size=chunk_size).value == pytest.approx(measure(tmp_path).value, rel=1e-5)
 
 
-def test_greyscale_is_repeated(tmp_path: Path) -> None:
+def test_grayscale_is_repeated(tmp_path: Path) -> None:
     result = frechet_distance(
         GAN(1), Images(channels=1), num_samples=60, extractor=Features(), cache_dir=tmp_path, progress=False
     )

@@ -138,7 +138,7 @@ def test_the_axes_hold_all_points_or_what_they_are_told() -> None:
     assert plot(torch.full((4, 5), math.nan)).size == plot(codes[:1]).size == (700, 600)  # no error
 
 
-def test_the_legend_has_the_names_and_a_class_keeps_its_colour() -> None:
+def test_the_legend_has_the_names_and_a_class_keeps_its_color() -> None:
     codes, names = torch.randn(6, 2), ["black", "grey", "white"]
 
     def legend(label: list[int]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def test_the_legend_has_the_names_and_a_class_keeps_its_colour() -> None:
     assert one == {"white": both["white"]}
     assert list(legend([0, 0, 0, 7, -1, 7])) == ["-1", "black", "7"]  # numbers where there are no names
     (axes,) = _figure(codes, torch.arange(6) * 5, [str(i) for i in range(30)], None).axes
-    assert len({tuple(colour) for colour in axes.collections[0].get_facecolor()}) == 6
+    assert len({tuple(color) for color in axes.collections[0].get_facecolor()}) == 6
 
 
 @pytest.mark.parametrize("width", [2, 4])
@@ -162,7 +162,7 @@ def test_nothing_is_cut_off(width: int, names: list[str]) -> None:
     assert all((edge == 255).all() for edge in (picture[:2], picture[-2:], picture[:, :2], picture[:, -2:]))
 
 
-def test_points_have_the_colours_of_their_classes(tmp_path: Path) -> None:
+def test_points_have_the_colors_of_their_classes(tmp_path: Path) -> None:
     codes = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(20, 1)
     one = np.asarray(plot(codes)).reshape(-1, 3)
     two = np.asarray(plot(codes, torch.arange(40) % 2, ["a", "b"])).reshape(-1, 3)

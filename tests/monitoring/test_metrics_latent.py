@@ -50,32 +50,32 @@ def test_bounds_are_means_over_exactly_the_images() -> None:
     assert metric.compute()["elbo"].item() == pytest.approx(-log_weights.mean().item(), abs=1e-12)
 
 
-def test_parzen_of_one_centre_is_a_gaussian_density() -> None:
+def test_parzen_of_one_center_is_a_gaussian_density() -> None:
     metric = ParzenLogLikelihood()
-    centre = torch.rand(1, 1, 4, 4) * 2 - 1
-    images = (centre + 0.4 * torch.randn(300, 1, 4, 4)).float()
-    metric.update(centre, "centers")
+    center = torch.rand(1, 1, 4, 4) * 2 - 1
+    images = (center + 0.4 * torch.randn(300, 1, 4, 4)).float()
+    metric.update(center, "centers")
     metric.update(images[:100], "val")
     metric.update(images[100:], "test")
     found = metric.compute()
     sigma = found["sigma"].item()
     # In [0, 1] the deviation is 0.2; of the ten values 0.215 is nearest.
     assert sigma == pytest.approx(10 ** (-6 / 9), rel=1e-6)
-    density = torch.distributions.Normal((centre.flatten() + 1) / 2, sigma)
+    density = torch.distributions.Normal((center.flatten() + 1) / 2, sigma)
     expected = density.log_prob((images[100:].flatten(1) + 1) / 2).sum(1)
     assert found["mean"].item() == pytest.approx(expected.mean().item(), abs=1e-3)
     assert found["error"].item() == pytest.approx(expected.std().item() / math.sqrt(200), rel=1e-3)
 
 
-def test_parzen_of_several_centres_is_their_mixture() -> None:
+def test_parzen_of_several_centers_is_their_mixture() -> None:
     metric = ParzenLogLikelihood()
-    centres, images = torch.rand(5, 1, 2, 2) * 2 - 1, torch.rand(40, 1, 2, 2) * 2 - 1
-    for part in centres.split(2):
+    centers, images = torch.rand(5, 1, 2, 2) * 2 - 1, torch.rand(40, 1, 2, 2) * 2 - 1
+    for part in centers.split(2):
         metric.update(part, "centers")
     metric.update(images, "val")
     metric.update(images, "test")
     found = metric.compute()
-    parts = torch.distributions.Normal((centres.flatten(1).double() + 1) / 2, found["sigma"])
+    parts = torch.distributions.Normal((centers.flatten(1).double() + 1) / 2, found["sigma"])
     logs = parts.log_prob((images.flatten(1).double()[:, None] + 1) / 2).sum(2)
     assert found["mean"].item() == pytest.approx((logs.logsumexp(1) - math.log(5)).mean().item(), abs=1e-5)
 
@@ -86,8 +86,8 @@ def test_parzen_of_several_centres_is_their_mixture() -> None:
 def heaps(n: int, classes: int = 3) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     label = torch.arange(n) % classes
-    centres = 5 * torch.randn(classes, 4, generator=generator)
-    return centres[label] + 0.3 * torch.randn(n, 4, generator=generator), label
+    centers = 5 * torch.randn(classes, 4, generator=generator)
+    return centers[label] + 0.3 * torch.randn(n, 4, generator=generator), label
 
 
 @pytest.mark.parametrize("kind", ["linear_probe", "knn"])
@@ -103,7 +103,7 @@ def test_separate_heaps_are_told_apart_and_noise_is_not(kind: Any) -> None:
     assert 25 < noise.compute() < 42
 
 
-def test_neighbours_vote_and_the_nearest_decides_a_tie() -> None:
+def test_neighbors_vote_and_the_nearest_decides_a_tie() -> None:
     metric = CodeAccuracy("knn", neighbours=2)
     metric.update(torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([0, 1, 1]), fit=True)
     metric.update(torch.tensor([[0.2], [0.8], [9.0]]), torch.tensor([0, 1, 1]), fit=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.ranks import on_ranks
 from zoo.callbacks.measures import MEASURES
 
-COLOURS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [-1, 1, 1]])
+COLORS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [-1, 1, 1]])
 NAMES = ["dark red", "red", "light & blue", "yellow", "none"]
 
 
@@ -32,13 +32,13 @@ class Sentences:
     ) -> Any:
         for first in range(rank * 4, num_samples, world_size * 4):
             index = torch.arange(first, min(first + 4, num_samples))
-            colour = index % 5
+            color = index % 5
             texts = [
                 f"{NAMES[c].replace('&', 'and') if i % 3 else 'a'} thing {c}"
-                for i, c in zip(index.tolist(), colour.tolist(), strict=True)
+                for i, c in zip(index.tolist(), color.tolist(), strict=True)
             ]
-            image = COLOURS[colour][:, :, None, None].expand(-1, -1, 8, 8)
-            yield first, {"image": image, "caption": texts, "caption_class": colour, "colour": colour}
+            image = COLORS[color][:, :, None, None].expand(-1, -1, 8, 8)
+            yield first, {"image": image, "caption": texts, "caption_class": color, "colour": color}
 
 
 class Painter(nn.Module):
@@ -52,7 +52,7 @@ class Painter(nn.Module):
     def real_and_fake(self, batch: Any, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         torch.rand(3)  # careless
         number = batch["colour"] * (batch["colour"] < self.right)
-        fake = COLOURS[number][:, :, None, None].expand(-1, -1, 8, 8)
+        fake = COLORS[number][:, :, None, None].expand(-1, -1, 8, 8)
         return batch["image"], fake + self.noise * (seed % 2)
 
 
@@ -65,7 +65,7 @@ class Judge(nn.Module):
         return self.encode(x)[:, [3, 2, 1, 0]]
 
     def encode(self, x: Tensor) -> Tensor:
-        return -torch.cdist(x.mean((2, 3)), COLOURS).square()
+        return -torch.cdist(x.mean((2, 3)), COLORS).square()
 
     def encode_text(self, captions: list[str]) -> Tensor:
         return torch.eye(5)[[int(text[-1]) for text in captions]]
@@ -90,11 +90,11 @@ def test_retrieval_is_of_the_model_itself() -> None:
     assert result.value == 100
     assert result.protocol == "retrieval[candidates=21, captions=sentences8-test-25, weights=raw]"
 
-    class Colourblind(Judge):
+    class Colorblind(Judge):
         def encode(self, x: Tensor) -> Tensor:
             return super().encode(x) * torch.tensor([1, 1, 1, 1, 0.0]) + torch.tensor([0, 0, 0, 0, 1.0])
 
-    assert MEASURES["retrieval"](Colourblind(), Sentences(), candidates=21).value == pytest.approx(20)
+    assert MEASURES["retrieval"](Colorblind(), Sentences(), candidates=21).value == pytest.approx(20)
     with pytest.raises(ValueError, match="retrieval: candidates=22 needs 21 others, not 20"):
         MEASURES["retrieval"](Judge(), Sentences(), candidates=22)
 

@@ -18,7 +18,7 @@ from zoo.callbacks.metrics import PairedSimilarity
 from zoo.datamodules.attributes import Attributes
 from zoo.datamodules.emoji import Emoji
 
-COLOURS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+COLORS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 
 
 class Painter(nn.Module):
@@ -32,8 +32,8 @@ class Painter(nn.Module):
     def translate(self, x: Tensor, target: Tensor) -> Tensor:
         torch.rand(3)  # careless
         number = target.argmax(-1)
-        colour = COLOURS[torch.where(number < self.right, number, 0)].view(-1, 3, 1, 1)
-        return (x.amax(1, keepdim=True) + 1) / 2 * (colour + 1) - 1 + self.error
+        color = COLORS[torch.where(number < self.right, number, 0)].view(-1, 3, 1, 1)
+        return (x.amax(1, keepdim=True) + 1) / 2 * (color + 1) - 1 + self.error
 
 
 class Judge(nn.Module):
@@ -57,7 +57,7 @@ class Task(NamedTuple):
     true: Tensor
 
 
-class Colours:
+class Colors:
     """Seven things in three colours: image 7 d + i is thing i in colour d; thing 6 is not there in blue."""
 
     name = "colours16"
@@ -66,13 +66,13 @@ class Colours:
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        grey = torch.rand(7, 1, self.size, self.size, generator=generator)
-        self.image = torch.cat([grey * (colour.view(1, 3, 1, 1) + 1) - 1 for colour in COLOURS])[:20]
+        gray = torch.rand(7, 1, self.size, self.size, generator=generator)
+        self.image = torch.cat([gray * (color.view(1, 3, 1, 1) + 1) - 1 for color in COLORS])[:20]
 
     def __len__(self) -> int:
         return 20
 
-    def split(self, name: str) -> Colours:
+    def split(self, name: str) -> Colors:
         return self
 
     def reference_batches(self, num_samples: int, chunk_size: int, **options: Any) -> Any:
@@ -94,9 +94,9 @@ class Colours:
 
 def test_perfect_translations() -> None:
     state = torch.get_rng_state()
-    assert MEASURES["paired_ssim"](Painter(), Colours()).value == pytest.approx(1)
-    assert MEASURES["paired_l1"](Painter(), Colours()).value == pytest.approx(0, abs=1e-7)
-    result = MEASURES["domain_accuracy"](Painter(), Colours(), classifier=Judge())
+    assert MEASURES["paired_ssim"](Painter(), Colors()).value == pytest.approx(1)
+    assert MEASURES["paired_l1"](Painter(), Colors()).value == pytest.approx(0, abs=1e-7)
+    result = MEASURES["domain_accuracy"](Painter(), Colors(), classifier=Judge())
     assert result.value == 100
     assert result.protocol.startswith("domain_accuracy[classifier=Judge@")
     assert result.protocol.endswith(", test=colours16-test-20, weights=raw]")
@@ -104,24 +104,24 @@ def test_perfect_translations() -> None:
 
 
 def test_errors_by_hand() -> None:
-    found = MEASURES["paired_l1"](Painter(0.2), Colours())
+    found = MEASURES["paired_l1"](Painter(0.2), Colors())
     assert found.value == pytest.approx(0.1, rel=1e-5)
     assert found.protocol == "paired_l1[domains=3, test=colours16-test-20, weights=raw]"
-    assert MEASURES["paired_psnr"](Painter(0.2), Colours()).value == pytest.approx(20, rel=1e-5)
+    assert MEASURES["paired_psnr"](Painter(0.2), Colors()).value == pytest.approx(20, rel=1e-5)
 
 
 def test_wrong_domains_are_counted() -> None:
     """Blue comes out red: of 13 + 13 + 14 translations the last 14 are wrong."""
-    value = MEASURES["domain_accuracy"](Painter(right=2), Colours(), classifier=Judge()).value
+    value = MEASURES["domain_accuracy"](Painter(right=2), Colors(), classifier=Judge()).value
     assert value == pytest.approx(100 * 26 / 40)
 
 
 def test_identity_is_what_must_be_surpassed() -> None:
-    result = MEASURES["domain_accuracy"](Painter(), Colours(), classifier=Judge(), identity=True)
+    result = MEASURES["domain_accuracy"](Painter(), Colors(), classifier=Judge(), identity=True)
     assert result.value == 0
     assert result.metric == "domain_accuracy_identity", "a column of its own"
     assert result.protocol.startswith("domain_accuracy_identity[")
-    same = MEASURES["paired_ssim"](Painter(), Colours(), identity=True)
+    same = MEASURES["paired_ssim"](Painter(), Colors(), identity=True)
     assert same.value < 0.9
     assert same.metric == "paired_ssim_identity"
 
@@ -129,16 +129,16 @@ def test_identity_is_what_must_be_surpassed() -> None:
 def test_real_images_are_the_ceiling() -> None:
     """The pairs are judged: 13 in red, 13 in green, 12 in blue, where thing 6 is not there."""
 
-    class Colourblind(Judge):
+    class Colorblind(Judge):
         def classify(self, x: Tensor) -> Tensor:
             return super().classify(x) - torch.tensor([0, 0, 9.0])
 
-    data = Colours()
+    data = Colors()
     perfect = MEASURES["domain_accuracy"](Painter(right=0), data, classifier=Judge(), real=True)
     assert perfect.value == 100, "whatever the translations are"
     assert perfect.protocol.startswith("domain_accuracy_real[classifier=Judge@")
     assert perfect.metric == "domain_accuracy_real"
-    assert MEASURES["domain_accuracy"](Painter(), data, classifier=Colourblind(), real=True).value == pytest.approx(
+    assert MEASURES["domain_accuracy"](Painter(), data, classifier=Colorblind(), real=True).value == pytest.approx(
         100 * 25 / 38
     )
     with pytest.raises(ValueError, match="identity and real exclude each other"):
@@ -146,7 +146,7 @@ def test_real_images_are_the_ceiling() -> None:
 
 
 def test_a_ceiling_needs_pairs() -> None:
-    class Alone(Colours):
+    class Alone(Colors):
         def translation_batches(self, *args: Any, **options: Any) -> Any:
             for task in super().translation_batches(*args, **options):
                 yield task._replace(paired=torch.zeros_like(task.paired), true=task.true[:0])
@@ -159,7 +159,7 @@ def test_a_ceiling_needs_pairs() -> None:
 def test_no_skin_tone_is_the_class_none() -> None:
     """Names as the DataModule and the published classifier have them."""
     names = Attributes(attributes=["skin_tone"]).domain_names
-    data, judge = Colours(), Judge()
+    data, judge = Colors(), Judge()
     assert names[0] == "no_skin_tone"
     judge.class_names = ("light", "none", "dark")
     data.domain_names = ["no_skin_tone", "dark", "light"]
@@ -174,14 +174,14 @@ def test_no_skin_tone_is_the_class_none() -> None:
 
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="needs classifier="):
-        MEASURES["domain_accuracy"](Painter(), Colours())
+        MEASURES["domain_accuracy"](Painter(), Colors())
     other = Judge()
     other.class_names = ("a", "b", "c")
     with pytest.raises(ValueError, match="the classifier tells a, b, c; the domains are red, green, blue"):
-        MEASURES["domain_accuracy"](Painter(), Colours(), classifier=other)
+        MEASURES["domain_accuracy"](Painter(), Colors(), classifier=other)
     with pytest.raises(TypeError, match="needs translate"):
-        MEASURES["paired_l1"](nn.Linear(1, 1), Colours())
-    data = Colours()
+        MEASURES["paired_l1"](nn.Linear(1, 1), Colors())
+    data = Colors()
     data.domain_names = []
     with pytest.raises(TypeError, match="colours16 has none"):
         MEASURES["paired_l1"](Painter(), data)
@@ -198,11 +198,11 @@ def test_an_exact_image_leaves_psnr_finite() -> None:
 
 def test_the_way_back() -> None:
     """An error of 0.1 of 2 is made once: the painter looks at the brightest channel alone, and adds its error again."""
-    assert MEASURES["cycle_error"](Painter(), Colours()).value == pytest.approx(0, abs=1e-7)
-    result = MEASURES["cycle_error"](Painter(right=0), Colours())
+    assert MEASURES["cycle_error"](Painter(), Colors()).value == pytest.approx(0, abs=1e-7)
+    result = MEASURES["cycle_error"](Painter(right=0), Colors())
     # All come back red: a third of the values of red images is right, green and blue ones differ in two channels.
-    grey = (Colours().image.amax(1) + 1).mean((1, 2))
-    assert result.value == pytest.approx(float((grey[7:] * 2 / 3).mean() * 13 / 20 / 2), rel=1e-5)
+    gray = (Colors().image.amax(1) + 1).mean((1, 2))
+    assert result.value == pytest.approx(float((gray[7:] * 2 / 3).mean() * 13 / 20 / 2), rel=1e-5)
     assert result.protocol == "cycle_error[domains=3, test=colours16-test-20, weights=raw]"
 
 
@@ -218,7 +218,7 @@ class Mean(nn.Module):
 def test_distance_to_the_target_domain() -> None:
     """With perfect translations it is as small as the things differ; the identity is as far as the colours are."""
     options: dict[str, Any] = {"extractor": Mean()}
-    data = Colours()
+    data = Colors()
     found = MEASURES["translation_fd"](Painter(), data, domain="red", **options)
     ours, theirs = data.image[7:].amax(1).mean((1, 2)).double(), data.image[:7, 0].mean((1, 2)).double()
     expected = (ours.mean() - theirs.mean()) ** 2 + (ours.std() - theirs.std()) ** 2
@@ -238,14 +238,14 @@ def test_perceptual_distance_needs_its_network_at_hand(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"paired_lpips needs .*alexnet"):
-        MEASURES["paired_lpips"](Painter(), Colours())
+        MEASURES["paired_lpips"](Painter(), Colors())
     (tmp_path / "checkpoints").mkdir()
     torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr(Colours, "size", 64)
+    monkeypatch.setattr(Colors, "size", 64)
     state = torch.get_rng_state()
-    assert MEASURES["paired_lpips"](Painter(), Colours()).value == pytest.approx(0, abs=1e-6)
+    assert MEASURES["paired_lpips"](Painter(), Colors()).value == pytest.approx(0, abs=1e-6)
     assert torch.equal(state, torch.get_rng_state())
-    assert MEASURES["paired_lpips"](Painter(0.2), Colours()).value > 1e-6
+    assert MEASURES["paired_lpips"](Painter(0.2), Colors()).value > 1e-6
 
 
 def values() -> list[float]:
@@ -254,7 +254,7 @@ def values() -> list[float]:
         "translation_fd": {"extractor": Mean()},
     }
     names = ("paired_l1", "paired_psnr", "paired_ssim", "domain_accuracy", "cycle_error", "translation_fd")
-    return [MEASURES[name](Painter(0.1, 2), Colours(), **options.get(name, {})).value for name in names]
+    return [MEASURES[name](Painter(0.1, 2), Colors(), **options.get(name, {})).value for name in names]
 
 
 def values_on_rank() -> list[float]:

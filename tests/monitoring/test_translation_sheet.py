@@ -64,13 +64,13 @@ def test_both_domains_of_a_cyclegan_in_float64(tmp_path: Path) -> None:
             assert np.array_equal(tile(picture, 3, row, column), pixels(wanted)[row])
 
 
-def test_columns_have_their_names_and_grey_is_shown_in_colour() -> None:
-    grey, colour = torch.zeros(2, 1, 40, 40), torch.zeros(2, 3, 40, 40)
-    picture = np.asarray(column_sheet({"a": grey, "": colour}))
+def test_columns_have_their_names_and_gray_is_shown_in_color() -> None:
+    gray, color = torch.zeros(2, 1, 40, 40), torch.zeros(2, 3, 40, 40)
+    picture = np.asarray(column_sheet({"a": gray, "": color}))
     assert picture.shape == (HEAD + 2 * 42 + 2, 2 * 42 + 2, 3)
     assert (picture[:HEAD, :44] < 128).any(), "a name"
     assert (picture[:HEAD, 44:] == 255).all(), "none"
-    long = np.asarray(column_sheet({"a name that is much longer than its column": grey, "": colour}))
+    long = np.asarray(column_sheet({"a name that is much longer than its column": gray, "": color}))
     assert (long[:HEAD, 45:] == 255).all(), "cut, not written over the next"
 
 

@@ -155,7 +155,7 @@ def test_nade_of_eugenhotaj(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", [27, 10])
-def test_nade_of_no_square_grey_image(tmp_path: Path, pixels: int) -> None:
+def test_nade_of_no_square_gray_image(tmp_path: Path, pixels: int) -> None:
     path = tmp_path / "nade.pth"
     sizes = {"_in_W": (7, pixels), "_in_b": (7,), "_h_W": (pixels, 7), "_h_b": (pixels,)}
     torch.save({name: torch.randn(size) for name, size in sizes.items()}, path)
@@ -169,11 +169,11 @@ def test_nade_of_no_square_grey_image(tmp_path: Path, pixels: int) -> None:
 class CausalConv(nn.Conv2d):
     """The masked convolution of that repository, for one channel."""
 
-    def __init__(self, see_centre: bool, inner: int, outer: int, size: int) -> None:
+    def __init__(self, see_center: bool, inner: int, outer: int, size: int) -> None:
         super().__init__(inner, outer, size, padding=size // 2)
         mask = torch.zeros(outer, inner, size, size)
         mask[:, :, : size // 2] = 1
-        mask[:, :, size // 2, : size // 2 + see_centre] = 1
+        mask[:, :, size // 2, : size // 2 + see_center] = 1
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:

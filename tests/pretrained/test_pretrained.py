@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 
 import zoo
 from zoo import pretrained
@@ -38,7 +38,7 @@ def rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **change
     header, held = pretrained.read(path)
     tensors = held if tensors is None else tensors
     header |= {"sum": files._sum(tensors)} | changes
-    path.write_bytes(serialise(tensors, {"zoo": json.dumps(header)}))
+    path.write_bytes(serialize(tensors, {"zoo": json.dumps(header)}))
 
 
 # Loading -------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_a_file_of_something_else_or_of_the_future(file: Path) -> None:
     rewrite(file, format=files.FORMAT + 1)
     with pytest.raises(ValueError, match="newer version"):
         zoo.load(file)
-    file.write_bytes(serialise({"a": torch.zeros(1)}))
+    file.write_bytes(serialize({"a": torch.zeros(1)}))
     with pytest.raises(ValueError, match="no header of this package"):
         zoo.load(file)
 

@@ -81,20 +81,20 @@ def test_random_affine_turns_shears_scales_and_moves() -> None:
     x[:, 0, 20, 30] = 1
     rows = torch.arange(41, dtype=torch.float64) - 20
 
-    def centre(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def center(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mass = y.sum((1, 2, 3))
         return (y.sum((1, 3)) @ rows) / mass, (y.sum((1, 2)) @ rows) / mass
 
-    down, right = centre(random_affine(x, 1, shear=0, scale=0, shift=0))
+    down, right = center(random_affine(x, 1, shear=0, scale=0, shift=0))
     assert torch.allclose((down.square() + right.square()).sqrt(), torch.full_like(down, 10.0), atol=0.2)
     angle = torch.atan2(down, right).rad2deg()
     assert 18 < angle.abs().max() < 20.5
-    down, right = centre(random_affine(x, 1, rotation=0, shear=0, shift=0))
+    down, right = center(random_affine(x, 1, rotation=0, shear=0, shift=0))
     assert down.abs().max() < 0.01
     assert 10 / 1.16 < right.min() < 9 < 11 < right.max() < 10 / 0.84
-    down, right = centre(random_affine(x, 1, rotation=0, scale=0, shift=0))
+    down, right = center(random_affine(x, 1, rotation=0, scale=0, shift=0))
     assert torch.allclose(right, torch.full_like(right, 10.0), atol=1e-6)  # sheared by height: this one is at height 0
-    down, right = centre(random_affine(x, 1, rotation=0, shear=0, scale=0, shift=0.1))
+    down, right = center(random_affine(x, 1, rotation=0, shear=0, scale=0, shift=0.1))
     assert 1.8 < (right - 10).abs().max() < 2.06
     assert 1.8 < down.abs().max() < 2.06
 

@@ -37,7 +37,7 @@ def test_uniform_is_uniform_on_its_interval() -> None:
     assert stats.kstest(x.numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
 
 
-def test_streams_of_neighbouring_steps_are_uncorrelated() -> None:
+def test_streams_of_neighboring_steps_are_uncorrelated() -> None:
     a, b = (rng.normal((50_000,), rng.key(0, "z", step), dtype=torch.float64) for step in (1, 2))
     assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.02
     assert abs(torch.corrcoef(torch.stack([a[1:], a[:-1]]))[0, 1]) < 0.02

@@ -70,7 +70,7 @@ class AdversarialModel(GenerativeModel):
         compile: compile the networks at the start of a fit.
 
     Attributes:
-        averaged_networks: names of the networks of which `ema_decay` keeps an average, as `<name>_ema`.
+        averaged_networks: names of the networks that `ema_decay` averages; the averages are `<name>_ema`.
         averaging_phase: the phase after whose steps the average moves.
         detached_phases: phases that need no gradient through what `forward_shared` makes.
         unsupported_options: options that the architecture does not take, each with the reason.

@@ -1,12 +1,11 @@
-"""The public interface of every model, and the models that have one objective."""
+"""The public interface of every model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import reduce, wraps
+from functools import wraps
 from inspect import currentframe
-from operator import add
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -17,13 +16,12 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from zoo.engine import rng
-from zoo.engine.finite import FiniteWatch, broken_network
+from zoo.engine.finite import WatchedModule
 from zoo.engine.loop import ExactTraining
-from zoo.engine.overhead import LeanModule
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
-__all__ = ["Batch", "GenerativeModel", "SingleObjectiveModel", "Terms", "inference"]
+__all__ = ["Batch", "GenerativeModel", "Terms", "inference"]
 
 Batch = dict[str, Any]
 """One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
@@ -51,7 +49,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(LeanModule):
+class GenerativeModel(WatchedModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and
@@ -62,8 +60,8 @@ class GenerativeModel(LeanModule):
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
         optional_networks: those of them that a file may lack.
         conditions: names of what `sample` can be conditioned on.
-        available_networks: names of the submodules that a file held of which the model was made, the others being
-            untrained; None for a model made of no file, and from the start of a fit on.
+        available_networks: names of the submodules that the model's file held; the others are untrained. None for a
+            model that was not loaded, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
         batch_index: index of the training batch in the run, counted over epochs and resumes.
     """
@@ -76,8 +74,6 @@ class GenerativeModel(LeanModule):
     def __init__(self) -> None:
         super().__init__()
         self.seed = rng.run_seed()
-        self.batch_index = 0
-        self.finite = FiniteWatch()
 
     # Public interface ------------------------------------------------------------------------------------------------
 
@@ -308,102 +304,3 @@ class GenerativeModel(LeanModule):
             clips = self.trainer.gradient_clip_val and isinstance(plugin, MixedPrecision)
             fused = not clips and getattr(plugin, "scaler", None) is None
         return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """Names of the objectives, in the order in which they are minimized."""
-        return ("training",)
-
-    def check_finite(self, phase: str, loss: Tensor) -> None:
-        """Stop when a loss is not finite: at once on a CPU, at the next logging step or checkpoint elsewhere.
-
-        Args:
-            phase: name of the phase, for the message.
-            loss: scalar.
-
-        Raises:
-            FloatingPointError: the loss is NaN or infinite.
-        """
-        phases = self.phases
-        if self.finite.is_bad(loss, self.batch_index * len(phases) + phases.index(phase)):
-            self._raise_not_finite(phase, self.batch_index)
-
-    def raise_if_not_finite(self, *, parameters: bool = False) -> None:
-        """Raise if a loss was not finite since the start of the fit.
-
-        Args:
-            parameters: look at the parameters as well.
-
-        Raises:
-            FloatingPointError: names the step and the phase, or the network.
-        """
-        if (code := self.finite.first_bad()) is not None:
-            index, phase = divmod(code, len(self.phases))
-            self._raise_not_finite(self.phases[phase], index)
-        if parameters and (name := broken_network(self.named_children())):
-            raise FloatingPointError(
-                f"weights of {name!r} are not finite at step {self.global_step}: training stopped, "
-                f"no checkpoint was written{self._last_checkpoint()}"
-            )
-
-    def _raise_not_finite(self, phase: str, batch_index: int) -> None:
-        raise FloatingPointError(
-            f"loss of the phase {phase!r} is not finite at batch {batch_index}: training stopped"
-            f"{self._last_checkpoint()}; a lower learning rate or gradient_clip may help"
-        )
-
-    def _last_checkpoint(self) -> str:
-        if self._trainer is None:
-            return ""
-        callback = self.trainer.checkpoint_callback
-        path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
-        return f", the last good checkpoint is {path}" if path else ""
-
-
-class SingleObjectiveModel(GenerativeModel):
-    """A model with one objective, trained by Lightning's automatic optimization.
-
-    Subclasses define `objective(batch)`, which returns the terms of the loss. Training logs them as `train/<term>`,
-    validation and test as `val/<term>` and `test/<term>`, each with the sum as `loss`.
-
-    Attributes:
-        decay: schedule of the optimizer's learning rate; None leaves the rate as it is.
-    """
-
-    decay: Decay | None = None
-
-    def objective(self, batch: Batch) -> Terms:
-        """Terms whose sum is minimized, each a mean over the batch."""
-        raise NotImplementedError(f"{type(self).__name__} defines no objective")
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate of the schedule: a function of the step or epoch, so that a checkpoint holds none."""
-        if self.decay is not None:
-            for optimizer in self.trainer.optimizers:
-                rate = self.decayed(optimizer.defaults["lr"], self.decay, self.trainer.global_step)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        terms = self.objective(batch)
-        loss = reduce(add, terms.values())
-        self.check_finite("training", loss)
-        if self.trainer._logger_connector.should_update_logs:
-            logged = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
-        return loss
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The mean of each term over exactly the validation images, whatever the number of ranks."""
-        self._log_terms("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same for the test images."""
-        self._log_terms("test", batch)
-
-    def _log_terms(self, split: str, batch: Batch) -> None:
-        terms = self.objective(batch)
-        terms = {"loss": reduce(add, terms.values()), **terms}
-        logged = {f"{split}/{name}": value for name, value in terms.items()}
-        self.log_dict(logged, on_epoch=True, sync_dist=True, batch_size=len(batch["image"]))

@@ -167,7 +167,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         if global_rank() == 0:
             print(f"Resuming {cli.folder.path}")
     elif cli.config.init:
-        _initialise(model, cli.config.init)
+        _initialize(model, cli.config.init)
     if checkpoint is None and global_rank() == 0:
         if cli.fresh and (aside := cli.folder.set_aside()):
             print(f"The earlier run is now {aside}")
@@ -189,7 +189,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
-def _initialise(model: GenerativeModel, name: str) -> None:
+def _initialize(model: GenerativeModel, name: str) -> None:
     """Start from the weights of a checkpoint; networks that it does not hold start as they are."""
     source = zoo.load(name)
     if type(source) is not type(model):
@@ -256,7 +256,7 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
 
 
 def _quiet() -> None:
-    """Hide what says nothing to our users: advertisements, and hints about loaders that are right as they are."""
+    """Hide messages that do not concern users: advertisements, and hints about loaders that are right as they are."""
     import logging
 
     for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):

@@ -24,7 +24,7 @@ __all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, every so many steps and at the end of training.
+    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
 
     Args:
         folder: the run's folder.

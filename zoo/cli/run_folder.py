@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import yaml
 
 from zoo.engine.files import write_atomically
+from zoo.nn.options import OptionGroup
+from zoo.nn.progressive_gan_growth import Growth
+from zoo.nn.schedules import Decay
 from zoo.pretrained.cards import default_arguments
 from zoo.pretrained.migrations import current_names
 
@@ -25,8 +29,12 @@ FREE = (
     "data.init_args.num_workers",
     "data.init_args.cache_dir",
 )
-# And this too where the batches of a step do not depend on it: in models that say how large they are.
+# May also differ for models with a global batch size of their own, whose batches do not depend on the devices.
 FREE_WITH_SCHEDULE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
+
+
+# Options that are groups of their own: some fields given, or all, is the same.
+GROUPS: dict[str, type[OptionGroup]] = {"decay": Decay, "growth": Growth}
 
 
 def global_rank() -> int:
@@ -66,7 +74,11 @@ def completed(tree: Any) -> Any:
         return tree
     result = {key: completed(value) for key, value in tree.items()}
     if isinstance(path := result.get("class_path"), str) and path.startswith("zoo."):
-        result["init_args"] = default_arguments(path) | (result.get("init_args") or {})
+        given = default_arguments(path) | (result.get("init_args") or {})
+        for name, group in GROUPS.items():
+            if isinstance(given.get(name), dict):
+                given[name] = dataclasses.asdict(group(**given[name]))
+        result["init_args"] = given
     return result
 
 

@@ -102,7 +102,7 @@ def _mirrored(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _batches(paths: list[Path], size: int, channels: int, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
-    """Pictures of one size after the other, at most so many at a time; each file is opened twice, none is kept."""
+    """Batches of pictures of equal size, size after size; each file is opened twice, none is kept."""
     shapes: dict[tuple[int, int], list[Path]] = {}
     for path in paths:
         shapes.setdefault(_scaled(_open(path).size, size), []).append(path)

@@ -139,7 +139,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor | list[Tensor]], path: P
 
 
 def square(pixels: int, path: Path) -> tuple[int, int]:
-    """Side and channels of the square image that has so many values: in grey, else in colour."""
+    """Side and channels of the square image with this number of values: in gray, else in color."""
     for channels in (1, 3):
         if channels * math.isqrt(pixels // channels) ** 2 == pixels:
             return math.isqrt(pixels // channels), channels

@@ -31,7 +31,7 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
     weight * x + bias with gains of the paper. Weights and biases are rescaled, so that outputs are the same.
 
     Args:
-        paths: one checkpoint as training wrote it, of which avgG and netD are taken; or state dicts of avgG (or netG)
+        paths: one checkpoint as training wrote it, whose avgG and netD are taken; or state dicts of avgG (or netG)
             and netD, in this order; the latter may be left out, and is untrained then.
         layout: whose files they are.
 

@@ -16,7 +16,7 @@ __all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or absent: written beside their place, flushed to the disk, then renamed.
+    """Checkpoints that are whole or absent: written to a temporary file next to their place, flushed, then renamed.
 
     A kill or a full disk at any moment leaves the previous file as it was. Checkpoints are read without pickle
     (`weights_only`): they hold tensors and plain types only.

@@ -112,7 +112,7 @@ def average(value: Tensor) -> Tensor:
 
 
 def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
-    """A term of an objective that is a mean over the images of all ranks, of which some ranks may hold more or none.
+    """A term of an objective: a mean over the images of all ranks, also where ranks hold unequal numbers of them.
 
     Gradients are averaged over ranks afterwards. So each rank divides its sum by the mean number of images per rank.
 

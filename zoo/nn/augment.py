@@ -31,8 +31,8 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
     draws = rng.uniform((n, 7), key, first, device=x.device).to(x.dtype).view(n, 7, 1, 1, 1).unbind(1)
     brightness, saturation, contrast, shift_y, shift_x, cut_y, cut_x = draws
     x = x + (brightness - 0.5)
-    grey = x.mean(1, keepdim=True)
-    x = torch.lerp(grey, x, 2 * saturation)
+    gray = x.mean(1, keepdim=True)
+    x = torch.lerp(gray, x, 2 * saturation)
     mean = x.mean((1, 2, 3), keepdim=True)
     x = torch.lerp(mean, x, contrast + 0.5)
 
@@ -53,8 +53,8 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
     x = moved * inside
 
     # Cutout of a square of half the side, anywhere.
-    centre_y, centre_x = (cut_y * (height + 1)).floor().long(), (cut_x * (width + 1)).floor().long()
-    top, left = centre_y - height // 4, centre_x - width // 4
+    center_y, center_x = (cut_y * (height + 1)).floor().long(), (cut_x * (width + 1)).floor().long()
+    top, left = center_y - height // 4, center_x - width // 4
     hidden = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
     return x * ~hidden
 

@@ -115,7 +115,7 @@ def initialize(module: nn.Module) -> None:
 
 
 class ImagePool:
-    """Earlier fakes, some of which the discriminator sees instead of the new ones.
+    """Earlier fakes; the discriminator sees some of them instead of the new ones.
 
     While the pool is not full it keeps and gives back what comes. Then, with probability 1/2, it gives one of its
     images and keeps the new one in its place, else it gives the new one back.

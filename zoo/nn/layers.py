@@ -12,11 +12,11 @@ __all__ = ["FewChannelConv2d", "attention_blend", "instance_norm", "update_ema"]
 
 
 class FewChannelConv2d(nn.Conv2d):
-    """Convolution of stride 1 to a few channels, the last layer of many a generator.
+    """Convolution of stride 1 to a few channels, such as the last layer of a generator.
 
-    Kernels on a CPU make channels by the sixteen and leave most of them unused for the three of an image. So there one
-    convolution makes what each row of the kernel gives, and these are moved into place and summed, which is about twice
-    as fast. Arguments and parameters are those of torch's Conv2d.
+    CPU kernels compute output channels in blocks of 16, so three channels waste most of the work. There we compute one
+    convolution per kernel row, then shift and add the results, which is about twice as fast. Arguments and parameters
+    are those of torch's Conv2d.
 
     Shape:
         Input: (N, in_channels, H, W); output: (N, out_channels, H', W').
@@ -26,13 +26,13 @@ class FewChannelConv2d(nn.Conv2d):
         plain = (*self.stride, *self.dilation, self.groups) == (1, 1, 1, 1, 1) and not isinstance(self.padding, str)
         if input.device.type != "cpu" or not plain:
             return cast(Tensor, super()._conv_forward(input, weight, bias))
-        (above, beside), outputs = cast(tuple[int, int], self.padding), self.out_channels
+        (above, left), outputs = cast(tuple[int, int], self.padding), self.out_channels
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            above = beside = 0
+            above = left = 0
         height, width = self.kernel_size
         rows = weight.permute(2, 0, 1, 3).reshape(height * outputs, -1, 1, width)
-        parts = F.pad(F.conv2d(input, rows, padding=(0, beside)), (0, 0, above, above)).split(outputs, 1)
+        parts = F.pad(F.conv2d(input, rows, padding=(0, left)), (0, 0, above, above)).split(outputs, 1)
         kept = parts[0].shape[2] - height + 1
         # In float32: under autocast each sum would be rounded.
         total = parts[0][:, :, :kept]

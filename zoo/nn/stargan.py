@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         channels: channels of the maps.
-        norm: makes the normalization of so many channels.
+        norm: makes the normalization for a number of channels.
 
     Shape:
         Input and output: (N, C, H, W).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.nn.schedules import Decay
+from zoo.nn.options import OptionGroup
 
 __all__ = ["card", "value"]
 
@@ -72,7 +72,7 @@ def default_arguments(class_path: str) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A default as a configuration or a header holds it."""
-    if isinstance(value, Decay):
+    if isinstance(value, OptionGroup):
         return value.fields()
     return list(value) if isinstance(value, tuple) else value
 

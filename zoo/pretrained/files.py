@@ -106,7 +106,7 @@ def save(
         OSError: it could not be written; an earlier file is unchanged.
     """
     import torch
-    from safetensors.torch import save as serialise
+    from safetensors.torch import save as serialize
 
     known = [name for name, child in model.named_children() if child.state_dict()]
     kept = list(networks or model.available_networks or known)
@@ -131,4 +131,4 @@ def save(
         "versions": {"generative-zoo": zoo.__version__, "torch": str(torch.__version__)},
         **(information or {}),
     }
-    write_atomically(path, serialise(tensors, {"zoo": json.dumps(header)}))
+    write_atomically(path, serialize(tensors, {"zoo": json.dumps(header)}))

@@ -1,15 +1,10 @@
-"""What a checkpoint shows of itself: the pictures of its card, and how far rounded weights lead away from it."""
+"""Previews of a checkpoint: the images on its card, and how much float16 weights change them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
-
-
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +13,14 @@ from torch.nn import functional as F
 __all__ = ["Preview", "preview_of"]
 
 IMAGES = 256
-# Below what change of its log p, of a probability, of a cosine rounded weights are as good, and of grey levels (root
-# mean square), of which pictures of 8 bits lose as much by their own rounding.
-LIKELIHOOD, PROBABILITY, COSINE, GREY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(12)
+# Largest change that float16 weights may cause: relative in log p; absolute in probabilities, cosines and (root mean
+# square) gray levels. 1/sqrt(12) is the rounding error of 8-bit images.
+LIKELIHOOD, PROBABILITY, COSINE, GRAY_LEVELS = 1e-4, 0.01, 0.01, 1 / math.sqrt(12)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a model has to show.
+    """The outputs of a model that stand for the checkpoint.
 
     Attributes:
         kind: "samples", "translations", "similarities" (of images and sentences), "reconstructions", "assembled images"
@@ -88,7 +83,7 @@ class Preview:
         if self.kind == "similarities":
             return self.kind, f"{change:.4f} {over}", change < COSINE
         mean = 127.5 * max(float(c.square().mean().sqrt()) for c in changes)
-        return self.kind, f"{mean:.3f} grey levels on average, {127.5 * change:.3f} {over}", mean < GREY_LEVELS
+        return self.kind, f"{mean:.3f} grey levels on average, {127.5 * change:.3f} {over}", mean < GRAY_LEVELS
 
     def grid(self, model: Any) -> tuple[Tensor, int] | None:
         """Images of a card and the number of columns; None where there is nothing to look at.

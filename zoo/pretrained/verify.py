@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Measurement", "Verification", "data_module", "measured", "measurements", "portable", "verify"]
 
 FRECHET = "frechet_distance"
-# Where data lies, and in which portions it comes, is no part of what it is.
+# Arguments of a DataModule that do not change the data.
 LOCAL = ("data_dir", "data_dir_b", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
 
 
@@ -132,7 +132,7 @@ def data_module(settings: dict[str, Any], data_dir: str | None) -> Any:
 
 @dataclass(frozen=True)
 class Verification:
-    """A published value beside a new measurement.
+    """A published value and a new measurement.
 
     Attributes:
         name: name of the metric.
