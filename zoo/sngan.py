@@ -35,7 +35,8 @@ class Generator(nn.Sequential):
         c = base_channels * 2**doublings
         layers: list[nn.Module] = [nn.Linear(latent_dim, c * start**2), nn.Unflatten(1, (c, start, start))]
         for _ in range(doublings):
-            layers += [nn.ConvTranspose2d(c, c // 2, 4, 2, 1), nn.BatchNorm2d(c // 2), nn.ReLU(True)]  # (N, 4C, 8, 8)
+            conv = nn.ConvTranspose2d(c, c // 2, 4, 2, 1, bias=False)  # the normalization has a shift of its own
+            layers += [conv, nn.BatchNorm2d(c // 2), nn.ReLU(True)]  # (N, 4C, 8, 8), ...
             c //= 2
         super().__init__(*layers, nn.Conv2d(c, image_channels, 3, 1, 1), nn.Tanh())  # (N, 3, 32, 32)
 
@@ -64,7 +65,8 @@ def initialize(module: nn.Module) -> None:
     """Weights from N(0, 0.02), biases 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
-        nn.init.zeros_(cast(Tensor, module.bias))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def normalize(module: nn.Module) -> None:

@@ -28,7 +28,7 @@ class Probe(AdversarialModel):
 
     def __init__(self, case: str) -> None:
         options: dict[str, Any] = {
-            "n_critic": {"every": {"generator": 3}},
+            "n_critic": {"step_every": {"generator": 3}},
             "accumulate": {"accumulate": 2},
             "simultaneous": {"update": "simultaneous"},
             "clip": {"gradient_clip": 0.01},
