@@ -104,8 +104,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class TolstikhinEncoder(nn.Module):
-    """Strided convolutions with batch normalization, then a linear layer: the encoder of the WAE and of the
-    convolutional AAE.
+    """Strided convolutions with batch normalization, then a linear layer: the encoder of the WAE.
 
     Four convolutions whose channels double; 64 pixels: 5x5 kernels, else 4x4.
 
@@ -143,8 +142,7 @@ class TolstikhinEncoder(nn.Module):
 
 
 class TolstikhinDecoder(nn.Module):
-    """A linear layer, then transposed convolutions with batch normalization: the decoder of the WAE and of the
-    convolutional AAE.
+    """A linear layer, then transposed convolutions with batch normalization: the decoder of the WAE.
 
     The first map has 1/8 of the image's side from 64 pixels on, else 1/4; the last convolution keeps the side.
 
