@@ -90,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
     fit = trainer(max_steps=2)
-    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    fit.fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(2)]))
     (folder / "checkpoints").mkdir(parents=True)
     fit.save_checkpoint(folder / "checkpoints" / "last.ckpt")
     state = {"last": None, "best": (2, 40.0), "history": [(0, 80.5), (2, 40.0)]}
@@ -262,7 +262,7 @@ def test_all_measures_are_published_and_verified(
 def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
     model = Autoencoder(image_size=8, image_channels=3, latent_dim=2, hidden_features=(8,))
     fit = trainer(max_steps=2)
-    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    fit.fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(2)]))
     fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
     config = config_of(run)
     config["trainer"]["callbacks"] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from inspect import currentframe
 from types import FrameType
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
+from zoo.base.loaded import start_training
 from zoo.engine import cross_rank, rng
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
@@ -74,6 +75,7 @@ class GenerativeModel(ConventionalModule):
     optional_networks: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
+    fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
     evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
@@ -178,7 +180,7 @@ class GenerativeModel(ConventionalModule):
         super().setup(stage)
         if stage == "fit":
             self.check_data(getattr(self._trainer, "datamodule", None))
-            self.available_networks = None
+            start_training(self)
             self.finite.forget()
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
