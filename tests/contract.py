@@ -23,6 +23,8 @@ from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveMo
 from zoo.engine.distributed import MultiNetStrategy
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
+ACCELERATOR = "cpu"
+"""Where the Trainers below run; tests/gpu changes it."""
 
 
 class Rest:
@@ -60,10 +62,10 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
 
 
 def trainer(world: int = 1, **options: Any) -> Trainer:
-    """A plain, silent Trainer on the CPU."""
+    """A plain, silent Trainer."""
     warnings.simplefilter("ignore")
     defaults: dict[str, Any] = {
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
         "devices": world,
         "strategy": MultiNetStrategy() if world > 1 else "auto",
         "logger": False,
