@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.device_work import DeviceWork
 from zoo.engine import rng
+from zoo.engine.keyed_kernels import kernels
 
 pytestmark = pytest.mark.cuda
 
@@ -50,3 +52,15 @@ def test_no_draw_waits_for_the_gpu(device: torch.device) -> None:
         rng.normal((10, 3), 7, device=device)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_draw_is_at_most_three_kernels(name: str, device: torch.device) -> None:
+    if device.type != "cuda":
+        pytest.skip("a CPU has no kernels")
+    assert kernels() is not None
+    DRAWS[name](device)
+    with DeviceWork(1) as work:
+        DRAWS[name](device)
+        torch.cuda.synchronize()
+    assert name == "uniform in float64" or work.per_step["kernels_per_step"] <= 3

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from zoo.engine import rng
+from zoo.engine.devices import upload
 from zoo.engine.finite import WatchedModule
 from zoo.engine.loop import ExactTraining
 from zoo.nn.options import OptionGroup
@@ -143,10 +144,10 @@ class GenerativeModel(WatchedModule):
         Raises:
             ValueError: there is no such class.
         """
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
+        labels = torch.as_tensor(label, dtype=torch.int64)
         if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(f"{name} must lie in 0..{num_classes - 1}")
-        return labels
+        return upload(labels, self.device).expand(n)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
