@@ -295,7 +295,7 @@ def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch:
             yield first, {"image": image, "patches": patches, "caption": ["x"] * len(image)}
 
     monkeypatch.setattr(Tiny, "reference_batches", with_patches)
-    images = torch.rand(4, 3, 8, 8)
+    images = 2 * torch.rand(4, 3, 8, 8) - 1
     batch = {"image": images, "patches": images[:, None], "mask": images[:, :1].round(), "other": images.flip(0)}
     fit = trainer(max_steps=2)
     model = PuzzleGAN(8, base_channels=4, embedding_dim=3, latent_dim=3)
@@ -323,7 +323,7 @@ def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch:
 def published(run: Path, out: Path, model: Any, slug: str, size: int = 8) -> tuple[dict[str, Any], str]:
     """Entry and card of another model in the run's place."""
     fit = trainer(max_steps=1)
-    image = torch.rand(4, 3, size, size)
+    image = 2 * torch.rand(4, 3, size, size) - 1
     batch = {"image": image, "image_a": image, "image_b": image, "label": torch.arange(4) % 2, "caption": [*"abab"]}
     fit.fit(model, datamodule=Data([batch]))
     fit.save_checkpoint(run / "checkpoints" / "last.ckpt")

@@ -20,6 +20,7 @@ from zoo.base.conventions import refuse_single_optimizer
 from zoo.base.model import GenerativeModel, Terms
 from zoo.base.validating import log_objectives
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.engine.scaling import one_scale
 from zoo.engine.schedulers import step_schedulers, warn_of_plateaus
 from zoo.nn.layers import update_ema
 from zoo.nn.schedules import Decay
@@ -304,9 +305,10 @@ class AdversarialModel(GenerativeModel):
                 inputs = [p for p in _parameters(optimizers[phase]) if p.requires_grad]
                 total = self._total(phase, loss(batch, shared), logged)
                 self.manual_backward(total / len(batches), inputs=inputs, retain_graph=(phase,) != last)
-        for phase in objectives:
-            optimizers[phase].step()
-            optimizers[phase].zero_grad()
+        with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
+            for phase in objectives:
+                optimizers[phase].step()
+                optimizers[phase].zero_grad()
         return logged
 
     def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:
