@@ -23,9 +23,11 @@ import zoo
 from zoo import callbacks, datamodules, pretrained
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
+from zoo.cli.changes import Change, describe, differences, refuse_mismatch, refuse_other_run
 from zoo.cli.messages import explain, read_config
-from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
+from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.images import image_grid
 
 __all__ = ["run"]
@@ -37,6 +39,7 @@ class ZooCLI(LightningCLI):
     def __init__(self, command: str, options: argparse.Namespace, **kwargs: Any) -> None:
         self.command, self.options = command, options
         self.checkpoint: Path | None = None
+        self.changes: list[Change] = []
         self.fresh = False
         super().__init__(**kwargs)
 
@@ -62,16 +65,17 @@ class ZooCLI(LightningCLI):
         self.folder = RunFolder(_run_path(self.options, resolved))
         self.run_name = self.folder.path.name
         if self.command == "fit":
-            if trainer.max_steps == -1 and trainer.max_epochs == -1:
-                raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
+            if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
+                raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
             self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            self.checkpoint = (
-                None
-                if self.fresh
-                else self.folder.check(resolved, scheduled=_is_scheduled(resolved["model"]["class_path"]))
-            )
+            held = None if self.fresh else self.folder.check()
+            if held is not None:
+                scheduled = _is_scheduled(resolved["model"]["class_path"])
+                self.changes = differences(held, resolved, scheduled=scheduled)
+                refuse_other_run(self.folder.path, self.changes)
+                self.checkpoint = self.folder.last if self.folder.last.exists() else None
         trainer.default_root_dir = str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
@@ -87,8 +91,11 @@ class ZooCLI(LightningCLI):
                 loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
             loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
-        if self.command == "fit" and bar:
-            kwargs["callbacks"] = [*(self._get(self.config_init, "trainer.callbacks") or []), StepBar()]
+        if self.command == "fit":
+            added = [*(self._get(self.config_init, "trainer.callbacks") or []), *([StepBar()] if bar else [])]
+            if (allowance := self._get(self.config_init, "trainer.max_time")) is not None:
+                added.append(Allowance(allowance))
+            kwargs |= {"callbacks": added, "max_time": None}
         trainer = super().instantiate_trainer(logger=loggers, **kwargs)
         checkpoints = [c for c in trainer.callbacks if isinstance(c, lightning_callbacks.ModelCheckpoint)]  # type: ignore[attr-defined]
         if self.command == "fit":
@@ -160,12 +167,17 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     checkpoint = cli.checkpoint
     if checkpoint is not None:
+        steps = _steps_to_go_on_from(cli, model, checkpoint) if cli.changes else None
         done = cli.folder.finished(cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
-            print(f"{cli.folder.path} is finished ({done} steps). --fresh starts anew.")
+            print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
             return
         if global_rank() == 0:
-            print(f"Resuming {cli.folder.path}")
+            decay = getattr(model, "decay", None)
+            line = describe(cli.changes, whole=decay is not None and decay.follows_the_run)
+            print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
+            if steps is not None:
+                cli.folder.claim(cli.resolved, steps)
     elif cli.config.init:
         _initialize(model, cli.config.init)
     if checkpoint is None and global_rank() == 0:
@@ -189,8 +201,17 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
+def _steps_to_go_on_from(cli: ZooCLI, model: GenerativeModel, checkpoint: Path) -> int:
+    """Steps of the run so far, if this command's networks can take up its checkpoint."""
+    held = AtomicCheckpointIO().load_checkpoint(checkpoint)
+    model.on_load_checkpoint(held)
+    if any(change.key.startswith("model.") for change in cli.changes):
+        refuse_mismatch(cli.folder.path, cli.changes, held["state_dict"], model.state_dict())
+    return int(held["global_step"])
+
+
 def _initialize(model: GenerativeModel, name: str) -> None:
-    """Start from the weights of a checkpoint; networks that it does not hold start as they are."""
+    """Start from the weights of a checkpoint; networks that it does not hold or have alike start as they are."""
     source = zoo.load(name)
     if type(source) is not type(model):
         raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
@@ -206,19 +227,18 @@ def _initialize(model: GenerativeModel, name: str) -> None:
         if key not in taken and other in taken:
             taken[key] = taken[other]
     taken = {n: v for n, v in taken.items() if n in own}
-    if wrong := [n for n, v in taken.items() if v.shape != own[n].shape]:
-        n = wrong[0]
-        raise ValueError(
-            f"--init {name} does not fit: its {n} has shape {tuple(taken[n].shape)}, here it is {tuple(own[n].shape)}"
-        )
+    wrong = {n.partition(".")[0]: (n, tuple(v.shape)) for n, v in taken.items() if v.shape != own[n].shape}
+    taken = {n: v for n, v in taken.items() if n.partition(".")[0] not in wrong}
+    if wrong and not taken:
+        n, shape = next(iter(wrong.values()))
+        raise ValueError(f"--init {name} does not fit: its {n} has shape {shape}, here it is {tuple(own[n].shape)}")
     model.load_state_dict(own | taken)
     started = sorted({n.partition(".")[0] for n in taken})
-    print(f"Starting from {name}: {', '.join(started)}")
+    anew = f"; of other sizes, so untrained: {', '.join(sorted(wrong))}" if wrong else ""
+    print(f"Starting from {name}: {', '.join(started)}{anew}")
 
 
 def _weights(model: GenerativeModel, checkpoint: Path) -> None:
-    from zoo.engine.checkpoint import AtomicCheckpointIO
-
     state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
     try:
         model.load_state_dict(state)

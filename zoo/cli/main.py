@@ -300,6 +300,9 @@ def _train(name: str, arguments: list[str]) -> None:
             "  --model DCGAN --model.base_channels 32 --data Emoji --data.image_size 32 --trainer.max_steps 1000",
             "  --model.help DCGAN, --data.help Emoji and --trainer.help list them.",
             "",
+            "The same command resumes a run. With a later end, other rates, batches, devices or callbacks the run goes on",
+            "too; its folder keeps the earlier configurations as config.1.yaml, config.2.yaml, ...",
+            "",
             parser.epilog or "",
         ]
     )
