@@ -27,7 +27,7 @@ class Halving(VAE):
 
 
 def batches() -> DataLoader[Any]:
-    images: Any = [{"image": torch.rand(4, 1, 8, 8)} for _ in range(2)]
+    images: Any = [{"image": torch.rand(4, 1, 8, 8) * 2 - 1} for _ in range(2)]
     return DataLoader(images, batch_size=None)
 
 

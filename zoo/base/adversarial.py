@@ -200,6 +200,7 @@ class AdversarialModel(GenerativeModel):
             elif self.ema_decay is None and held:
                 for key in [key for key in state if key.startswith(f"{name}_ema.")]:
                     del state[key]
+        super().on_load_checkpoint(checkpoint)
 
     # The step --------------------------------------------------------------------------------------------------------
 

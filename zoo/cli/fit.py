@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,14 +19,15 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 
 import zoo
-from zoo import callbacks, datamodules, pretrained
+from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
-from zoo.cli.changes import Change, describe, differences, refuse_mismatch, refuse_other_run
+from zoo.cli.changes import Change, describe, differences, refuse_other_run
 from zoo.cli.messages import explain, read_config
+from zoo.cli.quiet import quiet
 from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
-from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 
 __all__ = ["run"]
@@ -120,7 +120,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     Raises:
         ValueError: a setting is wrong, or the run folder holds something else.
     """
-    _quiet()
+    quiet()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
@@ -157,7 +157,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     checkpoint = Path(options.ckpt) if options.ckpt else cli.folder.last
     if not checkpoint.exists():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}: train the run first, or give --ckpt")
-    _weights(model, checkpoint)
+    load_weights(model, checkpoint)
     if command == "predict":
         _predict(cli, model)
     else:
@@ -167,7 +167,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     checkpoint = cli.checkpoint
     if checkpoint is not None:
-        steps = _steps_to_go_on_from(cli, model, checkpoint) if cli.changes else None
+        steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes) if cli.changes else None
         done = cli.folder.finished(cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
             print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
@@ -179,7 +179,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             if steps is not None:
                 cli.folder.claim(cli.resolved, steps)
     elif cli.config.init:
-        _initialize(model, cli.config.init)
+        initialize(model, cli.config.init)
     if checkpoint is None and global_rank() == 0:
         if cli.fresh and (aside := cli.folder.set_aside()):
             print(f"The earlier run is now {aside}")
@@ -199,51 +199,6 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         raise KeyboardInterrupt
     if cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
-
-
-def _steps_to_go_on_from(cli: ZooCLI, model: GenerativeModel, checkpoint: Path) -> int:
-    """Steps of the run so far, if this command's networks can take up its checkpoint."""
-    held = AtomicCheckpointIO().load_checkpoint(checkpoint)
-    model.on_load_checkpoint(held)
-    if any(change.key.startswith("model.") for change in cli.changes):
-        refuse_mismatch(cli.folder.path, cli.changes, held["state_dict"], model.state_dict())
-    return int(held["global_step"])
-
-
-def _initialize(model: GenerativeModel, name: str) -> None:
-    """Start from the weights of a checkpoint; networks that it does not hold or have alike start as they are."""
-    source = zoo.load(name)
-    if type(source) is not type(model):
-        raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
-    held, own = source.state_dict(), model.state_dict()
-    # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
-    path = Path(name) if Path(name).is_file() else pretrained.pull(name)
-    networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
-    taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
-    for key in own:
-        # Where one side has an average of the generator and the other has not, they stand for each other.
-        other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""
-        other = key.replace("generator_ema.", "generator.") if key.startswith("generator_ema.") else other
-        if key not in taken and other in taken:
-            taken[key] = taken[other]
-    taken = {n: v for n, v in taken.items() if n in own}
-    wrong = {n.partition(".")[0]: (n, tuple(v.shape)) for n, v in taken.items() if v.shape != own[n].shape}
-    taken = {n: v for n, v in taken.items() if n.partition(".")[0] not in wrong}
-    if wrong and not taken:
-        n, shape = next(iter(wrong.values()))
-        raise ValueError(f"--init {name} does not fit: its {n} has shape {shape}, here it is {tuple(own[n].shape)}")
-    model.load_state_dict(own | taken)
-    started = sorted({n.partition(".")[0] for n in taken})
-    anew = f"; of other sizes, so untrained: {', '.join(sorted(wrong))}" if wrong else ""
-    print(f"Starting from {name}: {', '.join(started)}{anew}")
-
-
-def _weights(model: GenerativeModel, checkpoint: Path) -> None:
-    state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} is of another model than this configuration's: {error!s}") from error
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
@@ -273,23 +228,6 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
-
-
-def _quiet() -> None:
-    """Hide messages that do not concern users: advertisements, and hints about loaders that are right as they are."""
-    import logging
-
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
-        warnings.filterwarnings("ignore", pattern)
-    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*|.*checkpoint that ended before the epoch.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*You passed in a `val_dataloader` but have no `validation_step`.*")
-    # It would keep the weights from before each step; ours are those after it.
-    warnings.filterwarnings("ignore", "(?s).*Using ModelCheckpoint with manual optimization.*")
-    warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*")
-    if not os.environ.get("ZOO_TRACEBACK"):
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
 def _is_default_checkpoint(callback: Any) -> bool:

@@ -279,6 +279,12 @@ def _import(name: str, arguments: list[str]) -> None:
 
 # Training ------------------------------------------------------------------------------------------------------------
 
+GOING_ON = (
+    "The same command resumes a run. With a later end, other rates, batches, devices or callbacks a run goes on, too;",
+    "its folder then keeps the earlier configurations as config.1.yaml, config.2.yaml, ...",
+    "",
+)
+
 
 def _train(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
@@ -300,9 +306,7 @@ def _train(name: str, arguments: list[str]) -> None:
             "  --model DCGAN --model.base_channels 32 --data Emoji --data.image_size 32 --trainer.max_steps 1000",
             "  --model.help DCGAN, --data.help Emoji and --trainer.help list them.",
             "",
-            "The same command resumes a run. With a later end, other rates, batches, devices or callbacks the run goes on",
-            "too; its folder keeps the earlier configurations as config.1.yaml, config.2.yaml, ...",
-            "",
+            *(GOING_ON if name == "fit" else ()),
             parser.epilog or "",
         ]
     )
