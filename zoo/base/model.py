@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
+from zoo.base.for_data import ShapedByData
 from zoo.engine import cross_rank, rng
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
@@ -51,7 +52,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(ConventionalModule):
+class GenerativeModel(ShapedByData, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and

@@ -6,6 +6,9 @@ import argparse
 import importlib
 import os
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +26,12 @@ from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
 from zoo.cli.changes import Change, describe, differences, refuse_other_run
+from zoo.cli.linking import check_fit, given_options, link
 from zoo.cli.messages import explain, read_config
 from zoo.cli.quiet import quiet
 from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.cli.summary import RunSummary
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 
@@ -36,8 +41,8 @@ __all__ = ["run"]
 class ZooCLI(LightningCLI):
     """LightningCLI that looks into the run folder between parsing and building."""
 
-    def __init__(self, command: str, options: argparse.Namespace, **kwargs: Any) -> None:
-        self.command, self.options = command, options
+    def __init__(self, command: str, options: argparse.Namespace, given: set[str], **kwargs: Any) -> None:
+        self.command, self.options, self.given = command, options, given
         self.checkpoint: Path | None = None
         self.changes: list[Change] = []
         self.fresh = False
@@ -61,10 +66,14 @@ class ZooCLI(LightningCLI):
         if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
             trainer.devices = local if trainer.devices == "auto" else trainer.devices
             trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
+        link(self.parser, config, self.given)
         resolved = _plain_config(self.parser, config)
         self.folder = RunFolder(_run_path(self.options, resolved))
         self.run_name = self.folder.path.name
-        if self.command == "fit":
+        self.is_trial = bool(trainer.fast_dev_run)
+        if self.is_trial:
+            self.scratch = tempfile.TemporaryDirectory()  # for what callbacks write
+        elif self.command == "fit":
             if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
                 raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
@@ -76,7 +85,7 @@ class ZooCLI(LightningCLI):
                 self.changes = differences(held, resolved, scheduled=scheduled)
                 refuse_other_run(self.folder.path, self.changes)
                 self.checkpoint = self.folder.last if self.folder.last.exists() else None
-        trainer.default_root_dir = str(self.folder.path)
+        trainer.default_root_dir = self.scratch.name if self.is_trial else str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
         self.resolved = resolved
@@ -85,27 +94,27 @@ class ZooCLI(LightningCLI):
         """Add the run's own log of metrics and its checkpoint."""
         chosen = self._get(self.config_init, "trainer.logger")
         loggers: list[Logger] = []
-        if self.command == "fit":
+        keeps = self.command == "fit" and not self.is_trial
+        if keeps:
             loggers.append(MetricsFile(self.folder.path))
             if self.options.wandb:
                 loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
             loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
+        added = [*(self._get(self.config_init, "trainer.callbacks") or [])]
+        for callback in added:
+            if isinstance(callback, lightning_callbacks.ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder.path / "checkpoints")
         if self.command == "fit":
-            added = [*(self._get(self.config_init, "trainer.callbacks") or []), *([StepBar()] if bar else [])]
+            added += [StepBar()] if bar else []
             if (allowance := self._get(self.config_init, "trainer.max_time")) is not None:
                 added.append(Allowance(allowance))
-            kwargs |= {"callbacks": added, "max_time": None}
-        trainer = super().instantiate_trainer(logger=loggers, **kwargs)
-        checkpoints = [c for c in trainer.callbacks if isinstance(c, lightning_callbacks.ModelCheckpoint)]  # type: ignore[attr-defined]
-        if self.command == "fit":
-            for callback in checkpoints:
-                if callback.dirpath is None:
-                    callback.dirpath = str(self.folder.path / "checkpoints")
-            # Last, so that what other callbacks measured at a step is in that step's checkpoint.
-            own = RunCheckpoint(self.folder.path, self.options.checkpoint_every)
-            trainer.callbacks = [c for c in trainer.callbacks if not _is_default_checkpoint(c)] + [own]  # type: ignore[attr-defined]
-        return trainer
+            kwargs["max_time"] = None
+        if keeps:
+            summary = RunSummary(self.folder.path)
+            added = [summary, *added, RunCheckpoint(self.folder.path, self.options.checkpoint_every, summary)]
+            kwargs["enable_checkpointing"] = True
+        return super().instantiate_trainer(logger=loggers, callbacks=added, **kwargs)
 
 
 def run(command: str, options: argparse.Namespace, configs: list[str], rest: list[str]) -> None:
@@ -124,6 +133,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
+    given = given_options(configs, rest)
     for package in (datamodules, callbacks):  # so that their classes can be called by their short names
         for export in package.__all__:
             getattr(package, export)
@@ -133,6 +143,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         cli = ZooCLI(
             command,
             options,
+            given,
             args=[*(f"--config={config}" for config in configs), *rest, *([f"--init={init}"] if init else [])],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
@@ -180,10 +191,10 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
                 cli.folder.claim(cli.resolved, steps)
     elif cli.config.init:
         initialize(model, cli.config.init)
-    if checkpoint is None and global_rank() == 0:
-        if cli.fresh and (aside := cli.folder.set_aside()):
-            print(f"The earlier run is now {aside}")
-        cli.folder.claim(cli.resolved)
+    check_fit(model, cli.datamodule)
+    undo: Callable[[], None] = lambda: None  # noqa: E731
+    if checkpoint is None and global_rank() == 0 and not cli.is_trial:
+        undo = _begin(cli)
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
     start = -1
@@ -194,11 +205,32 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     except Exception as error:
         if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
             raise RuntimeError(str(error)) from error
+        undo()
         raise
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
-    if cli.trainer.is_global_zero:
+    if cli.is_trial:
+        print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
+    elif cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+
+
+def _begin(cli: ZooCLI) -> Callable[[], None]:
+    """Make the run's folder; returns what undoes this, for a run that is refused before its first step."""
+    folder = cli.folder.path
+    aside = cli.folder.set_aside() if cli.fresh else None
+    if aside:
+        print(f"The earlier run is now {aside}")
+    is_new = not folder.exists()
+    cli.folder.claim(cli.resolved)
+
+    def undo() -> None:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if aside and not folder.exists():
+            aside.rename(folder)
+
+    return undo
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
@@ -228,10 +260,6 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
-
-
-def _is_default_checkpoint(callback: Any) -> bool:
-    return type(callback) is lightning_callbacks.ModelCheckpoint and callback.monitor is None and not callback.save_last
 
 
 def _processes(trainer: Namespace) -> int:

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.cli.summary import RunSummary
 from zoo.engine.files import write_atomically
 
 __all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
@@ -28,12 +29,15 @@ __all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 class RunCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
 
+    It comes after all other callbacks, so that what they measured at a step is in that step's checkpoint.
+
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
+        summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary) -> None:
         super().__init__(
             dirpath=folder / "checkpoints",
             every_n_train_steps=every_n_train_steps,
@@ -42,6 +46,7 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._within_epoch: dict[str, Any] = {}
+        self._summary = summary
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -52,6 +57,12 @@ class RunCheckpoint(ModelCheckpoint):
         if ends and not trainer.is_last_batch:
             loops = trainer._checkpoint_connector._get_loops_state_dict()
             self._within_epoch = {"epoch": trainer.current_epoch, "loops": copy.deepcopy(loops)}
+        self._summary.go_on()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is no training."""
+        super().on_validation_end(trainer, pl_module)
+        self._summary.go_on()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A later end goes on within the epoch."""
@@ -59,8 +70,10 @@ class RunCheckpoint(ModelCheckpoint):
         checkpoint.update(self._within_epoch)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on."""
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
         super().on_train_start(trainer, pl_module)
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.resume(trainer.global_step)
@@ -69,6 +82,8 @@ class RunCheckpoint(ModelCheckpoint):
         """Keep the last step, and what other callbacks measured at the end."""
         super().on_train_end(trainer, pl_module)
         trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+        if trainer.is_global_zero:
+            self._summary.write(trainer, pl_module)
 
 
 class Allowance(Timer):

@@ -28,7 +28,7 @@ from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
 
-__all__ = ["ExactTraining", "OneStepPerBatch"]
+__all__ = ["ExactTraining", "OneStepPerBatch", "hardware"]
 
 
 class Trainable(Protocol):
@@ -92,6 +92,11 @@ class ExactTraining(Callback):
         self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
         self._options: Options = []  # that the optimizers were built with
         self._earlier_options: Options | None = None  # of a checkpoint, until its optimizer states are loaded
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run's training so far."""
+        return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop and the atomic writer."""
@@ -166,8 +171,8 @@ class ExactTraining(Callback):
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "seed": model.seed,
             "rank_states": states,
-            "seconds": self._seconds + time.monotonic() - self._started,
-            "hardware": _hardware(pl_module, trainer.world_size),
+            "seconds": self.seconds,
+            "hardware": hardware(pl_module, trainer.world_size),
             "optimizer_options": self._options,
         }
 
@@ -189,7 +194,7 @@ class ExactTraining(Callback):
         self._rank_state = states[trainer.global_rank % len(states)]
 
 
-def _hardware(model: LightningModule, world_size: int) -> str:
+def hardware(model: LightningModule, world_size: int) -> str:
     """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
     if model.device.type == "cuda":
         name = torch.cuda.get_device_name(model.device)
