@@ -37,6 +37,13 @@ from zoo.engine.images import image_grid
 
 __all__ = ["run"]
 
+NUMBERS = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
+    *("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"),
+)
+"""Environment variables that launchers set to numbers."""
+
 
 class ZooCLI(LightningCLI):
     """LightningCLI that looks into the run folder between parsing and building."""
@@ -74,13 +81,16 @@ class ZooCLI(LightningCLI):
         if self.is_trial:
             self.scratch = tempfile.TemporaryDirectory()  # for what callbacks write
         elif self.command == "fit":
+            for name in ("max_steps", "max_epochs", "limit_train_batches"):
+                if trainer[name] == 0:
+                    raise ValueError(f"trainer.{name} is 0, so nothing would be trained: take at least 1")
             if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
                 raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
             self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            held = None if self.fresh else self.folder.check()
-            if held is not None:
+            held = self.folder.check()
+            if held is not None and not self.fresh:
                 scheduled = _is_scheduled(resolved["model"]["class_path"])
                 self.changes = differences(held, resolved, scheduled=scheduled)
                 refuse_other_run(self.folder.path, self.changes)
@@ -130,6 +140,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         ValueError: a setting is wrong, or the run folder holds something else.
     """
     quiet()
+    _check_environment()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
@@ -151,7 +162,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
             load_from_checkpoint_support=False,  # it would add what is no hyperparameter to `hparams`
             run=False,
         )
@@ -259,6 +270,13 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     print(f"{first} images: {folder}")
 
 
+def _check_environment() -> None:
+    """Refuse variables of launchers that hold no number: Lightning and torch would fail far from here."""
+    for name in NUMBERS:
+        if (value := os.environ.get(name)) and not value.isdigit():
+            raise ValueError(f"the environment variable {name} is {value!r}: set it to a whole number, or unset it")
+
+
 # Inside --------------------------------------------------------------------------------------------------------------
 
 
@@ -293,7 +311,10 @@ def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
     """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
     root: Path = options.runs_dir
     if options.name:
-        return root / str(options.name)
+        path = os.path.normpath(options.name)
+        if path == "." or path.startswith("..") or os.path.isabs(path):
+            raise ValueError(f"{options.name} leads out of {root}: give a --name within it, or another --runs_dir")
+        return root / path
     if options.config:
         last = Path(options.config[-1])
         if last.name == "config.yaml" and (last.parent / "checkpoints").is_dir():

@@ -22,6 +22,13 @@ class UsageError(Exception):
     """The command was not understood: exit code 2."""
 
 
+def _local(path: str) -> Path:
+    """A path of this machine; remote ones would be read as a folder of that name here."""
+    if "://" in path:
+        raise UsageError(f"{path} is no folder of this machine: give one, and copy it when the command is done")
+    return Path(path)
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are exceptions."""
 
@@ -59,8 +66,20 @@ def _dispatch(arguments: list[str]) -> None:
         return
     name = arguments[0]
     if name not in COMMANDS:
-        raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
+        meant = next((command for command, names in MEANT.items() if name in names), None)
+        raise UsageError(f"there is no command {name!r}: {f'take {meant!r}' if meant else nearest(name, COMMANDS)}")
     COMMANDS[name][0](name, arguments[1:])
+
+
+MEANT = {
+    "fit": ("train", "run", "resume", "start"),
+    "test": ("eval", "evaluate"),
+    "sample": ("generate", "draw", "inference"),
+    "pull": ("download", "fetch"),
+    "import": ("convert",),
+    "show": ("info", "describe", "card"),
+}
+"""Commands by the names that people try."""
 
 
 def _overview() -> str:
@@ -141,7 +160,7 @@ def _sample(name: str, arguments: list[str]) -> None:
     parser.add_argument("--label", type=int, help="class, for conditional models")
     parser.add_argument("--text", help='sentence, for models that draw one, such as "a red apple"')
     parser.add_argument("--nrow", type=int, help="images per row (about the root of --num)")
-    parser.add_argument("--out", type=Path, default=Path("grid.png"), help="file to write (grid.png)")
+    parser.add_argument("--out", type=_local, default=Path("grid.png"), help="file to write (grid.png)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     options = parser.parse_args(arguments)
@@ -172,7 +191,7 @@ def _translate(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
     parser.add_argument("source", type=Path, help="folder of pictures")
-    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("out", type=_local, help="folder to write to")
     parser.add_argument("--to", required=True, help="domain to translate to; a wrong one names all")
     parser.add_argument("--size", type=int, help="shorter side (that of training); 0 leaves the pictures' own")
     parser.add_argument("--batch_size", type=int, default=16, help="pictures at a time (16)")
@@ -227,7 +246,7 @@ def _publish(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("run", type=Path, help="a run folder, such as runs/dcgan-emoji32-small")
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
-    parser.add_argument("--out_dir", type=Path, help="folder for the files (zoo/weights)")
+    parser.add_argument("--out_dir", type=_local, help="folder for the files (zoo/weights)")
     options = parser.parse_args(arguments)
     from zoo.pretrained import publish
 
@@ -261,7 +280,7 @@ def _import(name: str, arguments: list[str]) -> None:
     parser.add_argument("architecture", choices=LAYOUTS, help="which architecture the files are of")
     parser.add_argument("files", nargs="+", type=Path, help="the files, in the order the layout names them")
     parser.add_argument("--from", dest="layout", required=True, help="whose layout the files have")
-    parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
+    parser.add_argument("--out", type=_local, required=True, help=".safetensors file to write")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     rows = [(a, layout, " ".join(names)) for a, layouts in LAYOUTS.items() for layout, names in layouts.items()]
     lines = ["architecture  --from             files", *(f"{a:<13} {layout:<18} {names}" for a, layout, names in rows)]
@@ -290,7 +309,7 @@ def _train(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("--config", action="append", default=[], help="name of a recipe, or a YAML file")
     parser.add_argument("--name", help="name of the run (the recipe's)")
-    parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="folder of all runs (runs)")
+    parser.add_argument("--runs_dir", type=_local, default=Path("runs"), help="folder of all runs (runs)")
     if name == "fit":
         parser.add_argument("--init", help="start from the weights of a checkpoint (name or file)")
         parser.add_argument(

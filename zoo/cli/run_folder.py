@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from zoo.cli.messages import load_settings
 from zoo.engine.files import write_atomically
 from zoo.pretrained.migrations import current_names
 
@@ -67,7 +68,7 @@ class RunFolder:
         if self.config.exists():
             if not self.last.exists() and not self.path.joinpath("metrics.csv").exists():
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
-            return current_names(yaml.safe_load(self.config.read_text()))
+            return current_names(load_settings(self.config))
         # Another rank may be writing the configuration at this moment: see `write_atomically`.
         if self.path.exists() and any(path.name != f".{self.config.name}.tmp" for path in self.path.iterdir()):
             if self.config.exists():  # it was just written
