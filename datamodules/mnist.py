@@ -104,6 +104,7 @@ class MNIST(ImageDataModule):
     """
 
     license = "CC-BY-SA-3.0"
+    image_channels = 1
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",

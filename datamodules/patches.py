@@ -197,6 +197,7 @@ class Patches(ImageDataModule):
         # No more boxes than needed: the time grows with their number.
         self.patch_sampler = EdgeDensity(self.proposals) if patch_sampler is None else patch_sampler
         self.license = images.license
+        self.image_channels = images.image_channels
         self.class_names = images.class_names
         found = getattr(self.patch_sampler, "name", None)
         kind = getattr(self.patch_sampler, "__name__", type(self.patch_sampler).__name__) if found is None else found

@@ -132,6 +132,7 @@ class ConditionalDCGAN(NoiseToImageGAN):
     # function up to the scale of its argument.
 
     conditions = ("label",)
+    data_options = ("image_size", "image_channels", "num_classes")
     noise_kind = "uniform"
 
     def __init__(

@@ -188,6 +188,19 @@ class AdversarialModel(GenerativeModel):
         kept = getattr(self, f"{name}_ema", None) is not None
         return self.require_network(f"{name}_ema" if kept else name, purpose)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """An average that the checkpoint lacks starts at its network; one that is no longer kept is left out."""
+        state = checkpoint["state_dict"]
+        for name in self.averaged_networks:
+            held = any(key.startswith(f"{name}_ema.") for key in state)
+            if self.ema_decay is not None and not held:
+                own = {k: v for k, v in state.items() if k.startswith(f"{name}.")}
+                state.update({f"{name}_ema.{k.removeprefix(f'{name}.')}": v for k, v in own.items()})
+            elif self.ema_decay is None and held:
+                for key in [key for key in state if key.startswith(f"{name}_ema.")]:
+                    del state[key]
+        super().on_load_checkpoint(checkpoint)
+
     # The step --------------------------------------------------------------------------------------------------------
 
     @property

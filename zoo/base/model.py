@@ -17,6 +17,7 @@ from torch.optim import SGD
 
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
+from zoo.base.for_data import ShapedByData
 from zoo.base.loaded import start_training
 from zoo.engine import cross_rank, rng
 from zoo.engine.devices import upload
@@ -54,7 +55,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(ConventionalModule):
+class GenerativeModel(ShapedByData, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,25 +15,29 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.cli.summary import RunSummary
 from zoo.engine.files import write_atomically
 
-__all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
+__all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
 
+    It comes after all other callbacks, so that what they measured at a step is in that step's checkpoint.
+
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
+        summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary) -> None:
         super().__init__(
             dirpath=folder / "checkpoints",
             every_n_train_steps=every_n_train_steps,
@@ -39,10 +45,35 @@ class RunCheckpoint(ModelCheckpoint):
             save_top_k=0,
             enable_version_counter=False,
         )
+        self._within_epoch: dict[str, Any] = {}
+        self._summary = summary
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Before Lightning counts an epoch that the end of training cuts short as a whole one, note where it stood."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        ends = trainer.should_stop or trainer.global_step >= trainer.max_steps >= 0
+        if ends and not trainer.is_last_batch:
+            loops = trainer._checkpoint_connector._get_loops_state_dict()
+            self._within_epoch = {"epoch": trainer.current_epoch, "loops": copy.deepcopy(loops)}
+        self._summary.go_on()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is no training."""
+        super().on_validation_end(trainer, pl_module)
+        self._summary.go_on()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A later end goes on within the epoch."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        checkpoint.update(self._within_epoch)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on."""
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
         super().on_train_start(trainer, pl_module)
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.resume(trainer.global_step)
@@ -51,6 +82,15 @@ class RunCheckpoint(ModelCheckpoint):
         """Keep the last step, and what other callbacks measured at the end."""
         super().on_train_end(trainer, pl_module)
         trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+        if trainer.is_global_zero:
+            self._summary.write(trainer, pl_module)
+
+
+class Allowance(Timer):
+    """Ends training after a time (`--trainer.max_time`), which each command has anew."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leave what earlier commands took."""
 
 
 class StepBar(ProgressBar):
@@ -71,9 +111,9 @@ class StepBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the run starts."""
-        total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+        total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         self._bar = tqdm(
-            total=total,
+            total=None if math.isinf(total) else int(total),  # a run that ends by the clock
             initial=trainer.global_step,
             desc="Training",
             unit="step",
