@@ -13,44 +13,67 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.engine.boundary import BoundaryCallback
 from zoo.engine.files import write_atomically
 
 __all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
+class RunCheckpoint(Checkpoint, BoundaryCallback):
+    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
+
+    A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
 
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
+
+    Attributes:
+        last_model_path: the latest checkpoint, "" before the first.
+        saved_step: its step.
     """
 
     def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
-        super().__init__(
-            dirpath=folder / "checkpoints",
-            every_n_train_steps=every_n_train_steps,
-            save_last=True,
-            save_top_k=0,
-            enable_version_counter=False,
-        )
+        super().__init__()
+        self.path = folder / "checkpoints" / "last.ckpt"
+        self.every_n_train_steps = every_n_train_steps
+        self.last_model_path = ""
+        self.saved_step = 0
+        self.finished = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the log of metrics where the run goes on."""
-        super().on_train_start(trainer, pl_module)
+        self.saved_step, self.finished = trainer.global_step, False
+        self.last_model_path = str(self.path) if self.saved_step else ""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.resume(trainer.global_step)
 
+    def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the step is due."""
+        if trainer.global_step % self.every_n_train_steps == 0:
+            self.save_now(trainer)
+
+    def save_now(self, trainer: Trainer) -> Path:
+        """Save the run, unless this step is saved already."""
+        if self.saved_step != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
+            self.last_model_path, self.saved_step = str(self.path), trainer.global_step
+        return self.path
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last step, and what other callbacks measured at the end."""
-        super().on_train_end(trainer, pl_module)
-        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+        """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
+        self.saved_step, self.finished = -1, True
+        self.save_now(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note whether the work at the end of training is done."""
+        checkpoint["finished"] = self.finished
 
 
 class StepBar(ProgressBar):
