@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -90,6 +91,19 @@ def fit_on_ranks(contract: type[ModelContract], world: int, steps: int, oracle_o
     run = trainer(world, precision="64-true", sync_batchnorm=world > 1)
     run.fit(model, datamodule=Data(batches))
     return state_of(model)
+
+
+def plain_samples(model: GenerativeModel, batch: Batch) -> list[Any]:
+    """The samples of a batch as a data set of torchvision has them: images of 8 bits in a tuple with their label."""
+    eight_bits = {
+        name: ((value + 1) * 127.5).round().to(torch.uint8)
+        for name, value in batch.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 4
+    }
+    batch = {name: eight_bits.get(name, value) for name, value in batch.items() if not isinstance(value, dict)}
+    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    in_order = [name for name in model.batch_fields if name in batch]
+    return [tuple(row[name] for name in in_order) if len(in_order) == len(batch) else row for row in rows]
 
 
 class ModelContract:
@@ -218,6 +232,25 @@ class ModelContract:
             if any(p.requires_grad for p in network.parameters()) or name.endswith("_ema"):
                 changed = [not torch.equal(v, before[f"{name}.{k}"]) for k, v in network.state_dict().items()]
                 assert any(changed), f"{name} did not change"
+
+    def test_plain_trainer_and_loader(self, model: GenerativeModel) -> None:
+        """Tuples of 8-bit images, as torchvision gives them: fit, validate, test, predict; only the fit changes it."""
+        samples = plain_samples(model, self.batch(self.global_batch))
+        loader: DataLoader[Any] = DataLoader(samples, batch_size=self.global_batch)
+        run = trainer()
+        run.fit(model, loader, loader)
+        assert [name for name in run.callback_metrics if name.startswith("val/")]
+        before, own = state_of(model), repr(model.rank_state_dict())
+        for evaluate, prefix in ((run.validate, "val/"), (run.test, "test/")):
+            (values,) = evaluate(model, loader, verbose=False)
+            assert values
+            assert all(name.startswith(prefix) and math.isfinite(value) for name, value in values.items()), values
+        found = cast(list[dict[str, Tensor]], run.predict(model, loader))
+        assert torch.cat([part["index"] for part in found]).tolist() == [*range(len(samples))]
+        if model.makes_images:
+            assert all(part["image"].shape == (len(part["index"]), *model.image_shape) for part in found)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert repr(model.rank_state_dict()) == own
 
     def test_global_step_counts_batches_that_stepped(self, model: GenerativeModel) -> None:
         accumulate = getattr(model, "accumulate", 1)

@@ -67,6 +67,7 @@ class Classifier(SingleObjectiveModel):
         ValueError: an unsupported size, or fewer than two classes.
     """
 
+    main_function, makes_images = "classify", False
     inference_networks = ("network",)
 
     def __init__(

@@ -69,6 +69,8 @@ class CycleGAN(AdversarialModel):
         Zhu et al. 2017, sections 3, 4 and 7; the authors' PyTorch code; Pumarola et al. 2018 (attention).
     """
 
+    batch_fields = ("image_a", "image_b")
+    main_function = "translate"
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
@@ -217,7 +219,9 @@ class CycleGAN(AdversarialModel):
         return terms
 
     def _pooled(self, domain: str, fake: Tensor) -> Tensor:
-        """Fakes for the discriminator: each share of the batch through its pool."""
+        """Fakes for the discriminator: each share of the batch through its pool, in training."""
+        if not self.training:
+            return fake
         draws = rng.uniform((len(fake), 2), self.draw_key(f"pool/{domain}"), self.first_index(len(fake)))
         pools = self.pools[domain]
         if len(fake) % len(pools):

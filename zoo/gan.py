@@ -188,7 +188,7 @@ class GAN(NoiseToImageGAN):
         fake = self.generator(self.training_noise(len(real)))
         both = torch.cat([self.augmented(fake, "fake"), self.augmented(real, "real")])
         widths = [cast(int, layer.in_features) for layer in self.discriminator.net]
-        masks = [self._dropout(i, width, len(real)) for i, width in enumerate(widths)]
+        masks = [self._dropout(i, width, len(real)) for i, width in enumerate(widths)] if self.training else ()
         fake_logits, real_logits = self.discriminator(both, masks).chunk(2)
         return real_logits, fake_logits
 

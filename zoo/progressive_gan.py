@@ -9,6 +9,7 @@ Karras, Aila, Laine and Lehtinen, "Progressive growing of GANs for improved qual
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack, cast
 
 import torch
@@ -148,6 +149,8 @@ class ProgressiveGAN(GrowingGAN):
             ValueError: the batch cannot be cut into groups.
         """
         group = min(self.minibatch_stddev_group or n, n)
+        if not self.training:  # the last batch of a split has any size
+            group = math.gcd(group, n)
         if n % group:
             raise ValueError(
                 f"a batch of {n} per device cannot be cut into groups of {group} for the minibatch standard deviation: "
@@ -169,12 +172,13 @@ class ProgressiveGAN(GrowingGAN):
         terms["drift"] = DRIFT_WEIGHT * on_real.square().mean()
         # Counted as `should_step` counts, so that loggers, who look at each n-th step, see it.
         # NOTE(paper): Karras et al. 2020 do this with R1, in a step of its own; here the penalty joins the other terms.
-        if (self.batch_index + 1) % self.penalty_every == 0:
+        every = self.penalty_every if self.training else 1
+        if (self.batch_index + 1) % every == 0:
             # Gradients of gradients lose too much in half precision.
             with torch.autocast(self.device.type, enabled=False):
                 mix = self.training_uniform("mix", n)
                 penalty = gradient_penalty(lambda x: self.discriminate(x, n), real, fake, mix, target)
-            terms["gradient_penalty"] = self.penalty_every * PENALTY_WEIGHT / target**2 * penalty
+            terms["gradient_penalty"] = every * PENALTY_WEIGHT / target**2 * penalty
         return terms
 
     def generator_loss(self, batch: Batch, fake: Tensor) -> Terms:

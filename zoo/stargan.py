@@ -70,6 +70,7 @@ class StarGAN(AdversarialModel):
         Choi et al. 2018, sections 3 and 5, appendix 7.2 (tables 4 and 5); Gulrajani et al. 2017 (WGAN-GP).
     """
 
+    main_function = "translate"
     inference_networks = ("generator", "discriminator")
     optional_networks = ("discriminator",)  # the authors' generator may be imported alone
     multiple = 4

@@ -146,7 +146,7 @@ class Text2Image(SentenceToImageGAN):
     def _between(self, text: Tensor) -> tuple[Tensor, int]:
         """This rank's share of (t_i + t_{i + B / 2}) / 2 over the batch of all ranks, and the number of its first."""
         everything = all_gather_rows(text.detach())
-        half, world, rank = len(everything) // 2, len(everything) // len(text), self.global_rank
+        half, world, rank = len(everything) // 2, len(everything) // len(text), self.batch_rank
         start, stop = rank * half // world, (rank + 1) * half // world
         return self.scaled((everything[start:stop] + everything[half + start : half + stop]) / 2), start
 

@@ -56,10 +56,12 @@ class ImageDataModule(RunPosition):
         name: name of the data set with its size, as protocol strings have it, such as `fashionmnist32`.
         class_names: names of the values of each label field.
         license: SPDX expression of the data's license, or "none stated".
+        value_range: least and largest value of images.
         splits: the opened splits.
     """
 
     license: str = "none stated"
+    value_range = (-1, 1)
     # A rank may have no image of a small evaluation split; no training loader is ever empty.
     allow_zero_length_dataloader_with_multiple_devices = True
 

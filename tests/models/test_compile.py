@@ -33,7 +33,7 @@ def test_compiled_networks_train_as_the_plain_ones(name: str, monkeypatch: pytes
     torch.manual_seed(0)
     plain, compiled = MODELS[name]().double(), MODELS[name](compile=True).double()
     compiled.load_state_dict(copy.deepcopy(plain.state_dict()))
-    batches = [{"image": torch.rand(4, 3, 8, 8, dtype=torch.float64)} for _ in range(3)]
+    batches = [{"image": 2 * torch.rand(4, 3, 8, 8, dtype=torch.float64) - 1} for _ in range(3)]
     for model in (plain, compiled):
         trainer(precision="64-true").fit(model, datamodule=Data(batches))
     expected = state_of(plain)

@@ -17,7 +17,7 @@ from zoo.engine.checkpoint import AtomicCheckpointIO
 
 
 def batches(n: int) -> list[dict[str, Any]]:
-    return [{"image": torch.rand(4, 3, 8, 8)} for _ in range(n)]
+    return [{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(n)]
 
 
 def tiny(**options: Any) -> DCGAN:
@@ -146,7 +146,7 @@ def test_seed_of_a_resumed_run_is_the_checkpoint_s(tmp_path: Path, monkeypatch: 
 
 
 def test_images_of_another_size_are_refused_in_one_line() -> None:
-    wrong = [{"image": torch.rand(4, 3, 16, 16)}]
+    wrong = [{"image": 2 * torch.rand(4, 3, 16, 16) - 1}]
     with pytest.raises(ValueError, match=r"the data's images are 3x16x16, the model's 3x8x8: set image_size"):
         trainer().fit(tiny(), datamodule=Data(wrong))
 

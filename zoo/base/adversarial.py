@@ -15,8 +15,12 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.base.model import Batch, GenerativeModel, Terms
+from zoo.base.batches import Batch
+from zoo.base.conventions import refuse_single_optimizer
+from zoo.base.model import GenerativeModel, Terms
+from zoo.base.validating import log_objectives
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.engine.schedulers import step_schedulers
 from zoo.nn.layers import update_ema
 from zoo.nn.schedules import Decay
 
@@ -240,8 +244,27 @@ class AdversarialModel(GenerativeModel):
             strategy.average_buffers()
         for phase in active:
             self.on_phase_stepped(phase)
+        step_schedulers(self.trainer, self, "step", step + 1)
         if self.trainer._logger_connector.should_update_logs:
             self.log_dict(terms, prog_bar=True, batch_size=1)
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedulers that count epochs."""
+        super().on_train_epoch_end()
+        step_schedulers(self.trainer, self, "epoch", self.current_epoch + 1)
+
+    def check_trainer(self) -> None:
+        """Refuse what Lightning does for a single optimizer only."""
+        super().check_trainer()
+        refuse_single_optimizer(self.trainer, type(self).__name__)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The mean of each term of each phase over exactly the validation images, whatever the number of ranks."""
+        log_objectives(self, "val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The same for the test images."""
+        log_objectives(self, "test", batch, batch_idx)
 
     def _alternate(
         self,

@@ -50,6 +50,7 @@ class AutoregressiveModel(SingleObjectiveModel):
         ValueError: fewer than two levels, or an unknown optimizer.
     """
 
+    main_function = "log_prob"
     inference_networks: tuple[str, ...] = ("network",)
     network: nn.Module
 

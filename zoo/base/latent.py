@@ -43,6 +43,7 @@ class AutoencoderModel(GenerativeModel):
         latent_dim: length of the code.
     """
 
+    main_function = "reconstruct"
     inference_networks = ("encoder", "decoder")
     encoder: nn.Module
     decoder: nn.Module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -11,12 +13,39 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "all_gather_rows", "average", "global_mean", "world_size"]
+__all__ = [
+    "CrossRankBatchNorm",
+    "CrossRankSync",
+    "all_gather_rows",
+    "alone",
+    "average",
+    "global_mean",
+    "is_alone",
+    "world_size",
+]
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Each rank by itself, as where ranks have unequal numbers of batches: nothing inside waits for other ranks."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def is_alone() -> bool:
+    """Whether this rank computes by itself, see `alone`."""
+    return _alone
 
 
 def world_size() -> int:
-    """Number of ranks that train together, 1 outside a distributed run."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of ranks whose batches make one, 1 outside a distributed run."""
+    return dist.get_world_size() if not _alone and dist.is_available() and dist.is_initialized() else 1
 
 
 class CrossRankBatchNorm(_BatchNorm):

@@ -98,6 +98,7 @@ class ExactTraining(Callback):
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         model = cast(Trainable, pl_module)
         if stage == "fit":
+            self._seconds, self._accepted = 0.0, None  # of an earlier fit
             if isinstance(trainer.precision_plugin, DoublePrecision):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
                 trainer.precision_plugin.convert_module(pl_module)
