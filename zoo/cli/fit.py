@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +27,9 @@ from zoo.callbacks.measures import frechet_distance
 from zoo.cli.messages import explain, read_config
 from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.cli.run_lock import RunLock
 from zoo.engine.images import image_grid
+from zoo.engine.stopping import Stopped
 
 __all__ = ["run"]
 
@@ -160,7 +163,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     checkpoint = cli.checkpoint
     if checkpoint is not None:
-        done = cli.folder.finished(cli.trainer.max_steps, cli.trainer.max_epochs)
+        done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
             print(f"{cli.folder.path} is finished ({done} steps). --fresh starts anew.")
             return
@@ -168,10 +171,22 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             print(f"Resuming {cli.folder.path}")
     elif cli.config.init:
         _initialize(model, cli.config.init)
-    if checkpoint is None and global_rank() == 0:
-        if cli.fresh and (aside := cli.folder.set_aside()):
+    lock = None
+    if global_rank() == 0:
+        if checkpoint is None and cli.fresh and (aside := cli.folder.set_aside()):
             print(f"The earlier run is now {aside}")
-        cli.folder.claim(cli.resolved)
+        lock = RunLock(cli.folder.path)
+        cli.folder.clean()
+        if checkpoint is None:
+            cli.folder.claim(cli.resolved)
+    try:
+        _train(cli, model, checkpoint)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None) -> None:
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
     start = -1
@@ -179,14 +194,27 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         cli.datamodule.prepare_data()
         start = cli.trainer.global_step
         cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-    except Exception as error:
-        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
-            raise RuntimeError(str(error)) from error
+    except SystemExit as end:
+        if isinstance(end, Stopped) or cli.trainer.interrupted:
+            _say_where(cli)
+        if cli.trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from end
         raise
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
+    except Exception as error:
+        reason = getattr(error, "__notes__", [str(error)])[-1]
+        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
+            raise RuntimeError(reason) from error
+        raise
     if cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+
+
+def _say_where(cli: ZooCLI) -> None:
+    """Where an interrupted run stands, and where the same command takes it up."""
+    if cli.trainer.is_global_zero:
+        kept = [callback.saved_step for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint)]  # type: ignore[attr-defined]
+        step = cli.trainer.global_step
+        print(f"zoo: stopped at step {step}; the same command goes on from step {max(kept)}", file=sys.stderr)
 
 
 def _initialize(model: GenerativeModel, name: str) -> None:

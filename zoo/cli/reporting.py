@@ -61,15 +61,19 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
 
     def save_now(self, trainer: Trainer) -> Path:
         """Save the run, unless this step is saved already."""
-        if self.saved_step != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.saved_step != trainer.global_step:
+            self._save(trainer)
+        return self.path
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
             self.last_model_path, self.saved_step = str(self.path), trainer.global_step
-        return self.path
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
-        self.saved_step, self.finished = -1, True
-        self.save_now(trainer)
+        self.finished = True
+        self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note whether the work at the end of training is done."""

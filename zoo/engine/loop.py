@@ -27,7 +27,7 @@ from zoo.engine import rng
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.overhead import skip_idle_checks
-from zoo.engine.stopping import StopSignals, shield_loaders
+from zoo.engine.stopping import StopSignals, rank_timeout, shield_loaders
 
 __all__ = ["ExactTraining", "OneStepPerBatch"]
 
@@ -147,6 +147,14 @@ class ExactTraining(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the losses since the last logging step."""
         cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what it means that a rank waited in vain."""
+        if trainer.world_size > 1 and "timed out" in str(exception).lower():
+            exception.add_note(
+                f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands still, "
+                "or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
+            )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
