@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from zoo.datamodules.base.files import write_array
 from zoo.engine.checkpoint import AtomicCheckpointIO, what_is_wrong
 from zoo.engine.files import write_atomically
 
@@ -109,11 +112,11 @@ def test_systems_that_cannot_open_folders_or_flush_what_is_read(
             raise OSError(9, "Bad file descriptor")
         flushed(descriptor)
 
-    import fcntl
-
     monkeypatch.setattr(os, "open", open_file)
     monkeypatch.setattr(os, "fsync", fsync)
     AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
     AtomicCheckpointIO().save_checkpoint({"step": 2}, tmp_path / "last.ckpt", {"keep": "previous.ckpt"})
     write_atomically(tmp_path / "config.yaml", "a: 1")
+    write_array(tmp_path / "cache.npy", (10, 3), lambda array: array.fill(7))
     assert AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")["step"] == 2
+    assert np.load(tmp_path / "cache.npy")[9, 2] == 7
