@@ -58,12 +58,15 @@ def test_a_second_process_says_which_one_is_there(here: Path, holder: Any, fails
     RunLock(here / "runs/run").release()
 
 
-@pytest.mark.parametrize(("owner", "in_use"), [
-    ({"pid": 1, "host": "elsewhere"}, True),
-    ({"pid": os.getppid(), "host": socket.gethostname()}, True),
-    ({"pid": 2**22 - 1, "host": socket.gethostname()}, False),
-    ({}, False),
-])
+@pytest.mark.parametrize(
+    ("owner", "in_use"),
+    [
+        ({"pid": 1, "host": "elsewhere"}, True),
+        ({"pid": os.getppid(), "host": socket.gethostname()}, True),
+        ({"pid": 2**22 - 1, "host": socket.gethostname()}, False),
+        ({}, False),
+    ],
+)
 def test_where_the_system_has_no_locks_the_file_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: dict[str, Any], in_use: bool
 ) -> None:

@@ -51,12 +51,15 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # In mid-epoch; in the last batch of an epoch, which validation follows; in the last batch of all.
-@pytest.mark.parametrize(("signum", "step", "code", "stops_at"), [
-    (signal.SIGTERM, 6, 143, 7),
-    (signal.SIGINT, 4, 130, 5),
-    (signal.SIGTERM, 9, 143, 10),
-    (signal.SIGINT, STEPS - 1, 0, STEPS),
-])
+@pytest.mark.parametrize(
+    ("signum", "step", "code", "stops_at"),
+    [
+        (signal.SIGTERM, 6, 143, 7),
+        (signal.SIGINT, 4, 130, 5),
+        (signal.SIGTERM, 9, 143, 10),
+        (signal.SIGINT, STEPS - 1, 0, STEPS),
+    ],
+)
 def test_a_signal_saves_first(
     here: Path, straight: Path, capfd: pytest.CaptureFixture[str], signum: int, step: int, code: int, stops_at: int
 ) -> None:
@@ -85,11 +88,14 @@ def straight_on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "ranks", "code"), [
-    (signal.SIGTERM, [0], 143),
-    (signal.SIGTERM, [1], 143),
-    (signal.SIGINT, [0, 1], 130),
-])
+@pytest.mark.parametrize(
+    ("signum", "ranks", "code"),
+    [
+        (signal.SIGTERM, [0], 143),
+        (signal.SIGTERM, [1], 143),
+        (signal.SIGINT, [0, 1], 130),
+    ],
+)
 def test_ranks_leave_together(tmp_path: Path, straight_on_two: Path, signum: int, ranks: list[int], code: int) -> None:
     args = [*ARGS, *RANKS, "--name=run"]
     start = time.monotonic()
@@ -118,9 +124,7 @@ def in_slurm(*args: Any) -> int:
 
 
 @pytest.mark.slow
-def test_slurm_puts_the_job_back_once(
-    tmp_path: Path, straight_on_two: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slurm_puts_the_job_back_once(tmp_path: Path, straight_on_two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scontrol = tmp_path / "bin/scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')

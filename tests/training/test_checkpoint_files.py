@@ -1,4 +1,4 @@
-"""What is found under the name of a checkpoint, what is kept of the one before, and systems that cannot open folders."""
+"""What is found under the name of a checkpoint, what is kept of the one before, and writing as on Windows."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path / "last.ckpt"
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"", r"is no checkpoint: it is empty \(0 bytes\)"),
-    (b"\n<!DOCTYPE html><html>404", "is no checkpoint: it is an HTML page"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:12", "is no checkpoint: it is a Git LFS pointer"),
-    (b'{"error": "no such file"}', "is no checkpoint: it is a JSON file"),
-    (b"\x10\0\0\0\0\0\0\0{}", r"is no checkpoint: it is a \.safetensors file"),
-    (b"\x89PNG\r\n", "is no checkpoint: it is a picture"),
-    (bytes(range(60, 160)), "is no checkpoint: it holds something else"),
-    (b"PK\x03\x04 and then the disk was full", "is damaged"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"is no checkpoint: it is empty \(0 bytes\)"),
+        (b"\n<!DOCTYPE html><html>404", "is no checkpoint: it is an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12", "is no checkpoint: it is a Git LFS pointer"),
+        (b'{"error": "no such file"}', "is no checkpoint: it is a JSON file"),
+        (b"\x10\0\0\0\0\0\0\0{}", r"is no checkpoint: it is a \.safetensors file"),
+        (b"\x89PNG\r\n", "is no checkpoint: it is a picture"),
+        (bytes(range(60, 160)), "is no checkpoint: it holds something else"),
+        (b"PK\x03\x04 and then the disk was full", "is damaged"),
+    ],
+)
 def test_what_is_no_checkpoint_is_told_apart(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)

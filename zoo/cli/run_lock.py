@@ -103,4 +103,6 @@ def _in_use(owner: dict[str, str | int]) -> bool:
 
 def _message(folder: Path, owner: dict[str, str | int]) -> str:
     who = f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another process"
-    return f"{who} trains in {folder}: wait until it ends, or take another --name (if it is gone, delete {folder / LOCK})"
+    return (
+        f"{who} trains in {folder}: wait until it ends, or take another --name (if it is gone, delete {folder / LOCK})"
+    )

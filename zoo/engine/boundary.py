@@ -14,6 +14,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 __all__ = ["BoundaryCallback", "install_boundaries", "note_position", "resume_at_boundary"]
@@ -67,7 +68,8 @@ class BoundaryFitLoop(_FitLoop):
         super().on_advance_end()
         steps, epochs = self.trainer.max_steps, self.max_epochs
         ends = 0 <= steps <= self.epoch_loop.global_step
-        ends |= epochs is not None and 0 <= epochs <= self.epoch_progress.current.processed
+        processed = cast(_ProcessedTracker, self.epoch_progress.current).processed
+        ends |= epochs is not None and 0 <= epochs <= processed
         if not (ends or (self.trainer.should_stop and self._can_stop_early)):
             _boundary(self.trainer)
 
@@ -105,7 +107,7 @@ def note_position(trainer: Trainer, checkpoint: dict[str, Any]) -> bool:
         checkpoint: what it is about to save.
     """
     loop = trainer.fit_loop
-    epoch, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+    epoch, batches = cast(_ProcessedTracker, loop.epoch_progress.current), loop.epoch_loop.batch_progress
     ended = epoch.ready == epoch.started == epoch.processed == epoch.completed > 0
     if not (ended or getattr(loop, "at_boundary", False)) or "loops" not in checkpoint:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -33,8 +34,8 @@ KINDS = {
 def what_is_wrong(path: str | Path) -> str | None:
     """What keeps a file from being a whole checkpoint, None if nothing does.
 
-    torch writes a checksum (CRC-32) beside each tensor and does not look at it when it reads. Here it is compared, which
-    takes one more pass over the file, of about a second for a gigabyte; a flipped bit would otherwise go unnoticed.
+    torch writes a checksum (CRC-32) beside each tensor and does not look at it when it reads. Here it is compared, in
+    one more pass over the file, of about a second for a gigabyte; a flipped bit would otherwise go unnoticed.
 
     Args:
         path: the file.
@@ -116,8 +117,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             loaded = super().load_checkpoint(path, map_location, weights_only is not False)
         except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f" ({found[1]})" if found else ""
             raise ValueError(
-                f"{path} holds more than tensors and plain types, which could run code: it was not read"
+                f"{path} holds more than tensors and plain types{what}, which could run code: it was not read"
             ) from error
         except (FileNotFoundError, PermissionError):
             raise

@@ -3,7 +3,8 @@
 Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
 checkpoints through the system's temporary folder, so a kill can leave a truncated one; a resumed run draws other random
 numbers and logs other values; and a signal loses what was not saved. `ExactTraining` mends these. Models install the
-callback themselves, in `configure_callbacks`, so a plain `Trainer` is enough. tests/training/test_canary.py checks the private names of Lightning that are used here.
+callback themselves, in `configure_callbacks`, so a plain `Trainer` is enough. tests/training/test_canary.py checks the
+private names of Lightning that are used here.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ class ExactTraining(Callback):
         """Say what it means that a rank waited in vain."""
         if trainer.world_size > 1 and "timed out" in str(exception).lower():
             exception.add_note(
-                f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands still, "
-                "or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
+                f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands "
+                "still, or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
             )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
