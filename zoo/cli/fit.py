@@ -201,9 +201,9 @@ def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None) -> None
             raise KeyboardInterrupt from end
         raise
     except Exception as error:
-        reason = getattr(error, "__notes__", [str(error)])[-1]
-        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
-            raise RuntimeError(reason) from error
+        notes: list[str] = getattr(error, "__notes__", [])
+        if notes or cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
+            raise RuntimeError(notes[-1] if notes else str(error)) from error
         raise
     if cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
