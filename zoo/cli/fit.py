@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +32,11 @@ from zoo.cli.messages import explain, read_config
 from zoo.cli.quiet import quiet
 from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.cli.run_lock import RunLock
 from zoo.cli.summary import RunSummary
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
+from zoo.engine.stopping import Stopped
 
 __all__ = ["run"]
 
@@ -94,7 +97,7 @@ class ZooCLI(LightningCLI):
                 scheduled = _is_scheduled(resolved["model"]["class_path"])
                 self.changes = differences(held, resolved, scheduled=scheduled)
                 refuse_other_run(self.folder.path, self.changes)
-                self.checkpoint = self.folder.last if self.folder.last.exists() else None
+                self.checkpoint = self.folder.checkpoint()
         trainer.default_root_dir = self.scratch.name if self.is_trial else str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
@@ -187,10 +190,10 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 
 
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
-    checkpoint = cli.checkpoint
+    checkpoint, steps = cli.checkpoint, None
     if checkpoint is not None:
         steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes) if cli.changes else None
-        done = cli.folder.finished(cli.trainer.max_steps, cli.trainer.max_epochs)
+        done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
             print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
             return
@@ -198,14 +201,20 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             decay = getattr(model, "decay", None)
             line = describe(cli.changes, whole=decay is not None and decay.follows_the_run)
             print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
-            if steps is not None:
-                cli.folder.claim(cli.resolved, steps)
     elif cli.config.init:
         initialize(model, cli.config.init)
     check_fit(model, cli.datamodule)
-    undo: Callable[[], None] = lambda: None  # noqa: E731
-    if checkpoint is None and global_rank() == 0 and not cli.is_trial:
-        undo = _begin(cli)
+    if global_rank() != 0 or cli.is_trial:
+        _train(cli, model, checkpoint, lambda: None)
+        return
+    lock, undo = _begin(cli, steps)
+    try:
+        _train(cli, model, checkpoint, undo)
+    finally:
+        lock.release()
+
+
+def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None, undo: Callable[[], None]) -> None:
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
     start = -1
@@ -213,35 +222,56 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         cli.datamodule.prepare_data()
         start = cli.trainer.global_step
         cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    except SystemExit as end:
+        if isinstance(end, Stopped) or cli.trainer.interrupted:
+            _say_where(cli)
+        if cli.trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from end
+        raise
     except Exception as error:
-        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
-            raise RuntimeError(str(error)) from error
+        notes: list[str] = getattr(error, "__notes__", [])
+        if notes or cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
+            raise RuntimeError(notes[-1] if notes else str(error)) from error
         undo()
         raise
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
     if cli.is_trial:
         print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
     elif cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
-def _begin(cli: ZooCLI) -> Callable[[], None]:
-    """Make the run's folder; returns what undoes this, for a run that is refused before its first step."""
-    folder = cli.folder.path
-    aside = cli.folder.set_aside() if cli.fresh else None
+def _say_where(cli: ZooCLI) -> None:
+    """Where an interrupted run stands, and where the same command takes it up."""
+    kept = [callback.saved_step for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint)]  # type: ignore[attr-defined]
+    if cli.trainer.is_global_zero and kept:
+        step = cli.trainer.global_step
+        print(f"zoo: stopped at step {step}; the same command goes on from step {max(kept)}", file=sys.stderr)
+
+
+def _begin(cli: ZooCLI, steps: int | None) -> tuple[RunLock, Callable[[], None]]:
+    """Take the run's folder; also what undoes this for a run that is refused before its first step.
+
+    Args:
+        cli: the command.
+        steps: steps so far of a run that goes on with another configuration, None for others.
+    """
+    folder, begins = cli.folder.path, cli.checkpoint is None
+    aside = cli.folder.set_aside() if begins and cli.fresh else None
     if aside:
         print(f"The earlier run is now {aside}")
     is_new = not folder.exists()
-    cli.folder.claim(cli.resolved)
+    lock = RunLock(folder)
+    cli.folder.clean()
+    if begins or steps is not None:
+        cli.folder.claim(cli.resolved, steps)
 
     def undo() -> None:
-        if is_new:
+        if begins and is_new:
             shutil.rmtree(folder, ignore_errors=True)
         if aside and not folder.exists():
             aside.rename(folder)
 
-    return undo
+    return lock, undo
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
