@@ -14,6 +14,7 @@ import lightning.pytorch.callbacks as lightning_callbacks
 import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -75,6 +76,10 @@ class ZooCLI(LightningCLI):
         trainer.default_root_dir = str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
+        # Recipes mean one device; all of them would multiply the batch.
+        trainer.devices = 1 if trainer.devices == "auto" else trainer.devices
+        if trainer.benchmark is None and not trainer.deterministic:
+            trainer.benchmark = True  # of convolutions on CUDA
         self.resolved = resolved
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -174,6 +179,9 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
         cli.folder.claim(cli.resolved)
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
+    if cli.trainer.world_size > 1 and cli.trainer.is_global_zero and (size := getattr(cli.datamodule, "batch_size", 0)):
+        world = cli.trainer.world_size
+        print(f"{world} devices with batches of {size}: a step has {world * size} images")
     start = -1
     try:
         cli.datamodule.prepare_data()
@@ -229,6 +237,7 @@ def _weights(model: GenerativeModel, checkpoint: Path) -> None:
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     """Fréchet distance to a split."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
@@ -239,12 +248,14 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     """As many images as the test split has, each a PNG."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup("predict")
     folder = cli.folder.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     first = 0
     for batch in data.predict_dataloader():
+        batch = move_data_to_device(batch, model.device)
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
             image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
@@ -284,7 +295,7 @@ def _processes(trainer: Namespace) -> int:
         devices = int(devices)
     if isinstance(devices, str) and "," in devices:
         devices = devices.split(",")
-    if devices in ("auto", -1):
+    if devices == -1:
         devices = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
     count = len(devices) if isinstance(devices, list) else int(devices) if isinstance(devices, int) else 1
     return max(world, count * int(trainer.num_nodes))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
 import torch
@@ -25,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from zoo.engine import rng
 from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.devices import generators, tf32_products
 from zoo.engine.overhead import skip_idle_checks
 
 __all__ = ["ExactTraining", "OneStepPerBatch"]
@@ -88,6 +90,7 @@ class ExactTraining(Callback):
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
+        self._products = ExitStack()  # how products are computed on CUDA, while a fit runs
         self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -113,6 +116,8 @@ class ExactTraining(Callback):
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
         skip_idle_checks(trainer, pl_module)
+        self._products.close()
+        self._products.enter_context(tf32_products(pl_module.device))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
@@ -124,9 +129,8 @@ class ExactTraining(Callback):
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
-        torch.default_generator.manual_seed(seed)
-        if model.device.type == "cuda":
-            torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)
+        for generator in generators(model.device):
+            generator.manual_seed(seed)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -137,7 +141,12 @@ class ExactTraining(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the losses since the last logging step."""
+        self._products.close()
         cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave torch's settings as they were."""
+        self._products.close()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
@@ -146,9 +155,9 @@ class ExactTraining(Callback):
         state = move_data_to_device(model.rank_state_dict(), torch.device("cpu"))
         states = [state]
         if _distributed_is_initialized() and dist.get_world_size() > 1:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, state)
-            states = gathered
+            gathered: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+            dist.gather_object(state, gathered)
+            states = gathered or []  # other ranks write nothing
         checkpoint["zoo"] = {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "seed": model.seed,
