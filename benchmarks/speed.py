@@ -160,7 +160,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
     batches = Batches(model.image_shape, settings)
     seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
     flops: dict[str, int] = {}
-    work: dict[str, dict[str, float]] = {}
+    work: dict[str, dict[str, Any]] = {}
 
     def program(model: GenerativeModel) -> Program:
         loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}

@@ -27,6 +27,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from zoo.engine import rng
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
+from zoo.engine.lean_step import LeanStep
 from zoo.engine.overhead import skip_idle_checks
 
 __all__ = ["ExactTraining", "OneStepPerBatch"]
@@ -104,10 +105,12 @@ class ExactTraining(Callback):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
                 trainer.precision_plugin.convert_module(pl_module)
             model.seed = trainer.strategy.broadcast(rng.run_seed())
-            if not model.automatic_optimization:
-                loop = trainer.fit_loop.epoch_loop
-                if not isinstance(loop.manual_optimization, OneStepPerBatch):
-                    loop.manual_optimization = OneStepPerBatch(trainer)
+            loop = trainer.fit_loop.epoch_loop
+            if model.automatic_optimization:
+                if not isinstance(loop.automatic_optimization, LeanStep):
+                    loop.automatic_optimization = LeanStep(trainer)
+            elif not isinstance(loop.manual_optimization, OneStepPerBatch):
+                loop.manual_optimization = OneStepPerBatch(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; give the model back its rank's own state, on its device."""
@@ -116,6 +119,8 @@ class ExactTraining(Callback):
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
         skip_idle_checks(trainer, pl_module)
+        if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
+            step.look()
         self._products.close()
         self._products.enter_context(tf32_products(pl_module.device))
 
