@@ -66,8 +66,6 @@ class OrderlessNADE(AutoregressiveModel):
         self.save_hyperparameters()
         if not hidden_features:
             raise ValueError("hidden_features must name at least one layer")
-        if val_orderings < 0:
-            raise ValueError(f"val_orderings must be at least 0, not {val_orderings}")
         self.dims = math.prod(self.image_shape)
         self.network = OrderlessNetwork(self.dims, hidden_features)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from inspect import currentframe
 from types import FrameType
@@ -17,6 +17,8 @@ from torch.optim import SGD
 
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
+from zoo.base.for_data import ShapedByData
+from zoo.base.loaded import start_training
 from zoo.engine import cross_rank, rng
 from zoo.engine.devices import upload
 from zoo.nn.options import OptionGroup
@@ -53,7 +55,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(ConventionalModule):
+class GenerativeModel(ShapedByData, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and
@@ -76,6 +78,7 @@ class GenerativeModel(ConventionalModule):
     optional_networks: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
+    fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
     evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
@@ -180,7 +183,7 @@ class GenerativeModel(ConventionalModule):
         super().setup(stage)
         if stage == "fit":
             self.check_data(getattr(self._trainer, "datamodule", None))
-            self.available_networks = None
+            start_training(self)
             self.finite.forget()
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
