@@ -42,10 +42,13 @@ class DrawingCallback(Callback):
         raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the model and the folder before any time is spent."""
+        """Check the model and the folder before any time is spent; remove what a kill left half written."""
         if stage == "fit":
             require_protocol(pl_module, self.needs, type(self).__name__)
-            samples_folder(trainer)
+            folder = samples_folder(trainer)
+            if trainer.is_global_zero:
+                for path in folder.glob(".*.tmp"):
+                    path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run does not draw again what it has drawn."""

@@ -168,6 +168,10 @@ class ImageDataModule(RunPosition):
             loader.close()
         self._loaders.clear()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """End loader processes of a fit that fails or is stopped, too."""
+        self.teardown()
+
     def train_dataloader(self) -> Loader:
         """Batches of the training stream, from the position of the run."""
         stream = self.stream()

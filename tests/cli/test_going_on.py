@@ -106,6 +106,13 @@ def test_what_cannot_change(fails: Fails, options: list[str], words: list[str]) 
     assert contents() == before
 
 
+def test_what_fails_before_its_next_step_leaves_the_run_as_it_was(fails: Fails) -> None:
+    assert command(*FIT, "--trainer.max_steps=2") == 0
+    before = contents()
+    assert "41" in fails(*FIT, "--trainer.max_steps=4", "--data.batch_size=41")
+    assert contents() == before
+
+
 def test_the_advice_leads_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*FIT, "--trainer.max_steps=2") == 0
     other = ["--name=other", "--model.latent_dim=5", f"--init={LAST}", "--trainer.max_steps=1"]

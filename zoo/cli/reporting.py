@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 import math
@@ -15,75 +14,87 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from zoo.cli.summary import RunSummary
+from zoo.engine.boundary import BoundaryCallback
 from zoo.engine.files import write_atomically
 
 __all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
+class RunCheckpoint(Checkpoint, BoundaryCallback):
+    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
 
-    It comes after all other callbacks, so that what they measured at a step is in that step's checkpoint.
+    A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
 
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
         summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
+        config: the configuration, which loggers get when training starts.
+
+    Attributes:
+        last_model_path: the latest checkpoint, "" before the first.
+        saved_step: its step.
+        has_begun: whether training has.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary) -> None:
-        super().__init__(
-            dirpath=folder / "checkpoints",
-            every_n_train_steps=every_n_train_steps,
-            save_last=True,
-            save_top_k=0,
-            enable_version_counter=False,
-        )
-        self._within_epoch: dict[str, Any] = {}
-        self._summary = summary
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.path = folder / "checkpoints" / "last.ckpt"
+        self.every_n_train_steps = every_n_train_steps
+        self.last_model_path = ""
+        self.saved_step = 0
+        self.finished = self.has_begun = False
+        self._summary, self._config = summary, config
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
+        self.saved_step, self.finished, self.has_begun = trainer.global_step, False, True
+        self.last_model_path = str(self.path) if self.saved_step else ""
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self._config)
+            if isinstance(logger, MetricsFile):
+                logger.resume(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Before Lightning counts an epoch that the end of training cuts short as a whole one, note where it stood."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        ends = trainer.should_stop or trainer.global_step >= trainer.max_steps >= 0
-        if ends and not trainer.is_last_batch:
-            loops = trainer._checkpoint_connector._get_loops_state_dict()
-            self._within_epoch = {"epoch": trainer.current_epoch, "loops": copy.deepcopy(loops)}
+        """What other callbacks did is no training."""
         self._summary.go_on()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is no training."""
-        super().on_validation_end(trainer, pl_module)
+    def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the step is due."""
+        if trainer.global_step % self.every_n_train_steps == 0:
+            self.save_now(trainer)
         self._summary.go_on()
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A later end goes on within the epoch."""
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        checkpoint.update(self._within_epoch)
+    def save_now(self, trainer: Trainer) -> Path:
+        """Save the run, unless this step is saved already."""
+        if self.saved_step != trainer.global_step:
+            self._save(trainer)
+        return self.path
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
-        super().on_train_start(trainer, pl_module)
-        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
-        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsFile):
-                logger.resume(trainer.global_step)
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
+        self.last_model_path, self.saved_step = str(self.path), trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last step, and what other callbacks measured at the end."""
-        super().on_train_end(trainer, pl_module)
-        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+        """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
+        self.finished = True
+        self._save(trainer)
         if trainer.is_global_zero:
             self._summary.write(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note whether the work at the end of training is done."""
+        checkpoint["finished"] = self.finished
 
 
 class Allowance(Timer):

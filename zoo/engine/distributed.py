@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from zoo.engine.cross_rank import CrossRankSync
+from zoo.engine.stopping import rank_timeout
 
 __all__ = ["MultiNetStrategy"]
 
@@ -37,13 +38,14 @@ class MultiNetStrategy(DDPStrategy):
 
     Args:
         bucket_mb: size of the flat buffers in which gradients are averaged, in MiB.
-        kwargs: passed to Lightning's DDPStrategy.
+        kwargs: passed to Lightning's DDPStrategy; `timeout`, how long ranks wait for each other, is
+            `ZOO_RANK_TIMEOUT` in seconds or half an hour.
     """
 
     strategy_name = "ddp_nets"
 
     def __init__(self, *args: Any, bucket_mb: float = 4, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"timeout": rank_timeout(), **kwargs})
         self._bucket_bytes = int(bucket_mb * 2**20)
         self._to_reduce: set[int] = set()  # ids of the optimizers whose gradients changed since their last reduction
 

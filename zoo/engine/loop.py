@@ -1,9 +1,10 @@
 """How a batch becomes a step: counting, random state, checkpoints, resume.
 
 Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
-checkpoints through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other
-random numbers. `ExactTraining` mends the three. Models install the callback themselves, in `configure_callbacks`, so a
-plain `Trainer` is enough. tests/training/test_canary.py checks the private names of Lightning that are used here.
+checkpoints through the system's temporary folder, so a kill can leave a truncated one; a resumed run draws other random
+numbers and logs other values; and a signal loses what was not saved. `ExactTraining` mends these. Models install the
+callback themselves, in `configure_callbacks`, so a plain `Trainer` is enough. tests/training/test_canary.py checks the
+private names of Lightning that are used here.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from zoo.engine import rng
+from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
+from zoo.engine.stopping import StopSignals, rank_timeout, shield_loaders
 
 __all__ = ["ExactTraining", "OneStepPerBatch", "hardware"]
 
@@ -99,7 +102,7 @@ class ExactTraining(Callback):
         return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Install the batch-counting loop and the atomic writer."""
+        """Install the batch-counting loop, its boundaries, the handling of signals and the atomic writer."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         model = cast(Trainable, pl_module)
@@ -114,6 +117,11 @@ class ExactTraining(Callback):
                 loop = trainer.fit_loop.epoch_loop
                 if not isinstance(loop.manual_optimization, OneStepPerBatch):
                     loop.manual_optimization = OneStepPerBatch(trainer)
+            install_boundaries(trainer)
+            shield_loaders(trainer)
+            connector = cast(Any, trainer)
+            if not isinstance(connector._signal_connector, StopSignals):
+                connector._signal_connector = StopSignals(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the optimizers before a checkpoint's states are loaded."""
@@ -139,6 +147,8 @@ class ExactTraining(Callback):
         if image is not None and image.shape[1:] != self._accepted:
             model.check_images(image.shape[1:])
             self._accepted = image.shape[1:]
+        if trainer._logger_connector.should_update_logs:
+            _forget_values(trainer)
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
@@ -157,6 +167,14 @@ class ExactTraining(Callback):
         """Look at the losses since the last logging step."""
         cast(Trainable, pl_module).raise_if_not_finite()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what it means that a rank waited in vain."""
+        if trainer.world_size > 1 and "timed out" in str(exception).lower():
+            exception.add_note(
+                f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands "
+                "still, or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
+            )
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
         model = cast(Trainable, pl_module)
@@ -170,6 +188,7 @@ class ExactTraining(Callback):
         checkpoint["zoo"] = {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "seed": model.seed,
+            "boundary": note_position(trainer, checkpoint),
             "rank_states": states,
             "seconds": self.seconds,
             "hardware": hardware(pl_module, trainer.world_size),
@@ -182,6 +201,8 @@ class ExactTraining(Callback):
             return
         model = cast(Trainable, pl_module)
         model.seed = saved["seed"]
+        if saved.get("boundary"):
+            resume_at_boundary(trainer)
         self._seconds = saved["seconds"]
         self._earlier_options = saved.get("optimizer_options")  # the first checkpoints had none
         states = saved["rank_states"]
@@ -192,6 +213,16 @@ class ExactTraining(Callback):
                 f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
             )
         self._rank_state = states[trainer.global_rank % len(states)]
+
+
+def _forget_values(trainer: Trainer) -> None:
+    """Log what this batch computes only: Lightning repeats the latest value of a term that a batch leaves out.
+
+    Values that are averaged over the epoch stay.
+    """
+    for value in trainer.fit_loop.epoch_loop._results.values():
+        if value.meta.on_step and not value.meta.on_epoch:
+            value.reset()
 
 
 def hardware(model: LightningModule, world_size: int) -> str:
