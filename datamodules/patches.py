@@ -191,8 +191,6 @@ class Patches(ImageDataModule):
         )
         self.num_patches = num_patches
         self.proposals = num_patches if proposals is None else proposals
-        if num_patches < 1:
-            raise ValueError(f"num_patches must be at least 1, not {num_patches}")
         if self.proposals < num_patches:
             raise ValueError(f"proposals must be at least num_patches {num_patches}, not {proposals}")
         self.images = images

@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from zoo.engine.cross_rank import CrossRankSync
+from zoo.engine.restarts import join_after_restart
 from zoo.engine.stopping import rank_timeout
 
 __all__ = ["MultiNetStrategy"]
@@ -59,6 +60,14 @@ class MultiNetStrategy(DDPStrategy):
     def _wraps_nothing(self) -> bool:
         module = self.lightning_module
         return module is not None and not module.automatic_optimization
+
+    def setup_distributed(self) -> None:
+        """Join the other processes, those of this attempt if torchrun has started them again."""
+        self.set_world_ranks()
+        options = {} if self.root_device.type == "cpu" else {"device_id": self.root_device}
+        backend = self._get_process_group_backend()
+        join_after_restart(backend, self.global_rank, self.world_size, self._timeout or rank_timeout(), **options)
+        super().setup_distributed()
 
     def setup(self, trainer: Any) -> None:
         """Replace torch's SyncBatchNorm, which refuses the CPU, by ours; then set up as usual."""

@@ -29,6 +29,7 @@ from zoo.engine.boundary import install_boundaries, note_position, resume_at_bou
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
+from zoo.engine.restarts import advice
 from zoo.engine.stopping import StopSignals, rank_timeout, shield_loaders
 
 __all__ = ["ExactTraining", "OneStepPerBatch", "hardware"]
@@ -169,7 +170,11 @@ class ExactTraining(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what it means that a rank waited in vain."""
-        if trainer.world_size > 1 and "timed out" in str(exception).lower():
+        if note := advice(exception):
+            exception.add_note(note)
+        elif trainer.world_size > 1 and "by peer" in str(exception):
+            exception.add_note("another process of the run has ended: its own message says why, unless it was killed")
+        elif trainer.world_size > 1 and "timed out" in str(exception).lower():
             exception.add_note(
                 f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands "
                 "still, or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
