@@ -51,7 +51,7 @@ def link(parser: ArgumentParser, config: Namespace, given: Collection[str]) -> N
     kind = getattr(import_module(module), name)
     if not issubclass(kind, GenerativeModel) or set(kind.data_options) <= set(given):
         return
-    data = parser.instantiate_classes(Namespace(data=config.data)).data
+    data = parser.instantiate_classes(Namespace(data=config.data)).data  # type: ignore[no-untyped-call]
     for option, value in kind.options_for(data, given).items():
         config.model.init_args[option] = value
 

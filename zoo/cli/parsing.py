@@ -143,7 +143,7 @@ def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
     """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
     root: Path = options.runs_dir
     if options.name:
-        path = os.path.normpath(options.name)
+        path = os.path.normpath(str(options.name))
         if path == "." or path.startswith("..") or os.path.isabs(path):
             raise ValueError(f"{options.name} leads out of {root}: give a --name within it, or another --runs_dir")
         return root / path

@@ -79,7 +79,8 @@ class RunFolder:
         if self.config.exists():
             if not self._checkpoints() and not self.path.joinpath("metrics.csv").exists():
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
-            return current_names(load_settings(self.config))
+            held: dict[str, Any] = current_names(load_settings(self.config))
+            return held
         # Another rank may be writing the configuration at this moment: see `write_atomically`.
         passing = (LOCK, f".{self.config.name}.tmp")
         if self.path.exists() and any(path.name not in passing for path in self.path.iterdir()):
@@ -114,13 +115,14 @@ class RunFolder:
         Raises:
             OSError: it cannot be written to.
         """
-        kept = None
+        kept: Path | None = None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if steps is not None:
                 number = 1
-                while (kept := self.path / f"config.{number}.yaml").exists():
+                while (self.path / f"config.{number}.yaml").exists():
                     number += 1
+                kept = self.path / f"config.{number}.yaml"
                 write_atomically(kept, f"# Until step {steps}; then another configuration.\n{self.config.read_text()}")
             write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
         except OSError as error:
