@@ -13,7 +13,9 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import timer
 
+from tests.cli import parts
 from tests.cli.parts import TINY, checkpoint, command, same
+from tests.ranks import on_ranks
 from zoo import DCGAN
 from zoo.cli.changes import Change, completed, describe, differences
 from zoo.nn.schedules import Decay
@@ -171,3 +173,13 @@ def test_an_end_changes_what_was_before_it_where_a_schedule_ends_with_the_run() 
     assert describe(later, whole=False) == "trainer.max_steps 5 -> 9"
     assert describe(later).endswith("no longer the run that it would be without the change")
     assert "and 2 more" in describe([Change(f"data.{i}", 0, 1) for i in range(8)])
+
+
+@pytest.mark.slow
+def test_begun_on_two_processes_it_goes_on_on_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--data.batch_size=4", "--trainer.devices=2", "--trainer.max_steps=2"]
+    assert on_ranks(2, parts.run, str(here), "", 0, [*FIT, *two]) == [0, 0]
+    assert command(*FIT, "--data.batch_size=4", "--trainer.devices=1", "--trainer.max_steps=4") == 0
+    assert "trainer.devices 2 -> 1" in capsys.readouterr().out
+    assert checkpoint(RUN)["global_step"] == 4
+    assert checkpoint(RUN)["Noise"]["images_seen"] == 2 * 8 + 2 * 4

@@ -113,8 +113,12 @@ class ConventionalModule(CheckedOptions, WatchedModule):
         """The callback that makes counting, randomness, checkpoints and resume exact."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.check_trainer()
+            self.check_unopened(getattr(self.trainer, "datamodule", None))
         # One from an earlier fit of the same Trainer goes on.
         return [] if any(isinstance(c, ExactTraining) for c in self.trainer.callbacks) else [ExactTraining()]  # type: ignore[attr-defined]
+
+    def check_unopened(self, data: Any) -> None:
+        """Refuse a DataModule that is not the model's before it is opened."""
 
     def check_trainer(self) -> None:
         """Refuse settings and callbacks of the Trainer that would do nothing, or another thing than they say."""

@@ -21,7 +21,7 @@ from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
 from zoo.cli.changes import describe
-from zoo.cli.linking import check_fit, given_options
+from zoo.cli.linking import given_options
 from zoo.cli.messages import explain, read_config
 from zoo.cli.parsing import ZooCLI
 from zoo.cli.quiet import quiet
@@ -116,7 +116,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
     elif cli.config.init:
         initialize(model, cli.config.init)
-    check_fit(model, cli.datamodule)
+    model.check_unopened(cli.datamodule)
     if cli.is_trial:
         cli.trainer.fit(model, datamodule=cli.datamodule)
         print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
