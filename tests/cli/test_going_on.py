@@ -125,7 +125,9 @@ def test_the_advice_leads_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.equal(ours[key], theirs[key])
 
 
-def test_time_alone_is_an_end_and_each_command_has_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_alone_is_an_end_and_each_command_has_it_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = [0.0]  # of steps: nobody waits, and no machine is too slow
     monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     inner = DCGAN.training_step
@@ -137,6 +139,7 @@ def test_time_alone_is_an_end_and_each_command_has_it_anew(monkeypatch: pytest.M
     monkeypatch.setattr(DCGAN, "training_step", training_step)
     for steps in (3, 6):
         assert command(*FIT, "--trainer.max_time=00:00:00:03") == 0
+        assert f"Time is up, the same command goes on: {steps} steps" in capsys.readouterr().out
         assert checkpoint(RUN)["global_step"] == steps
 
 

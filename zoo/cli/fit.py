@@ -25,7 +25,7 @@ from zoo.cli.linking import given_options
 from zoo.cli.messages import explain, read_config
 from zoo.cli.parsing import ZooCLI
 from zoo.cli.quiet import quiet
-from zoo.cli.reporting import RunCheckpoint
+from zoo.cli.reporting import Allowance, RunCheckpoint
 from zoo.cli.run_folder import global_rank
 from zoo.cli.run_lock import RunLock
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
@@ -177,7 +177,9 @@ def _train(cli: ZooCLI, model: GenerativeModel) -> None:
             raise RuntimeError(notes[-1] if notes else str(error)) from error
         raise
     if cli.trainer.is_global_zero:
-        print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+        is_over = any(isinstance(c, Allowance) and (c.time_remaining() or 0) <= 0 for c in cli.trainer.callbacks)  # type: ignore[attr-defined]
+        how = "Time is up, the same command goes on" if is_over else "Finished"
+        print(f"{how}: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
 def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:
