@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -72,9 +71,6 @@ class LatentScatter(FixedBatchCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_steps, num_images=num_images, split="val", seed=seed)
-        base.check_at_least("LatentScatter", 2, num_images=num_images)
-        if limit is not None and not 0 < limit < math.inf:
-            raise ValueError(f"LatentScatter: limit must be greater than 0 and finite, not {limit}")
         self.limit = limit
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:

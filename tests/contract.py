@@ -18,12 +18,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.fake_cuda import fit
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveModel
 from zoo.engine.distributed import MultiNetStrategy
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
+ACCELERATOR = "cpu"
+"""Where the Trainers below run; tests/gpu changes it."""
 
 
 class Rest:
@@ -41,6 +44,8 @@ class Rest:
 
 class Data(L.LightningDataModule):
     """Batches of a contract as a DataModule whose position is restored; each rank takes its slice."""
+
+    value_range = (-1, 1)
 
     def __init__(self, batches: list[Batch]) -> None:
         super().__init__()
@@ -61,10 +66,10 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
 
 
 def trainer(world: int = 1, **options: Any) -> Trainer:
-    """A plain, silent Trainer on the CPU."""
+    """A plain, silent Trainer."""
     warnings.simplefilter("ignore")
     defaults: dict[str, Any] = {
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
         "devices": world,
         "strategy": MultiNetStrategy() if world > 1 else "auto",
         "logger": False,
@@ -115,6 +120,9 @@ class ModelContract:
     """Parameters whose gradient is exactly zero at the start, because terms cancel each other."""
     samples = True
     """Whether the architecture can sample; others reconstruct."""
+
+    sampling_waits = 0
+    """Times that the host waits for a GPU in a call of `sample`."""
 
     def tiny(self) -> GenerativeModel:
         """The architecture at its smallest."""
@@ -274,6 +282,18 @@ class ModelContract:
         after = state_of(model)
         assert all(torch.isfinite(value).all() for value in after.values())
         assert any(not torch.equal(after[name], before[name]) for name in after)
+
+    def test_a_gpu_never_waits_and_needs_no_float64(self, model: GenerativeModel) -> None:
+        """On fake tensors; also fails where tensors of two devices meet."""
+        batches = [self.batch(self.global_batch, seed=i) for i in range(max(2, self.steps(model)))]
+        draws: list[dict[str, Any]] = [{}] * self.samples
+        draws += [{"label": 0}] * (self.samples and "label" in model.conditions)
+        seen = fit(model, trainer, Data(batches), draws)
+        assert len(seen.steps) == len(batches)
+        assert not any(seen.steps), f"a step waits: {seen.steps}"
+        assert all(len(waits) == self.sampling_waits for waits in seen.draws), f"a draw waits: {seen.draws}"
+        if seen.float64:
+            fit(self.tiny(), trainer, Data(batches), draws, has_float64=False)
 
     def test_resume_is_exact(self, tmp_path: Path) -> None:
         batches = [self.batch(4, seed=i) for i in range(8)]

@@ -68,6 +68,7 @@ class Classifier(SingleObjectiveModel):
     """
 
     main_function, makes_images = "classify", False
+    data_options = ("image_size", "image_channels", "class_names")
     inference_networks = ("network",)
 
     def __init__(

@@ -100,9 +100,6 @@ class CycleGAN(AdversarialModel):
         self.save_hyperparameters()
         if len(set(domain_names)) != 2 or domain_names[0] == "b" or domain_names[1] == "a":
             raise ValueError(f"domain_names must be two different names, of a and of b, not {domain_names}")
-        for name, least in {"num_blocks": 1, "discriminator_layers": 1, "pool_size": 0, "pools_per_process": 1}.items():
-            if (value := self.hparams[name]) < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
         if generator_kind not in ("resnet", "attention_resnet"):
             raise ValueError(f"generator_kind must be 'resnet' or 'attention_resnet', not {generator_kind!r}")
         if image_size % 4 or image_size < 8:

@@ -223,6 +223,6 @@ class GAN(NoiseToImageGAN):
     def configure_optimizers(self) -> list[Optimizer]:
         """Gradient descent with momentum for each network."""
         return [
-            torch.optim.SGD(network.parameters(), self.hparams["learning_rate"], momentum=MOMENTUM[0], fused=True)
+            self.momentum_descent(network.parameters(), self.hparams["learning_rate"], MOMENTUM[0])
             for network in (self.discriminator, self.generator)
         ]

@@ -93,12 +93,6 @@ class ProgressiveGAN(GrowingGAN):
         update = "simultaneous" if simultaneous else "alternating"
         super().__init__(Growth.of(growth) or Growth(), image_size, update=update, **options)
         self.save_hyperparameters()
-        if minibatch_stddev_group < 0:
-            raise ValueError(
-                f"minibatch_stddev_group must be at least 0 (all of a batch), not {minibatch_stddev_group}"
-            )
-        if min(fmap_base, max_channels, penalty_every) < 1:
-            raise ValueError("fmap_base, max_channels and penalty_every must be at least 1")
         self.latent_dim, self.minibatch_stddev_group = latent_dim, minibatch_stddev_group
         self.gradient_target, self.penalty_every = gradient_target, penalty_every
         sides = [4 << stage for stage in range((image_size // 4).bit_length())]

@@ -96,8 +96,6 @@ class Text2Image(SentenceToImageGAN):
         text_features = text_features if encoder is None else encoder.embedding_dim
         self.save_hyperparameters(ignore=["text_encoder", "text_features", "prompts"])
         self.save_hyperparameters({"text_encoder": text_encoder, "text_features": text_features, "prompts": [*prompts]})
-        if not 0 <= mismatch_weight < 1 or interpolation_weight < 0:
-            raise ValueError("mismatch_weight must lie in [0, 1), and interpolation_weight be at least 0")
         self.latent_dim, self.text_features, self.decay = latent_dim, text_features, Decay.of(decay)
         sizes = (image_size, image_channels)
         self.generator = Generator(*sizes, latent_dim, text_features, base_channels).apply(initialize)

@@ -142,7 +142,7 @@ class TextEncoder(SingleObjectiveModel):
             kind = batch["image"].dtype
             image, text = image.to(kind), text.to(kind)
             images, texts = (image, text) if not self.training else (all_gather_rows(image), all_gather_rows(text))
-            numbers = number if not self.training else all_gather_rows(number.double()[:, None]).flatten().to(number)
+            numbers = number if not self.training else all_gather_rows(number[:, None]).flatten()
             same = number[:, None] == numbers
             return {
                 "image_to_text": joint_embedding_loss(image, text, texts, same, self.margin),

@@ -11,10 +11,12 @@ from tests.contract import Data, state_of, trainer
 from zoo.aae import AAE
 from zoo.base import AdversarialModel
 from zoo.dcgan import DCGAN
+from zoo.infogan import InfoGAN
 
 MODELS: dict[str, Callable[..., AdversarialModel]] = {
     "dcgan": lambda **options: DCGAN(8, base_channels=4, latent_dim=5, **options),
     "aae": lambda **options: AAE(8, 3, hidden_features=(8,), discriminator_features=(6,), weight_std=None, **options),
+    "infogan": lambda **options: InfoGAN(8, 3, 3, (3,), 2, base_channels=4, hidden_features=8, **options),
 }
 
 

@@ -44,6 +44,7 @@ class TestProgressiveGAN(ModelContract):
     """Through all its stages: of 8 batches of 4 the first ones are at 4 pixels, the last one is behind the fade."""
 
     global_batch = 12  # in groups of 2 on 2 and 3 ranks
+    sampling_waits = 2  # for the stage and its share, which those who have the weights only read from them
     growth: dict[str, Any] = {}  # noqa: RUF012
     options: dict[str, Any] = {"minibatch_stddev_group": 2}  # noqa: RUF012
 

@@ -19,11 +19,12 @@ from torch import Tensor
 from zoo.base.batches import Batch, image_of, named_fields, refuse_other_range, scaled_images
 from zoo.engine.finite import WatchedModule
 from zoo.engine.loop import ExactTraining
+from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
 
 
-class ConventionalModule(WatchedModule):
+class ConventionalModule(CheckedOptions, WatchedModule):
     """A LightningModule that takes what loaders give, predicts images with their indices, and says what it cannot do.
 
     Attributes:
@@ -109,7 +110,7 @@ class ConventionalModule(WatchedModule):
         """Refuse settings and callbacks of the Trainer that would do nothing, or another thing than they say."""
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """A model from a checkpoint of a run, as in Lightning, without pickle.
 
         Args:
@@ -124,7 +125,7 @@ class ConventionalModule(WatchedModule):
         try:
             return cast(Self, inherited(checkpoint_path, *args, **{"weights_only": True} | kwargs))
         except (RuntimeError, TypeError) as error:  # of the constructor, or of tensors that have other shapes
-            check_class(cls, torch.load(checkpoint_path, map_location="meta", weights_only=True))
+            check_class(cls, torch.load(checkpoint_path, map_location="meta", weights_only=True), exactly=True)
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{checkpoint_path} has hyperparameters that {cls.__name__} does not take: {reason}"
@@ -137,32 +138,25 @@ class ConventionalModule(WatchedModule):
         given, own = checkpoint["state_dict"], self.state_dict()
         for name, value in own.items():
             if name in given and given[name].shape != value.shape:
-                theirs, ours = (
-                    dict(self._plain(hparams)) for hparams in (checkpoint["hyper_parameters"], self.hparams)
-                )
-                changed = [f"{key} {theirs[key]}, not {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
                 raise ValueError(
-                    f"the checkpoint's {name} has shape {tuple(given[name].shape)}, the model's {tuple(value.shape)}: "
-                    f"the checkpoint has {', '.join(changed) or 'other networks'}"
+                    f"the checkpoint does not fit {type(self).__name__} with these arguments: its {name} has shape "
+                    f"{tuple(given[name].shape)}, the model's {tuple(value.shape)}"
                 )
 
-    @staticmethod
-    def _plain(hparams: Any) -> dict[str, Any]:
-        return {name: value for name, value in hparams.items() if not name.startswith("_")}
 
-
-def check_class(kind: type, checkpoint: dict[str, Any]) -> None:
+def check_class(kind: type, checkpoint: dict[str, Any], *, exactly: bool = False) -> None:
     """Refuse a checkpoint of another class.
 
     Args:
         kind: class of the model.
         checkpoint: what was read.
+        exactly: refuse that of a parent class too.
 
     Raises:
         ValueError: names both classes.
     """
     other = checkpoint.get("zoo", {}).get("class", "").rpartition(".")[2]
-    if other and other not in {base.__name__ for base in kind.__mro__}:
+    if other and other not in {base.__name__ for base in (kind.__mro__[:1] if exactly else kind.__mro__)}:
         raise ValueError(f"the checkpoint is of {other}, not of {kind.__name__}: use {other}.load_from_checkpoint")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from inspect import currentframe
 from types import FrameType
@@ -13,10 +13,14 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
+from zoo.base.for_data import ShapedByData
+from zoo.base.loaded import start_training
 from zoo.engine import cross_rank, rng
+from zoo.engine.devices import upload
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
@@ -51,7 +55,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(ConventionalModule):
+class GenerativeModel(ShapedByData, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and
@@ -74,6 +78,7 @@ class GenerativeModel(ConventionalModule):
     optional_networks: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
+    fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
     evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
@@ -154,10 +159,10 @@ class GenerativeModel(ConventionalModule):
         Raises:
             ValueError: there is no such class.
         """
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
+        labels = torch.as_tensor(label, dtype=torch.int64)
         if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(f"{name} must lie in 0..{num_classes - 1}")
-        return labels
+        return upload(labels, self.device).expand(n)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
@@ -178,7 +183,7 @@ class GenerativeModel(ConventionalModule):
         super().setup(stage)
         if stage == "fit":
             self.check_data(getattr(self._trainer, "datamodule", None))
-            self.available_networks = None
+            start_training(self)
             self.finite.forget()
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
@@ -311,9 +316,23 @@ class GenerativeModel(ConventionalModule):
         """
         # A fused step unscales fp16 gradients by itself, after the hook in which we clip: not with a gradient scaler.
         # Lightning refuses to clip for it in any mixed precision.
-        fused = True
-        if self._trainer is not None:
-            plugin = self.trainer.precision_plugin
-            clips = self.trainer.gradient_clip_val and isinstance(plugin, MixedPrecision)
-            fused = not clips and getattr(plugin, "scaler", None) is None
-        return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
+        clips = getattr(self, "gradient_clip", None) is not None and self.has_grad_scaler
+        if self._trainer is not None and self.trainer.gradient_clip_val:
+            clips = clips or isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=not clips, **options)
+
+    def momentum_descent(self, parameters: Iterable[nn.Parameter], learning_rate: float, momentum: float) -> SGD:
+        """Gradient descent with momentum, in its fused form where that is right.
+
+        Args:
+            parameters: what to optimize.
+            learning_rate: step size.
+            momentum: share of the last step.
+        """
+        # Where a scaler skips the first step, torch's fused form leaves the momentum without a value, and goes on.
+        return SGD(parameters, learning_rate, momentum, fused=not self.has_grad_scaler)
+
+    @property
+    def has_grad_scaler(self) -> bool:
+        """Whether the loss is scaled, as in fp16-mixed."""
+        return self._trainer is not None and getattr(self.trainer.precision_plugin, "scaler", None) is not None

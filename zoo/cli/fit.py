@@ -6,8 +6,10 @@ import argparse
 import importlib
 import os
 import re
+import shutil
 import sys
-import warnings
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,25 +23,38 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 
 import zoo
-from zoo import callbacks, datamodules, pretrained
+from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
+from zoo.cli.changes import Change, describe, differences, refuse_other_run
+from zoo.cli.linking import check_fit, given_options, link
 from zoo.cli.messages import explain, read_config
-from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
+from zoo.cli.quiet import quiet
+from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
 from zoo.cli.run_lock import RunLock
+from zoo.cli.summary import RunSummary
+from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 from zoo.engine.stopping import Stopped
 
 __all__ = ["run"]
 
+NUMBERS = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
+    *("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"),
+)
+"""Environment variables that launchers set to numbers."""
+
 
 class ZooCLI(LightningCLI):
     """LightningCLI that looks into the run folder between parsing and building."""
 
-    def __init__(self, command: str, options: argparse.Namespace, **kwargs: Any) -> None:
-        self.command, self.options = command, options
+    def __init__(self, command: str, options: argparse.Namespace, given: set[str], **kwargs: Any) -> None:
+        self.command, self.options, self.given = command, options, given
         self.checkpoint: Path | None = None
+        self.changes: list[Change] = []
         self.fresh = False
         super().__init__(**kwargs)
 
@@ -61,21 +76,29 @@ class ZooCLI(LightningCLI):
         if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
             trainer.devices = local if trainer.devices == "auto" else trainer.devices
             trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
+        link(self.parser, config, self.given)
         resolved = _plain_config(self.parser, config)
         self.folder = RunFolder(_run_path(self.options, resolved))
         self.run_name = self.folder.path.name
-        if self.command == "fit":
-            if trainer.max_steps == -1 and trainer.max_epochs == -1:
-                raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
+        self.is_trial = bool(trainer.fast_dev_run)
+        if self.is_trial:
+            self.scratch = tempfile.TemporaryDirectory()  # for what callbacks write
+        elif self.command == "fit":
+            for name in ("max_steps", "max_epochs", "limit_train_batches"):
+                if trainer[name] == 0:
+                    raise ValueError(f"trainer.{name} is 0, so nothing would be trained: take at least 1")
+            if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
+                raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
             self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            self.checkpoint = (
-                None
-                if self.fresh
-                else self.folder.check(resolved, scheduled=_is_scheduled(resolved["model"]["class_path"]))
-            )
-        trainer.default_root_dir = str(self.folder.path)
+            held = self.folder.check()
+            if held is not None and not self.fresh:
+                scheduled = _is_scheduled(resolved["model"]["class_path"])
+                self.changes = differences(held, resolved, scheduled=scheduled)
+                refuse_other_run(self.folder.path, self.changes)
+                self.checkpoint = self.folder.checkpoint()
+        trainer.default_root_dir = self.scratch.name if self.is_trial else str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
         self.resolved = resolved
@@ -84,24 +107,27 @@ class ZooCLI(LightningCLI):
         """Add the run's own log of metrics and its checkpoint."""
         chosen = self._get(self.config_init, "trainer.logger")
         loggers: list[Logger] = []
-        if self.command == "fit":
+        keeps = self.command == "fit" and not self.is_trial
+        if keeps:
             loggers.append(MetricsFile(self.folder.path))
             if self.options.wandb:
                 loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
             loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
-        if self.command == "fit" and bar:
-            kwargs["callbacks"] = [*(self._get(self.config_init, "trainer.callbacks") or []), StepBar()]
-        trainer = super().instantiate_trainer(logger=loggers, **kwargs)
-        checkpoints = [c for c in trainer.callbacks if isinstance(c, lightning_callbacks.ModelCheckpoint)]  # type: ignore[attr-defined]
+        added = [*(self._get(self.config_init, "trainer.callbacks") or [])]
+        for callback in added:
+            if isinstance(callback, lightning_callbacks.ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder.path / "checkpoints")
         if self.command == "fit":
-            for callback in checkpoints:
-                if callback.dirpath is None:
-                    callback.dirpath = str(self.folder.path / "checkpoints")
-            # Last, so that what other callbacks measured at a step is in that step's checkpoint.
-            own = RunCheckpoint(self.folder.path, self.options.checkpoint_every)
-            trainer.callbacks = [c for c in trainer.callbacks if not _is_default_checkpoint(c)] + [own]  # type: ignore[attr-defined]
-        return trainer
+            added += [StepBar()] if bar else []
+            if (allowance := self._get(self.config_init, "trainer.max_time")) is not None:
+                added.append(Allowance(allowance))
+            kwargs["max_time"] = None
+        if keeps:
+            summary = RunSummary(self.folder.path)
+            added = [summary, *added, RunCheckpoint(self.folder.path, self.options.checkpoint_every, summary)]
+            kwargs["enable_checkpointing"] = True
+        return super().instantiate_trainer(logger=loggers, callbacks=added, **kwargs)
 
 
 def run(command: str, options: argparse.Namespace, configs: list[str], rest: list[str]) -> None:
@@ -116,10 +142,12 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     Raises:
         ValueError: a setting is wrong, or the run folder holds something else.
     """
-    _quiet()
+    quiet()
+    _check_environment()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
+    given = given_options(configs, rest)
     for package in (datamodules, callbacks):  # so that their classes can be called by their short names
         for export in package.__all__:
             getattr(package, export)
@@ -129,6 +157,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         cli = ZooCLI(
             command,
             options,
+            given,
             args=[*(f"--config={config}" for config in configs), *rest, *([f"--init={init}"] if init else [])],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
@@ -136,7 +165,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
             load_from_checkpoint_support=False,  # it would add what is no hyperparameter to `hparams`
             run=False,
         )
@@ -153,7 +182,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     checkpoint = Path(options.ckpt) if options.ckpt else cli.folder.last
     if not checkpoint.exists():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}: train the run first, or give --ckpt")
-    _weights(model, checkpoint)
+    load_weights(model, checkpoint)
     if command == "predict":
         _predict(cli, model)
     else:
@@ -161,32 +190,31 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 
 
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
-    checkpoint = cli.checkpoint
+    checkpoint, steps = cli.checkpoint, None
     if checkpoint is not None:
+        steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes) if cli.changes else None
         done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
-            print(f"{cli.folder.path} is finished ({done} steps). --fresh starts anew.")
+            print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
             return
         if global_rank() == 0:
-            print(f"Resuming {cli.folder.path}")
+            decay = getattr(model, "decay", None)
+            line = describe(cli.changes, whole=decay is not None and decay.follows_the_run)
+            print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
     elif cli.config.init:
-        _initialize(model, cli.config.init)
-    lock = None
-    if global_rank() == 0:
-        if checkpoint is None and cli.fresh and (aside := cli.folder.set_aside()):
-            print(f"The earlier run is now {aside}")
-        lock = RunLock(cli.folder.path)
-        cli.folder.clean()
-        if checkpoint is None:
-            cli.folder.claim(cli.resolved)
+        initialize(model, cli.config.init)
+    check_fit(model, cli.datamodule)
+    if global_rank() != 0 or cli.is_trial:
+        _train(cli, model, checkpoint, lambda: None)
+        return
+    lock, undo = _begin(cli, steps)
     try:
-        _train(cli, model, checkpoint)
+        _train(cli, model, checkpoint, undo)
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
-def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None) -> None:
+def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None, undo: Callable[[], None]) -> None:
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(cli.resolved)
     start = -1
@@ -204,54 +232,46 @@ def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None) -> None
         notes: list[str] = getattr(error, "__notes__", [])
         if notes or cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
             raise RuntimeError(notes[-1] if notes else str(error)) from error
+        undo()
         raise
-    if cli.trainer.is_global_zero:
+    if cli.is_trial:
+        print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
+    elif cli.trainer.is_global_zero:
         print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
 def _say_where(cli: ZooCLI) -> None:
     """Where an interrupted run stands, and where the same command takes it up."""
-    if cli.trainer.is_global_zero:
-        kept = [callback.saved_step for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint)]  # type: ignore[attr-defined]
+    kept = [callback.saved_step for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint)]  # type: ignore[attr-defined]
+    if cli.trainer.is_global_zero and kept:
         step = cli.trainer.global_step
         print(f"zoo: stopped at step {step}; the same command goes on from step {max(kept)}", file=sys.stderr)
 
 
-def _initialize(model: GenerativeModel, name: str) -> None:
-    """Start from the weights of a checkpoint; networks that it does not hold start as they are."""
-    source = zoo.load(name)
-    if type(source) is not type(model):
-        raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
-    held, own = source.state_dict(), model.state_dict()
-    # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
-    path = Path(name) if Path(name).is_file() else pretrained.pull(name)
-    networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
-    taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
-    for key in own:
-        # Where one side has an average of the generator and the other has not, they stand for each other.
-        other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""
-        other = key.replace("generator_ema.", "generator.") if key.startswith("generator_ema.") else other
-        if key not in taken and other in taken:
-            taken[key] = taken[other]
-    taken = {n: v for n, v in taken.items() if n in own}
-    if wrong := [n for n, v in taken.items() if v.shape != own[n].shape]:
-        n = wrong[0]
-        raise ValueError(
-            f"--init {name} does not fit: its {n} has shape {tuple(taken[n].shape)}, here it is {tuple(own[n].shape)}"
-        )
-    model.load_state_dict(own | taken)
-    started = sorted({n.partition(".")[0] for n in taken})
-    print(f"Starting from {name}: {', '.join(started)}")
+def _begin(cli: ZooCLI, steps: int | None) -> tuple[RunLock, Callable[[], None]]:
+    """Take the run's folder; also what undoes this for a run that is refused before its first step.
 
+    Args:
+        cli: the command.
+        steps: steps so far of a run that goes on with another configuration, None for others.
+    """
+    folder, begins = cli.folder.path, cli.checkpoint is None
+    aside = cli.folder.set_aside() if begins and cli.fresh else None
+    if aside:
+        print(f"The earlier run is now {aside}")
+    is_new = not folder.exists()
+    lock = RunLock(folder)
+    cli.folder.clean()
+    if begins or steps is not None:
+        cli.folder.claim(cli.resolved, steps)
 
-def _weights(model: GenerativeModel, checkpoint: Path) -> None:
-    from zoo.engine.checkpoint import AtomicCheckpointIO
+    def undo() -> None:
+        if begins and is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if aside and not folder.exists():
+            aside.rename(folder)
 
-    state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} is of another model than this configuration's: {error!s}") from error
+    return lock, undo
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
@@ -280,28 +300,14 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     print(f"{first} images: {folder}")
 
 
+def _check_environment() -> None:
+    """Refuse variables of launchers that hold no number: Lightning and torch would fail far from here."""
+    for name in NUMBERS:
+        if (value := os.environ.get(name)) and not value.isdigit():
+            raise ValueError(f"the environment variable {name} is {value!r}: set it to a whole number, or unset it")
+
+
 # Inside --------------------------------------------------------------------------------------------------------------
-
-
-def _quiet() -> None:
-    """Hide messages that do not concern users: advertisements, and hints about loaders that are right as they are."""
-    import logging
-
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
-        warnings.filterwarnings("ignore", pattern)
-    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*|.*checkpoint that ended before the epoch.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*You passed in a `val_dataloader` but have no `validation_step`.*")
-    # It would keep the weights from before each step; ours are those after it.
-    warnings.filterwarnings("ignore", "(?s).*Using ModelCheckpoint with manual optimization.*")
-    warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*")
-    if not os.environ.get("ZOO_TRACEBACK"):
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-
-
-def _is_default_checkpoint(callback: Any) -> bool:
-    return type(callback) is lightning_callbacks.ModelCheckpoint and callback.monitor is None and not callback.save_last
 
 
 def _processes(trainer: Namespace) -> int:
@@ -335,7 +341,10 @@ def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
     """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
     root: Path = options.runs_dir
     if options.name:
-        return root / str(options.name)
+        path = os.path.normpath(options.name)
+        if path == "." or path.startswith("..") or os.path.isabs(path):
+            raise ValueError(f"{options.name} leads out of {root}: give a --name within it, or another --runs_dir")
+        return root / path
     if options.config:
         last = Path(options.config[-1])
         if last.name == "config.yaml" and (last.parent / "checkpoints").is_dir():

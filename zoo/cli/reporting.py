@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,15 +14,16 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.cli.summary import RunSummary
 from zoo.engine.boundary import BoundaryCallback
 from zoo.engine.files import write_atomically
 
-__all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
+__all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 
 
 class RunCheckpoint(Checkpoint, BoundaryCallback):
@@ -29,27 +31,45 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
 
     A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
 
+    It comes after all other callbacks, so that what they measured at a step is in that step's checkpoint.
+
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
+        summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
 
     Attributes:
         last_model_path: the latest checkpoint, "" before the first.
         saved_step: its step.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary) -> None:
         super().__init__()
         self.path = folder / "checkpoints" / "last.ckpt"
         self.every_n_train_steps = every_n_train_steps
         self.last_model_path = ""
         self.saved_step = 0
         self.finished = False
+        self._summary = summary
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """What other callbacks did is no training."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._summary.go_on()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is no training."""
+        super().on_validation_end(trainer, pl_module)
+        self._summary.go_on()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on."""
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
         self.saved_step, self.finished = trainer.global_step, False
         self.last_model_path = str(self.path) if self.saved_step else ""
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.resume(trainer.global_step)
@@ -74,10 +94,19 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
         self.finished = True
         self._save(trainer)
+        if trainer.is_global_zero:
+            self._summary.write(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note whether the work at the end of training is done."""
         checkpoint["finished"] = self.finished
+
+
+class Allowance(Timer):
+    """Ends training after a time (`--trainer.max_time`), which each command has anew."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leave what earlier commands took."""
 
 
 class StepBar(ProgressBar):
@@ -98,9 +127,9 @@ class StepBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the run starts."""
-        total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+        total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         self._bar = tqdm(
-            total=total,
+            total=None if math.isinf(total) else int(total),  # a run that ends by the clock
             initial=trainer.global_step,
             desc="Training",
             unit="step",

@@ -152,4 +152,5 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     Shape:
         total, count, output: scalars.
     """
-    return total / average(torch.as_tensor(count, dtype=total.dtype, device=total.device)).clamp(min=1e-9)
+    counted = count.to(total) if isinstance(count, Tensor) else total.new_full((), count)
+    return total / average(counted).clamp(min=1e-9)

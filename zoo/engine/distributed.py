@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _distributed_is_initialized
+from lightning.fabric.utilities.imports import _IS_INTERACTIVE
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
@@ -48,6 +49,12 @@ class MultiNetStrategy(DDPStrategy):
         super().__init__(*args, **{"timeout": rank_timeout(), **kwargs})
         self._bucket_bytes = int(bucket_mb * 2**20)
         self._to_reduce: set[int] = set()  # ids of the optimizers whose gradients changed since their last reduction
+
+    def _configure_launcher(self) -> None:
+        """In a notebook, which no other process can run as a script, start the processes by fork."""
+        if self._start_method == "popen" and _IS_INTERACTIVE:
+            self._start_method = "fork"
+        super()._configure_launcher()
 
     @property
     def _wraps_nothing(self) -> bool:

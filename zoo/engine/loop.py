@@ -22,16 +22,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from zoo.engine import rng
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
 from zoo.engine.restarts import advice
 from zoo.engine.stopping import StopSignals, rank_timeout, shield_loaders
 
-__all__ = ["ExactTraining", "OneStepPerBatch"]
+__all__ = ["ExactTraining", "OneStepPerBatch", "hardware"]
 
 
 class Trainable(Protocol):
@@ -93,12 +94,20 @@ class ExactTraining(Callback):
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
         self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
+        self._options: Options = []  # that the optimizers were built with
+        self._earlier_options: Options | None = None  # of a checkpoint, until its optimizer states are loaded
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run's training so far."""
+        return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Install the batch-counting loop, its boundaries, the handling of signals and the atomic writer."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         model = cast(Trainable, pl_module)
+        self._earlier_options = None
         if stage == "fit":
             self._seconds, self._accepted = 0.0, None  # of an earlier fit
             if isinstance(trainer.precision_plugin, DoublePrecision):
@@ -115,9 +124,18 @@ class ExactTraining(Callback):
             if not isinstance(connector._signal_connector, StopSignals):
                 connector._signal_connector = StopSignals(trainer)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the optimizers before a checkpoint's states are loaded."""
+        self._options = optimizer_options(trainer.optimizers)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; give the model back its rank's own state, on its device."""
         self._started = time.monotonic()
+        if self._earlier_options is not None:
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            before, self._earlier_options = self._earlier_options, None
+            if changes := apply_changed_options(trainer.optimizers, schedulers, before, self._options):
+                rank_zero_info(f"Going on with {', '.join(changes)}: not the run that it would be without the change")
         if self._rank_state is not None:
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
@@ -177,8 +195,9 @@ class ExactTraining(Callback):
             "seed": model.seed,
             "boundary": note_position(trainer, checkpoint),
             "rank_states": states,
-            "seconds": self._seconds + time.monotonic() - self._started,
-            "hardware": _hardware(pl_module, trainer.world_size),
+            "seconds": self.seconds,
+            "hardware": hardware(pl_module, trainer.world_size),
+            "optimizer_options": self._options,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -190,6 +209,7 @@ class ExactTraining(Callback):
         if saved.get("boundary"):
             resume_at_boundary(trainer)
         self._seconds = saved["seconds"]
+        self._earlier_options = saved.get("optimizer_options")  # the first checkpoints had none
         states = saved["rank_states"]
         if len(states) != trainer.world_size and any(states):
             fate = "some are dropped" if len(states) > trainer.world_size else "the new ranks take copies"
@@ -210,7 +230,7 @@ def _forget_values(trainer: Trainer) -> None:
             value.reset()
 
 
-def _hardware(model: LightningModule, world_size: int) -> str:
+def hardware(model: LightningModule, world_size: int) -> str:
     """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
     if model.device.type == "cuda":
         name = torch.cuda.get_device_name(model.device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-__all__ = ["step_schedulers"]
+__all__ = ["step_schedulers", "warn_of_plateaus"]
 
 
 def step_schedulers(trainer: Trainer, model: LightningModule, interval: Literal["step", "epoch"], count: int) -> None:
@@ -17,19 +19,21 @@ def step_schedulers(trainer: Trainer, model: LightningModule, interval: Literal[
         model: its model.
         interval: what has just ended.
         count: how many of these have ended.
-
-    Raises:
-        ValueError: a scheduler waits for a value that nothing has logged.
     """
     for config in trainer.lr_scheduler_configs:
-        if config.interval != interval or count % config.frequency:
-            continue
-        value: Any = None
-        if config.reduce_on_plateau:
-            value = trainer.callback_metrics.get(cast(str, config.monitor))
-            if value is None and config.strict:
-                known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-                raise ValueError(f"a scheduler waits for {config.monitor!r}, but what is logged is {known}")
-            if value is None:
-                continue
-        model.lr_scheduler_step(config.scheduler, value)
+        due = config.interval == interval and count % config.frequency == 0
+        if due and not isinstance(config.scheduler, ReduceLROnPlateau):
+            model.lr_scheduler_step(config.scheduler, None)
+
+
+def warn_of_plateaus(trainer: Trainer) -> None:
+    """Say that nobody steps a scheduler that waits for a value: Lightning drops the name of the value.
+
+    Args:
+        trainer: a Trainer at the start of a fit.
+    """
+    if any(isinstance(config.scheduler, ReduceLROnPlateau) for config in trainer.lr_scheduler_configs):
+        rank_zero_warn(
+            "with several optimizers nothing steps ReduceLROnPlateau: call lr_schedulers().step(value) in "
+            "on_validation_epoch_end"
+        )
