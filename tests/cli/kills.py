@@ -48,17 +48,16 @@ RUN = [
     f"--trainer.max_steps={STEPS}",
     "--checkpoint_every=2",
 ]
-SAMPLES = [
-    "--trainer.callbacks+=SampleGrid",
-    "--trainer.callbacks.every_n_steps=3",
-    "--trainer.callbacks.num_samples=4",
-]
-SHEET = ["--trainer.callbacks+=TranslationSheet", "--trainer.callbacks.every_n_steps=3"]
+OFTEN = "--trainer.callbacks.every_n_steps=3"
+SAMPLES = ["--trainer.callbacks+=SampleGrid", OFTEN, "--trainer.callbacks.num_samples=4"]
+SHEET = ["--trainer.callbacks+=TranslationSheet", OFTEN]
 NOISE = ["--data=tests.cli.parts.Noise"]
 MODELS = {
     "dcgan-ema": ["--model=tests.cli.kills.Averaged", *NOISE, *SAMPLES],
-    "vae": ["--model=VAE", "--model.image_size=8", "--model.image_channels=3", "--model.hidden_features=[8]"]
-    + [*NOISE, *SAMPLES],
+    "vae": [
+        *("--model=VAE", "--model.image_size=8", "--model.image_channels=3", "--model.hidden_features=[8]"),
+        *(*NOISE, *SAMPLES),
+    ],
     "stargan": [
         *("--model=StarGAN", "--model.image_size=8", "--model.base_channels=4", "--model.num_blocks=1"),
         *("--model.discriminator_layers=2", "--model.n_critic=2", "--model.attributes=[big, red]"),
@@ -69,8 +68,10 @@ MODELS = {
         *("--model.discriminator_layers=1", "--model.pool_size=9", "--data=tests.cli.kills.Twins", *SHEET),
     ],
     "progressive-gan": ["--model=tests.cli.test_resume_growing.Growing", *NOISE, "--data.batch_size=4", *SAMPLES],
-    "nade": ["--model=NADE", "--model.image_size=8", "--model.image_channels=3", "--model.hidden_features=6"]
-    + [*NOISE, *SAMPLES],
+    "nade": [
+        *("--model=NADE", "--model.image_size=8", "--model.image_channels=3", "--model.hidden_features=6"),
+        *(*NOISE, *SAMPLES),
+    ],
 }
 
 
