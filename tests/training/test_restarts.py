@@ -1,4 +1,4 @@
-"""Processes that torchrun starts again find each other, though the store holds the addresses of the failed ones."""
+"""Processes that torchrun starts again find each other, though the store still holds the failed ones' addresses."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self, cast
 
@@ -22,6 +23,9 @@ from zoo.engine.loop import ExactTraining
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
+
+# Every model can be validated; who gives no validation loader knows that.
+warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")
 
 
 class ConventionalModule(CheckedOptions, WatchedModule):
@@ -52,19 +56,25 @@ class ConventionalModule(CheckedOptions, WatchedModule):
         Raises:
             ValueError: there are no images, or the first images of a run have another range.
         """
+        if type(batch) is dict and batch.keys() == self._taken[0] and image_of(batch).dtype == self._taken[1]:
+            return batch  # like the one before, which was taken as it is
         named = named_fields(batch, self.batch_fields, type(self).__name__)
         named = scaled_images(named, cast(Any, self.hparams).get("image_channels"), cast(torch.dtype, self.dtype))
         if not self._range_is_known:
             refuse_other_range(named)
             self._range_is_known = True
+        if type(batch) is dict and all(named.get(name) is value for name, value in batch.items()):
+            self._taken = named.keys(), image_of(named).dtype
         return named
 
+    _taken: tuple[Any, Any] = (None, None)
     _range_is_known = False
 
     def setup(self, stage: str) -> None:
         """Look at the range of the first images, unless the DataModule says that it keeps to [-1, 1]."""
         super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
+        self._taken = None, None
         self._range_is_known = getattr(data, "value_range", None) == (-1, 1)
 
     # Predictions -----------------------------------------------------------------------------------------------------
