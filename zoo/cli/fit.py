@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
 
@@ -161,6 +162,9 @@ def _claimed(cli: ZooCLI, steps: int | None) -> Iterator[None]:
 
 
 def _train(cli: ZooCLI, model: GenerativeModel) -> None:
+    if cli.trainer.world_size > 1 and cli.trainer.is_global_zero and (size := getattr(cli.datamodule, "batch_size", 0)):
+        world = cli.trainer.world_size
+        print(f"{world} devices with batches of {size}: a step has {world * size} images")
     (own,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint))  # type: ignore[attr-defined]
     try:
         cli.datamodule.prepare_data()
@@ -192,6 +196,7 @@ def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     """Fréchet distance to a split."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
@@ -202,12 +207,14 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     """As many images as the test split has, each a PNG."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup("predict")
     folder = cli.folder.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     first = 0
     for batch in data.predict_dataloader():
+        batch = move_data_to_device(batch, model.device)
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
             image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")

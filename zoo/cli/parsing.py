@@ -79,6 +79,10 @@ class ZooCLI(LightningCLI):
         trainer.default_root_dir = self.scratch.name if self.is_trial else str(self.folder.path)
         if trainer.strategy == "auto" and _processes(trainer) > 1:
             trainer.strategy = "ddp_nets"
+        # Recipes mean one device; all of them would multiply the batch.
+        trainer.devices = 1 if trainer.devices == "auto" else trainer.devices
+        if trainer.benchmark is None and not trainer.deterministic:
+            trainer.benchmark = True  # of convolutions on CUDA
         self.resolved = resolved
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -120,7 +124,7 @@ def _processes(trainer: Namespace) -> int:
         devices = int(devices)
     if isinstance(devices, str) and "," in devices:
         devices = devices.split(",")
-    if devices in ("auto", -1):
+    if devices == -1:
         devices = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
     count = len(devices) if isinstance(devices, list) else int(devices) if isinstance(devices, int) else 1
     return max(world, count * int(trainer.num_nodes))

@@ -88,10 +88,10 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
-        self.finished = True
-        self._save(trainer)
         if trainer.is_global_zero:
             self._summary.write(trainer, pl_module)
+        self.finished = True
+        self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note whether the work at the end of training is done."""
