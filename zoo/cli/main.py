@@ -241,10 +241,11 @@ def _publish(name: str, arguments: list[str]) -> None:
     parser.add_argument("run", type=Path, help="a run folder, such as runs/dcgan-emoji32-small")
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
     parser.add_argument("--out_dir", type=local_path, help="folder for the files (zoo/weights)")
+    parser.add_argument("--note", help="what you say of the pictures, for the card")
     options = parser.parse_args(arguments)
     from zoo.pretrained import publish
 
-    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir):
+    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir, note=options.note):
         print(path)
 
 
