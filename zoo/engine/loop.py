@@ -30,7 +30,7 @@ from zoo.engine.boundary import install_boundaries, note_position, resume_at_bou
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
 from zoo.engine.keyed_kernels import kernels
-from zoo.engine.lean_step import LeanStep
+from zoo.engine.lean_step import LeanStep, know_arguments
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
 from zoo.engine.restarts import advice
@@ -151,6 +151,7 @@ class ExactTraining(Callback):
             kernels()  # compiled now, not in the first step
         if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
             step.look()
+        know_arguments(trainer)
         self._products.close()
         self._products.enter_context(tf32_products(pl_module.device))
 
