@@ -32,8 +32,9 @@ SPEED = """## Speed
 logging included), beside a plain PyTorch loop of the same maths and options, and beside the textbook loop of the
 reference (float32, channels first, default Adam, the discriminator's weight gradients computed in the generator step
 too). All in one process, in turn; medians over rounds, and ratios are medians of the ratios within a round, with their
-quartiles. *Outside*: share of the zoo's time beyond the passes of its networks, measured the same way; about 0 comes
-out on either side of 0. Peak memory is what the loop adds to a fresh process.
+quartiles. Kernels and GPU milliseconds: what a GPU runs in a step; where it is busy for less than the step takes, the
+host bounds the speed. *Outside*: share of the zoo's time beyond the passes of its networks, measured the same way;
+about 0 comes out on either side of 0. Peak memory is what the loop adds to a fresh process.
 """
 
 SAMPLING = """## Exact sampling
@@ -75,11 +76,22 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def _without_empty_columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of the columns that any row fills."""
+    kept = [i for i in range(len(header)) if any(line[i] for line in lines)]
+    return markdown([header[i] for i in kept], [[line[i] for i in kept] for line in lines])
+
+
 def hardware(row: Row) -> str:
     """The machine in words."""
     machine = row["hardware"]
     cpu = f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']})"
-    return f"{machine['gpu']}; {cpu}" if "gpu" in machine else cpu
+    if "gpu" not in machine:
+        return cpu
+    versions, exact = row["versions"], not row["float32"]["convolutions_in_tf32"]
+    software = f"driver {versions['driver']}, cuDNN {versions['cudnn']}, "
+    software += f"float32 convolutions in {'float32' if exact else 'TF32'}"
+    return f"{machine['gpu']} ({software}); {cpu}"
 
 
 def origin(row: Row) -> str:
@@ -110,7 +122,8 @@ def speed(rows: Iterable[Row]) -> str:
         return row["architecture"], size, f"{settings['threads']} threads", hardware(row)
 
     header = ["options", "zoo images/s", "plain", "textbook", "zoo / plain", "zoo / textbook"]
-    header += ["GFLOP/step", "textbook's", "peak MiB", "textbook's", "outside", "commit"]
+    header += ["GFLOP/step", "textbook's", "kernels/step", "plain's", "GPU ms/step", "peak MiB", "textbook's"]
+    header += ["outside", "commit"]
     parts = []
     for title, grouped in groupby(sorted(rows, key=lambda row: (key(row), _options(row))), key):
         group, lines = list(grouped), []
@@ -121,13 +134,17 @@ def speed(rows: Iterable[Row]) -> str:
                 *(f"{loops[name]['images_per_second']:.0f}" for name in ("zoo", "plain", "textbook")),
             ]
             cells += [_ratio(row, "plain"), _ratio(row, "textbook")]
-            for field in ("gflop_per_step", "peak_memory_mib"):
-                cells += [f"{loops[n][field]:.0f}" if field in loops[n] else "" for n in ("zoo", "textbook")]
+            pairs = [("gflop_per_step", "zoo"), ("gflop_per_step", "textbook")]
+            pairs += [("kernels_per_step", "zoo"), ("kernels_per_step", "plain"), ("gpu_milliseconds_per_step", "zoo")]
+            pairs += [("peak_memory_mib", "zoo"), ("peak_memory_mib", "textbook")]
+            for field, name in pairs:
+                form = ".2f" if field.startswith("gpu") else ".0f"
+                cells.append(format(loops[name][field], form) if field in loops[name] else "")
             cells += [f"{row['share_outside_networks']:.1%}", row["commit"]]
             lines.append(cells)
         parameters = ", ".join(f"{name} {n:,}" for name, n in group[0]["parameters"].items())
         parts.append(f"### {title[0]}, {title[1]}\n\nOn {title[3]}, {title[2]}. Parameters: {parameters}.\n")
-        parts.append(markdown(header, lines))
+        parts.append(_without_empty_columns(header, lines))
     return "\n".join(parts)
 
 
@@ -172,9 +189,8 @@ def quality(rows: Iterable[Row]) -> str:
         sorted(rows, key=lambda row: (row["protocol"], row["slug"])), lambda r: r["protocol"]
     ):
         lines = [_quality_cells(row) for row in group]
-        kept = [i for i in range(len(header)) if any(line[i] for line in lines)]  # not every measure has them all
         parts.append(f"### `{protocol}`\n")
-        parts.append(markdown([header[i] for i in kept], [[line[i] for i in kept] for line in lines]))
+        parts.append(_without_empty_columns(header, lines))
     return "\n".join(parts)
 
 

@@ -31,7 +31,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.environment import RESULTS, environment
+from benchmarks.device_work import DeviceWork
+from benchmarks.environment import RESULTS, environment, float32_settings
 from benchmarks.steps import Draws, Loop, Settings
 from zoo.base import GenerativeModel
 
@@ -128,6 +129,7 @@ def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: C
             accelerator="gpu" if settings.device == "cuda" else "cpu",
             devices=1,
             precision={"32": "32-true", "bf16": "bf16-mixed"}[settings.precision],  # type: ignore[arg-type]
+            benchmark=settings.device == "cuda",  # as `zoo fit` has it
             max_steps=-1,
             logger=CSVLogger(folder),
             default_root_dir=folder,
@@ -153,22 +155,29 @@ def build(module: ModuleType, name: str, model: GenerativeModel, settings: Setti
 
 
 def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> dict[str, Any]:
-    """Seconds per step of every loop and round, FLOPs per step, and numbers of parameters."""
+    """Seconds per step of every loop and round, FLOPs and kernels per step, and numbers of parameters."""
     torch.manual_seed(0)
     model: GenerativeModel = module.model(settings)
     batches = Batches(model.image_shape, settings)
     seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
     flops: dict[str, int] = {}
+    work: dict[str, dict[str, Any]] = {}
+    float32: dict[str, Any] = {}
 
     def program(model: GenerativeModel) -> Program:
         loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}
         stream = iter(batches)
 
         def run(name: str, count: int) -> None:
+            products = torch.get_float32_matmul_precision()
+            if name == "textbook":
+                torch.set_float32_matmul_precision("highest")  # torch's default
             for _ in range(count):
                 loops[name].step(next(stream))
+            torch.set_float32_matmul_precision(products)
 
         yield 3
+        float32.update(float32_settings())
         for name in loops:
             run(name, 3)
         for _ in range(rounds):
@@ -182,6 +191,15 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
                 run(name, steps)
                 synchronize(settings)
                 seconds[name].append((perf_counter() - start) / steps)
+        if settings.device == "cuda":
+            few = min(steps, 5)  # a cycle of every architecture
+            with DeviceWork(few) as counted:
+                yield few
+            work["zoo"] = counted.per_step
+            for name in loops:
+                with DeviceWork(few) as counted:
+                    run(name, few)
+                work[name] = counted.per_step
         if settings.compile:
             return
         with Operations() as counter:
@@ -194,7 +212,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
 
     fit(model, batches, settings, program)
     parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in model.named_children()}
-    return {"seconds": seconds, "flops": flops, "parameters": parameters}
+    return {"seconds": seconds, "flops": flops, "work": work, "parameters": parameters, "float32": float32}
 
 
 def peak_memory(module: ModuleType, name: str, settings: Settings, steps: int = 3) -> float:
@@ -246,6 +264,7 @@ def summary(measured: dict[str, Any], batch_size: int) -> dict[str, Any]:
         }
         if name in measured["flops"]:
             loops[name]["gflop_per_step"] = measured["flops"][name] / 1e9
+        loops[name] |= measured.get("work", {}).get(name, {})
     ratios = {
         name: {
             k: round(v, 4) for k, v in quartiles([b / a for a, b in zip(seconds["zoo"], values, strict=True)]).items()
@@ -264,13 +283,15 @@ def summary(measured: dict[str, Any], batch_size: int) -> dict[str, Any]:
 
 def table(row: dict[str, Any]) -> str:
     """A row as a table to read."""
-    lines = [f"{'loop':<10}{'images/s':>10}{'ms/step':>10}{'GFLOP/step':>12}{'peak MiB':>10}{'zoo is x':>10}"]
+    head = f"{'loop':<10}{'images/s':>10}{'ms/step':>10}{'GFLOP/step':>12}{'kernels':>9}{'GPU ms':>9}"
+    lines = [f"{head}{'peak MiB':>10}{'zoo is x':>10}"]
     for name, loop in row["loops"].items():
         ratio = row["zoo_over"].get(name, {}).get("median", "")
         flops = f"{loop['gflop_per_step']:.2f}" if "gflop_per_step" in loop else ""
         lines.append(
             f"{name:<10}{loop['images_per_second']:>10}{loop['milliseconds_per_step']['median']:>10}"
-            f"{flops:>12}{loop.get('peak_memory_mib', ''):>10}{ratio:>10}"
+            f"{flops:>12}{loop.get('kernels_per_step', ''):>9}{loop.get('gpu_milliseconds_per_step', ''):>9}"
+            f"{loop.get('peak_memory_mib', ''):>10}{ratio:>10}"
         )
     parameters = ", ".join(f"{name} {n:,}" for name, n in row["parameters"].items())
     lines.append(
@@ -289,6 +310,36 @@ def file_name(architecture: str, settings: Settings) -> str:
     words += [f"patches{settings.patches}"] * bool(settings.patches)
     words += [f"sentences{settings.sentences}"] * bool(settings.sentences)
     return "-".join(["speed", *words, settings.device]) + ".json"
+
+
+def row_of(architecture: str, settings: Settings, rounds: int, steps: int) -> dict[str, Any]:
+    """The row of one measurement, without peak memory.
+
+    Args:
+        architecture: name of a module of `benchmarks.steps`.
+        settings: what is measured.
+        rounds: times that every loop has its turn.
+        steps: steps in a turn.
+    """
+    # Lightning sets this, and then each step of a plain loop's optimizer loads NVML to look for a GPU.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    measured = measure(import_module(f"benchmarks.steps.{architecture}"), settings, rounds, steps)
+    row = {
+        "benchmark": "speed",
+        "architecture": architecture,
+        "settings": {k: v for k, v in asdict(settings).items() if k != "options"}
+        | {"options": dict(settings.options)}
+        | {"threads": torch.get_num_threads(), "rounds": rounds, "steps_per_round": steps},
+        **summary(measured, settings.batch_size),
+        **environment(torch.device(settings.device)),
+    }
+    return row | {"float32": measured["float32"]} if settings.device == "cuda" else row
+
+
+def write(row: dict[str, Any], path: Path) -> None:
+    """Write a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(row, indent=2) + "\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -312,7 +363,7 @@ def parser() -> argparse.ArgumentParser:
     add("--patches", type=int, default=0, help="patches of each image, for models that are made of them")
     add("--sentences", type=int, default=0, help="length of embeddings, for models that draw sentences")
     add("--rounds", type=int, default=10, help="times that every loop has its turn")
-    add("--steps", type=int, default=3, help="steps in a turn")
+    add("--steps", type=int, help="steps in a turn; default: 3, and 50 on a GPU")
     add("--memory", action=argparse.BooleanOptionalAction, default=True, help="peak memory, in a process per loop")
     add("--out", type=Path, help="file of the row; default: a name made of the settings in benchmarks/results")
     add("--only-memory-of", choices=LOOPS, help=argparse.SUPPRESS)
@@ -336,12 +387,11 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser().error("--device cuda: this torch sees no CUDA device; take --device cpu")
+    args.steps = args.steps or {"cpu": 3, "cuda": 50}[args.device]
     if args.threads:
         torch.set_num_threads(args.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     module = import_module(f"benchmarks.steps.{args.architecture}")
-    # Lightning sets this, and then each step of a plain loop's optimizer loads NVML to look for a GPU.
-    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     settings = Settings(
         args.image_size,
         args.batch_size,
@@ -359,16 +409,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(peak_memory(module, args.only_memory_of, settings))
         return
 
-    measured = measure(module, settings, args.rounds, args.steps)
-    row = {
-        "benchmark": "speed",
-        "architecture": args.architecture,
-        "settings": {k: v for k, v in asdict(settings).items() if k != "options"}
-        | {"options": dict(settings.options)}
-        | {"threads": torch.get_num_threads(), "rounds": args.rounds, "steps_per_round": args.steps},
-        **summary(measured, settings.batch_size),
-        **environment(torch.device(settings.device)),
-    }
+    row = row_of(args.architecture, settings, args.rounds, args.steps)
     if args.memory:
         for name in LOOPS[:3]:
             command = [sys.executable, "-m", "benchmarks.speed", *arguments, "--only-memory-of", name]
@@ -376,8 +417,7 @@ def main(arguments: list[str] | None = None) -> None:
             row["loops"][name]["peak_memory_mib"] = round(float(done.stdout.split()[-1]))
     print(table(row))
     out = args.out or RESULTS / file_name(args.architecture, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(row, indent=2) + "\n")
+    write(row, out)
     print(f"row: {out}")
 
 

@@ -44,9 +44,6 @@ class Completion(FixedBatchCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_steps, num_images=num_images, split="val", seed=seed)
-        base.check_at_least("Completion", 1, num_completions=num_completions)
-        if not 0 < share < 1:
-            raise ValueError(f"Completion: share must lie between 0 and 1, not {share}")
         self.num_completions = num_completions
         self.share = share
 

@@ -81,9 +81,6 @@ class Interpolation(DrawingCallback):
         gif_seconds: float = 4.0,
     ) -> None:
         super().__init__(every_n_steps)
-        base.check_at_least("Interpolation", 1, num_walks=num_walks)
-        base.check_at_least("Interpolation", 2, columns=columns, frames=frames)
-        base.check_at_least("Interpolation", 0, gif_seconds=gif_seconds)
         self.num_walks = num_walks
         self.columns = columns
         self.frames = frames

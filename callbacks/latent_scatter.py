@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import FixedBatchCallback
+from zoo.engine.devices import double
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def project(codes: Tensor) -> tuple[Tensor, list[str]]:
         return torch.cat([codes, torch.zeros_like(codes)], 1), ["z0", ""]
     if codes.size(1) == 2:
         return codes, ["z0", "z1"]
-    centered = codes.double() - codes.double().mean(0)
+    centered = double(codes) - double(codes).mean(0)
     variances, directions = torch.linalg.eigh(centered.T @ centered)
     shares, first = variances.flip(0).clamp(min=0) / variances.sum().clamp(min=1e-30), directions.flip(1)[:, :2]
     # The sign of a component is arbitrary: its largest entry is made positive.
@@ -72,9 +72,6 @@ class LatentScatter(FixedBatchCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_steps, num_images=num_images, split="val", seed=seed)
-        base.check_at_least("LatentScatter", 2, num_images=num_images)
-        if limit is not None and not 0 < limit < math.inf:
-            raise ValueError(f"LatentScatter: limit must be greater than 0 and finite, not {limit}")
         self.limit = limit
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:

@@ -47,9 +47,6 @@ class LatentTraversal(DrawingCallback):
         gif_seconds: float = 4.0,
     ) -> None:
         super().__init__(every_n_steps)
-        base.check_at_least("LatentTraversal", 1, num_rows=num_rows, max_codes=max_codes)
-        base.check_at_least("LatentTraversal", 2, steps=steps)
-        base.check_at_least("LatentTraversal", 0, gif_seconds=gif_seconds)
         self.num_rows = num_rows
         self.steps = steps
         self.max_codes = max_codes

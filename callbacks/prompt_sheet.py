@@ -48,8 +48,6 @@ class PromptSheet(DrawingCallback):
         seed: int = 0,
     ) -> None:
         super().__init__(every_n_steps)
-        base.check_at_least("PromptSheet", 1, num_noises=num_noises)
-        base.check_at_least("PromptSheet", 2, steps=steps)
         if not prompts:
             raise ValueError("PromptSheet: prompts must hold at least one sentence")
         self.prompts = list(prompts)

@@ -34,7 +34,6 @@ class Reconstruction(FixedBatchCallback):
         self, every_n_steps: int | None = None, *, num_images: int = 32, columns: int = 16, seed: int = 0
     ) -> None:
         super().__init__(every_n_steps, num_images=num_images, split="val", seed=seed)
-        base.check_at_least("Reconstruction", 1, columns=columns)
         self.columns = columns
 
     def draw(self, trainer: Trainer, model: LightningModule, step: int) -> None:

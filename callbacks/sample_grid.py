@@ -54,14 +54,6 @@ class SampleGrid(DrawingCallback):
         gif_frames: int = 60,
     ) -> None:
         super().__init__(every_n_steps)
-        base.check_at_least(
-            "SampleGrid",
-            1,
-            num_samples=num_samples,
-            columns=columns,
-            gif_frames=gif_frames,
-        )
-        base.check_at_least("SampleGrid", 0, gif_seconds=gif_seconds)
         self.num_samples = num_samples
         self.columns = columns
         self.seed = seed

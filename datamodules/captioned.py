@@ -116,8 +116,6 @@ class Captioned(ImageDataModule):
             raise ValueError(f"train_on_val is for source='cub' and 'flowers'; the source is {source!r}")
         if average < 1 or (average > 1 and text_encoder is None):
             raise ValueError("average must be at least 1, and above 1 it needs a text_encoder: embeddings are averaged")
-        if not 0 <= near <= 1:
-            raise ValueError(f"near is a share between 0 and 1, not {near}")
         self.load_size = (round(image_size * 76 / 64) if is_paper else image_size) if load_size is None else load_size
         if self.load_size < image_size:
             raise ValueError(f"load_size must be at least image_size {image_size}, not {load_size}")

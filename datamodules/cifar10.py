@@ -85,8 +85,6 @@ class CIFAR10(ImageDataModule):
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(data_dir, image_size=image_size, **options)
-        if not 0 <= val_share < 1:
-            raise ValueError(f"val_share must leave something to train on, not {val_share}")
         self.folder = Path(data_dir).expanduser()
         self.flip = flip
         self.verify = verify

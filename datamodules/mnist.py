@@ -104,6 +104,7 @@ class MNIST(ImageDataModule):
     """
 
     license = "CC-BY-SA-3.0"
+    image_channels = 1
     files: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
@@ -131,10 +132,8 @@ class MNIST(ImageDataModule):
         classes = len(self.labels)
         if num_labelled is not None and binarize == "fixed":
             raise ValueError("num_labelled needs labels, and binarize='fixed' has none: take 'dynamic' or 'none'")
-        if num_labelled is not None and (num_labelled < 1 or num_labelled % classes):
+        if num_labelled is not None and num_labelled % classes:
             raise ValueError(f"num_labelled must be a multiple of the {classes} classes, not {num_labelled}")
-        if labelled_batch_size < 1:
-            raise ValueError(f"labelled_batch_size must be at least 1, not {labelled_batch_size}")
         self.binarize = binarize
         self.num_labelled = num_labelled
         self.labelled_batch_size = labelled_batch_size

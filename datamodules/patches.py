@@ -191,14 +191,13 @@ class Patches(ImageDataModule):
         )
         self.num_patches = num_patches
         self.proposals = num_patches if proposals is None else proposals
-        if num_patches < 1:
-            raise ValueError(f"num_patches must be at least 1, not {num_patches}")
         if self.proposals < num_patches:
             raise ValueError(f"proposals must be at least num_patches {num_patches}, not {proposals}")
         self.images = images
         # No more boxes than needed: the time grows with their number.
         self.patch_sampler = EdgeDensity(self.proposals) if patch_sampler is None else patch_sampler
         self.license = images.license
+        self.image_channels = images.image_channels
         self.class_names = images.class_names
         found = getattr(self.patch_sampler, "name", None)
         kind = getattr(self.patch_sampler, "__name__", type(self.patch_sampler).__name__) if found is None else found

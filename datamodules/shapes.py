@@ -140,6 +140,7 @@ class Shapes(ImageDataModule):
     """
 
     license = "Apache-2.0"
+    image_channels = 1
     factor_names: ClassVar[tuple[str, ...]] = ("shape", "scale", "rotation", "x", "y")
     factor_sizes: ClassVar[tuple[int, ...]] = (len(OUTLINES), 5, 12, 14, 14)
     shape_names: ClassVar[tuple[str, ...]] = tuple(OUTLINES)

@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-# Tests never reach for an account, a network or a GPU that happens to be there.
-os.environ |= {"WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
+# Tests never reach for an account or a network.
+os.environ["WANDB_MODE"] = "offline"
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
@@ -16,6 +16,13 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-snapshots", action="store_true", help="write the state-dict keys of new architectures")
+    parser.addoption("--device", choices=["cuda", "cpu"], default="cuda", help="where tests/gpu runs; cpu tries them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests never reach for a GPU that happens to be there, but for `pytest -m cuda`."""
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -17,12 +18,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.fake_cuda import fit
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveModel
 from zoo.engine.distributed import MultiNetStrategy
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
+ACCELERATOR = "cpu"
+"""Where the Trainers below run; tests/gpu changes it."""
 
 
 class Rest:
@@ -40,6 +44,8 @@ class Rest:
 
 class Data(L.LightningDataModule):
     """Batches of a contract as a DataModule whose position is restored; each rank takes its slice."""
+
+    value_range = (-1, 1)
 
     def __init__(self, batches: list[Batch]) -> None:
         super().__init__()
@@ -60,10 +66,10 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
 
 
 def trainer(world: int = 1, **options: Any) -> Trainer:
-    """A plain, silent Trainer on the CPU."""
+    """A plain, silent Trainer."""
     warnings.simplefilter("ignore")
     defaults: dict[str, Any] = {
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
         "devices": world,
         "strategy": MultiNetStrategy() if world > 1 else "auto",
         "logger": False,
@@ -92,6 +98,19 @@ def fit_on_ranks(contract: type[ModelContract], world: int, steps: int, oracle_o
     return state_of(model)
 
 
+def plain_samples(model: GenerativeModel, batch: Batch) -> list[Any]:
+    """The samples of a batch as a data set of torchvision has them: images of 8 bits in a tuple with their label."""
+    eight_bits = {
+        name: ((value + 1) * 127.5).round().to(torch.uint8)
+        for name, value in batch.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 4
+    }
+    batch = {name: eight_bits.get(name, value) for name, value in batch.items() if not isinstance(value, dict)}
+    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    in_order = [name for name in model.batch_fields if name in batch]
+    return [tuple(row[name] for name in in_order) if len(in_order) == len(batch) else row for row in rows]
+
+
 class ModelContract:
     """Tests of one architecture; subclasses define `tiny` and `batch`."""
 
@@ -101,6 +120,9 @@ class ModelContract:
     """Parameters whose gradient is exactly zero at the start, because terms cancel each other."""
     samples = True
     """Whether the architecture can sample; others reconstruct."""
+
+    sampling_waits = 0
+    """Times that the host waits for a GPU in a call of `sample`."""
 
     def tiny(self) -> GenerativeModel:
         """The architecture at its smallest."""
@@ -219,6 +241,25 @@ class ModelContract:
                 changed = [not torch.equal(v, before[f"{name}.{k}"]) for k, v in network.state_dict().items()]
                 assert any(changed), f"{name} did not change"
 
+    def test_plain_trainer_and_loader(self, model: GenerativeModel) -> None:
+        """Tuples of 8-bit images, as torchvision gives them: fit, validate, test, predict; only the fit changes it."""
+        samples = plain_samples(model, self.batch(self.global_batch))
+        loader: DataLoader[Any] = DataLoader(samples, batch_size=self.global_batch)
+        run = trainer()
+        run.fit(model, loader, loader)
+        assert [name for name in run.callback_metrics if name.startswith("val/")]
+        before, own = state_of(model), repr(model.rank_state_dict())
+        for evaluate, prefix in ((run.validate, "val/"), (run.test, "test/")):
+            (values,) = evaluate(model, loader, verbose=False)
+            assert values
+            assert all(name.startswith(prefix) and math.isfinite(value) for name, value in values.items()), values
+        found = cast(list[dict[str, Tensor]], run.predict(model, loader))
+        assert torch.cat([part["index"] for part in found]).tolist() == [*range(len(samples))]
+        if model.makes_images:
+            assert all(part["image"].shape == (len(part["index"]), *model.image_shape) for part in found)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert repr(model.rank_state_dict()) == own
+
     def test_global_step_counts_batches_that_stepped(self, model: GenerativeModel) -> None:
         accumulate = getattr(model, "accumulate", 1)
         run = trainer(max_steps=3)
@@ -241,6 +282,18 @@ class ModelContract:
         after = state_of(model)
         assert all(torch.isfinite(value).all() for value in after.values())
         assert any(not torch.equal(after[name], before[name]) for name in after)
+
+    def test_a_gpu_never_waits_and_needs_no_float64(self, model: GenerativeModel) -> None:
+        """On fake tensors; also fails where tensors of two devices meet."""
+        batches = [self.batch(self.global_batch, seed=i) for i in range(max(2, self.steps(model)))]
+        draws: list[dict[str, Any]] = [{}] * self.samples
+        draws += [{"label": 0}] * (self.samples and "label" in model.conditions)
+        seen = fit(model, trainer, Data(batches), draws)
+        assert len(seen.steps) == len(batches)
+        assert not any(seen.steps), f"a step waits: {seen.steps}"
+        assert all(len(waits) == self.sampling_waits for waits in seen.draws), f"a draw waits: {seen.draws}"
+        if seen.float64:
+            fit(self.tiny(), trainer, Data(batches), draws, has_float64=False)
 
     def test_resume_is_exact(self, tmp_path: Path) -> None:
         batches = [self.batch(4, seed=i) for i in range(8)]

@@ -243,6 +243,5 @@ class AAE(AdversarialModel, LatentVariableModel):
             if self.adam_optimizer:
                 optimizers.append(self.adam(parameters, setting.learning_rate, betas=(0.5, 0.999)))
             else:
-                momentum = setting.momentum
-                optimizers.append(torch.optim.SGD(parameters, setting.learning_rate, momentum, fused=True))
+                optimizers.append(self.momentum_descent(parameters, setting.learning_rate, setting.momentum))
         return optimizers

@@ -67,6 +67,8 @@ class Classifier(SingleObjectiveModel):
         ValueError: an unsupported size, or fewer than two classes.
     """
 
+    main_function, makes_images = "classify", False
+    data_options = ("image_size", "image_channels", "class_names")
     inference_networks = ("network",)
 
     def __init__(

@@ -132,6 +132,7 @@ class ConditionalDCGAN(NoiseToImageGAN):
     # function up to the scale of its argument.
 
     conditions = ("label",)
+    data_options = ("image_size", "image_channels", "num_classes")
     noise_kind = "uniform"
 
     def __init__(
@@ -147,8 +148,6 @@ class ConditionalDCGAN(NoiseToImageGAN):
     ) -> None:
         super().__init__(**options)
         self.save_hyperparameters()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, not {num_classes}: without classes take DCGAN")
         self.latent_dim, self.num_classes = latent_dim, num_classes
         sizes = (image_size, image_channels)
         self.generator = Generator(*sizes, latent_dim, base_channels, num_classes).apply(initialize)

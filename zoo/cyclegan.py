@@ -69,6 +69,8 @@ class CycleGAN(AdversarialModel):
         Zhu et al. 2017, sections 3, 4 and 7; the authors' PyTorch code; Pumarola et al. 2018 (attention).
     """
 
+    batch_fields = ("image_a", "image_b")
+    main_function = "translate"
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
@@ -98,9 +100,6 @@ class CycleGAN(AdversarialModel):
         self.save_hyperparameters()
         if len(set(domain_names)) != 2 or domain_names[0] == "b" or domain_names[1] == "a":
             raise ValueError(f"domain_names must be two different names, of a and of b, not {domain_names}")
-        for name, least in {"num_blocks": 1, "discriminator_layers": 1, "pool_size": 0, "pools_per_process": 1}.items():
-            if (value := self.hparams[name]) < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
         if generator_kind not in ("resnet", "attention_resnet"):
             raise ValueError(f"generator_kind must be 'resnet' or 'attention_resnet', not {generator_kind!r}")
         if image_size % 4 or image_size < 8:
@@ -217,7 +216,9 @@ class CycleGAN(AdversarialModel):
         return terms
 
     def _pooled(self, domain: str, fake: Tensor) -> Tensor:
-        """Fakes for the discriminator: each share of the batch through its pool."""
+        """Fakes for the discriminator: each share of the batch through its pool, in training."""
+        if not self.training:
+            return fake
         draws = rng.uniform((len(fake), 2), self.draw_key(f"pool/{domain}"), self.first_index(len(fake)))
         pools = self.pools[domain]
         if len(fake) % len(pools):

@@ -188,7 +188,7 @@ class GAN(NoiseToImageGAN):
         fake = self.generator(self.training_noise(len(real)))
         both = torch.cat([self.augmented(fake, "fake"), self.augmented(real, "real")])
         widths = [cast(int, layer.in_features) for layer in self.discriminator.net]
-        masks = [self._dropout(i, width, len(real)) for i, width in enumerate(widths)]
+        masks = [self._dropout(i, width, len(real)) for i, width in enumerate(widths)] if self.training else ()
         fake_logits, real_logits = self.discriminator(both, masks).chunk(2)
         return real_logits, fake_logits
 
@@ -223,6 +223,6 @@ class GAN(NoiseToImageGAN):
     def configure_optimizers(self) -> list[Optimizer]:
         """Gradient descent with momentum for each network."""
         return [
-            torch.optim.SGD(network.parameters(), self.hparams["learning_rate"], momentum=MOMENTUM[0], fused=True)
+            self.momentum_descent(network.parameters(), self.hparams["learning_rate"], MOMENTUM[0])
             for network in (self.discriminator, self.generator)
         ]

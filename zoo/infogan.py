@@ -201,7 +201,9 @@ class InfoGAN(NoiseToImageGAN):
         """Latents, their images, the discriminator's logits of these and the parameters of Q."""
         n = len(batch["image"])
         z = self.noise(n, self.draw_key(purpose), self.first_index(n))
-        image = self.generator(z)
+        # A compiled network does not always notice that it was frozen, but that nobody asks for gradients.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and next(self.generator.parameters()).requires_grad):
+            image = self.generator(z)
         features = self.features(image, "fake")
         logits = self.discriminator(features).flatten()
         return {"z": z, "image": image, "logits": logits, "q": at_least_float32(self.recogniser(features))}

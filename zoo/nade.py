@@ -182,7 +182,8 @@ class NADE(AutoregressiveModel):
         if rows and self.hparams["ordering"] != "raster":
             raise ValueError("prefix needs ordering='raster': in another order rows are not read from the top")
         channels, _, width = self.image_shape
-        for place in self.network.order.tolist():
+        raster = self.hparams["ordering"] == "raster"
+        for place in range(len(self.network.order)) if raster else self.network.order.tolist():
             pixel, channel = divmod(place, channels)
             row, column = divmod(pixel, width)
             outputs = sampler.logits(x, row, column, channel)

@@ -66,8 +66,6 @@ class OrderlessNADE(AutoregressiveModel):
         self.save_hyperparameters()
         if not hidden_features:
             raise ValueError("hidden_features must name at least one layer")
-        if val_orderings < 0:
-            raise ValueError(f"val_orderings must be at least 0, not {val_orderings}")
         self.dims = math.prod(self.image_shape)
         self.network = OrderlessNetwork(self.dims, hidden_features)
 
@@ -175,8 +173,8 @@ class OrderlessNADE(AutoregressiveModel):
         values = self.values(x)
         given = known.expand_as(x).permute(0, 2, 3, 1).flatten(1)
         u = rng.uniform(values.shape, rng.key(seed, "sample"), first, device=x.device, dtype=values.dtype)
-        rank = rng.uniform(values.shape, rng.key(seed, "ordering"), first, device=x.device, dtype=torch.float64)
-        order = (rank - given.double()).argsort(1)  # given values come first
+        rank = rng.ranks(values.shape, rng.key(seed, "ordering"), first, device=x.device)
+        order = torch.where(given, rank - 2**53, rank).argsort(1)  # given values come first
         images, a = torch.arange(n, device=x.device), network.first.bias.repeat(n, 1)
         mask = torch.zeros_like(values)
         for places in order.unbind(1):
@@ -187,7 +185,8 @@ class OrderlessNADE(AutoregressiveModel):
                 logits = (network.features(a) * weight).sum(1) + network.last.bias[places]
             drawn = pick(logits[:, None], u[images, places], temperature).to(values.dtype)
             value = torch.where(given[images, places], values[images, places], drawn)
-            values[images, places], mask[images, places] = value, 1.0
+            values[images, places] = value
+            mask.scatter_(1, places[:, None], 1.0)
             weight, flag = network.columns(places)
             a += value[:, None] * weight + flag
         return self.images(values)
@@ -213,7 +212,7 @@ class OrderlessNADE(AutoregressiveModel):
         """
         n, first = len(size), self.first_index(len(size))
         key = self.draw_key("subset")
-        rank = rng.uniform((n, self.dims), key, first, device=size.device, dtype=torch.float64)
+        rank = rng.ranks((n, self.dims), key, first, device=size.device)
         return rank < rank.sort(1).values.gather(1, size)
 
     def estimate(self, values: Tensor, known: Tensor) -> Tensor:

@@ -180,10 +180,6 @@ class PixelTransformer(AutoregressiveModel):
     ) -> None:
         super().__init__(num_levels, **options)
         self.save_hyperparameters()
-        sizes = {"image_size": image_size, "image_channels": image_channels, "features": features}
-        for name, value in (sizes | {"num_layers": num_layers, "num_heads": num_heads}).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
         if features % num_heads:
             raise ValueError(f"features must be a multiple of num_heads ({num_heads}), not {features}")
         self.network = Transformer(self.image_shape, num_levels, self.outputs, features, num_layers, num_heads)

@@ -9,6 +9,7 @@ Karras, Aila, Laine and Lehtinen, "Progressive growing of GANs for improved qual
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack, cast
 
 import torch
@@ -92,12 +93,6 @@ class ProgressiveGAN(GrowingGAN):
         update = "simultaneous" if simultaneous else "alternating"
         super().__init__(Growth.of(growth) or Growth(), image_size, update=update, **options)
         self.save_hyperparameters()
-        if minibatch_stddev_group < 0:
-            raise ValueError(
-                f"minibatch_stddev_group must be at least 0 (all of a batch), not {minibatch_stddev_group}"
-            )
-        if min(fmap_base, max_channels, penalty_every) < 1:
-            raise ValueError("fmap_base, max_channels and penalty_every must be at least 1")
         self.latent_dim, self.minibatch_stddev_group = latent_dim, minibatch_stddev_group
         self.gradient_target, self.penalty_every = gradient_target, penalty_every
         sides = [4 << stage for stage in range((image_size // 4).bit_length())]
@@ -148,6 +143,8 @@ class ProgressiveGAN(GrowingGAN):
             ValueError: the batch cannot be cut into groups.
         """
         group = min(self.minibatch_stddev_group or n, n)
+        if not self.training:  # the last batch of a split has any size
+            group = math.gcd(group, n)
         if n % group:
             raise ValueError(
                 f"a batch of {n} per device cannot be cut into groups of {group} for the minibatch standard deviation: "
@@ -169,12 +166,13 @@ class ProgressiveGAN(GrowingGAN):
         terms["drift"] = DRIFT_WEIGHT * on_real.square().mean()
         # Counted as `should_step` counts, so that loggers, who look at each n-th step, see it.
         # NOTE(paper): Karras et al. 2020 do this with R1, in a step of its own; here the penalty joins the other terms.
-        if (self.batch_index + 1) % self.penalty_every == 0:
+        every = self.penalty_every if self.training else 1
+        if (self.batch_index + 1) % every == 0:
             # Gradients of gradients lose too much in half precision.
             with torch.autocast(self.device.type, enabled=False):
                 mix = self.training_uniform("mix", n)
                 penalty = gradient_penalty(lambda x: self.discriminate(x, n), real, fake, mix, target)
-            terms["gradient_penalty"] = self.penalty_every * PENALTY_WEIGHT / target**2 * penalty
+            terms["gradient_penalty"] = every * PENALTY_WEIGHT / target**2 * penalty
         return terms
 
     def generator_loss(self, batch: Batch, fake: Tensor) -> Terms:

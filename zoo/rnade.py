@@ -55,8 +55,6 @@ class RNADE(NADE):
     ) -> None:
         super().__init__(image_size, image_channels, hidden_features, ordering=ordering, optimizer=optimizer, **options)
         self.save_hyperparameters()
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, not {num_components}")
         self.network = NADENetwork(self.network.order, hidden_features, 3 * num_components, relu=True, rescaled=True)
         with torch.no_grad():  # components that start apart: evenly over [0, 1]
             _, mean, log_std = self.network.output_bias.chunk(3, 1)

@@ -40,6 +40,8 @@ class SemiSupervisedAAE(ClusteringAAE):
         Makhzani et al. 2015, section 5, figure 8 and appendix A.
     """
 
+    data_options = ("image_size", "image_channels", "num_classes")
+
     def __init__(
         self,
         image_size: int = 28,

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from zoo.base import AdversarialModel, Batch, Terms, TrainingOptions, inference
 from zoo.engine import rng
 from zoo.engine.cross_rank import all_gather_rows
+from zoo.engine.devices import upload
 from zoo.nn.losses import discriminator_terms, generator_term, interpolate_pairs, norm_penalty
 from zoo.nn.schedules import Decay
 from zoo.nn.stargan import Discriminator, Generator
@@ -70,6 +71,7 @@ class StarGAN(AdversarialModel):
         Choi et al. 2018, sections 3 and 5, appendix 7.2 (tables 4 and 5); Gulrajani et al. 2017 (WGAN-GP).
     """
 
+    main_function = "translate"
     inference_networks = ("generator", "discriminator")
     optional_networks = ("discriminator",)  # the authors' generator may be imported alone
     multiple = 4
@@ -215,8 +217,9 @@ class StarGAN(AdversarialModel):
         """The domain vectors (N, num_features) of the batch over all ranks in a drawn order, within each label set."""
         # NOTE(paper): a batch may mix label sets; the authors' code alternates batches of the one and of the other.
         everything = all_gather_rows(domain)
-        order = rng.permutation(len(everything), self.draw_key("target")).to(domain.device)
+        order = rng.permutation(len(everything), self.draw_key("target"))
         first = self.first_index(len(domain))
+        order = upload(order, domain.device)
         return everything[self.labels.within_sets(order, everything)[first : first + len(domain)]]
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:

@@ -34,6 +34,8 @@ class SupervisedAAE(AAE, ClassCodeModel):
         Makhzani et al. 2015, section 4, figures 6 and 7.
     """
 
+    data_options = ("image_size", "image_channels", "num_classes")
+
     def __init__(
         self,
         image_size: int = 28,

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo.base import Batch, Terms, TrainingOptions
+from zoo.base import Batch, Terms
+from zoo.base.noise import NoiseOptions
 from zoo.base.sentences import SentenceToImageGAN
 from zoo.engine.cross_rank import all_gather_rows, global_mean
 from zoo.nn.losses import at_least_float32, discriminator_terms
@@ -56,7 +57,7 @@ class Text2Image(SentenceToImageGAN):
         interpolation_weight: v, the weight of sentences between two; 0 makes none.
         learning_rate: Adam's step size, for both networks.
         decay: how this rate falls; None keeps it. By default it is halved every 13,800 steps.
-        options: see `TrainingOptions`.
+        options: see `NoiseOptions`.
 
     Raises:
         ValueError: an unsupported size or weight.
@@ -87,7 +88,7 @@ class Text2Image(SentenceToImageGAN):
         interpolation_weight: float = 1.0,
         learning_rate: float = 2e-4,
         decay: Decay | dict[str, Any] | None = DECAY,
-        **options: Unpack[TrainingOptions],
+        **options: Unpack[NoiseOptions],
     ) -> None:
         encoder = None if text_encoder is None else load_text_encoder(text_encoder)
         super().__init__(encoder, prompts, normalize_embeddings, **options)
@@ -96,8 +97,6 @@ class Text2Image(SentenceToImageGAN):
         text_features = text_features if encoder is None else encoder.embedding_dim
         self.save_hyperparameters(ignore=["text_encoder", "text_features", "prompts"])
         self.save_hyperparameters({"text_encoder": text_encoder, "text_features": text_features, "prompts": [*prompts]})
-        if not 0 <= mismatch_weight < 1 or interpolation_weight < 0:
-            raise ValueError("mismatch_weight must lie in [0, 1), and interpolation_weight be at least 0")
         self.latent_dim, self.text_features, self.decay = latent_dim, text_features, Decay.of(decay)
         sizes = (image_size, image_channels)
         self.generator = Generator(*sizes, latent_dim, text_features, base_channels).apply(initialize)
@@ -146,7 +145,7 @@ class Text2Image(SentenceToImageGAN):
     def _between(self, text: Tensor) -> tuple[Tensor, int]:
         """This rank's share of (t_i + t_{i + B / 2}) / 2 over the batch of all ranks, and the number of its first."""
         everything = all_gather_rows(text.detach())
-        half, world, rank = len(everything) // 2, len(everything) // len(text), self.global_rank
+        half, world, rank = len(everything) // 2, len(everything) // len(text), self.batch_rank
         start, stop = rank * half // world, (rank + 1) * half // world
         return self.scaled((everything[start:stop] + everything[half + start : half + stop]) / 2), start
 
@@ -154,7 +153,8 @@ class Text2Image(SentenceToImageGAN):
         """-E log D(x, t), -(1 - w) E log(1 - D(G(z, t), t)) and -w E log(1 - D(x, t'))."""
         x, text, weight = batch["image"], shared["text"], self.hparams["mismatch_weight"]
         # Real and fake images separately, as each has its own batch statistics.
-        real, fake = self.discriminator.features(x), self.discriminator.features(shared["fake"][: len(x)].detach())
+        generated = self.augmented(shared["fake"][: len(x)].detach(), "fake")
+        real, fake = self.discriminator.features(self.augmented(x, "real")), self.discriminator.features(generated)
         own = self.discriminator.project(text)
         real_logits, fake_logits = (self.discriminator.discriminate(images, own) for images in (real, fake))
         terms = discriminator_terms("non_saturating", real_logits, fake_logits)
@@ -167,7 +167,8 @@ class Text2Image(SentenceToImageGAN):
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-(sum log D(G(z, t), t) + v sum log D(G(z, s), s)) / number of t and s, over all ranks."""
-        loss = F.softplus(-at_least_float32(self.discriminator(shared["fake"], shared["all"])))
+        fake = self.augmented(shared["fake"], "fake")
+        loss = F.softplus(-at_least_float32(self.discriminator(fake, shared["all"])))
         n = len(shared["text"])
         terms = {"adversarial": global_mean(loss[:n].sum(), len(loss))}
         if weight := self.hparams["interpolation_weight"]:

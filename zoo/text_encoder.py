@@ -73,6 +73,8 @@ class TextEncoder(SingleObjectiveModel):
 
     # NOTE(paper): the paper's images are features of a GoogLeNet that was trained on ImageNet, here a network learns
     # from scratch; and the loss takes all pairs of a batch with several images of a class, the paper's one of each.
+    batch_fields = ("image", "caption", "label")
+    main_function, makes_images = "encode", False
     inference_networks = ("text_network", "image_network")
     margin = 1.0
     """How much better an image must fit its own sentence."""
@@ -140,7 +142,7 @@ class TextEncoder(SingleObjectiveModel):
             kind = batch["image"].dtype
             image, text = image.to(kind), text.to(kind)
             images, texts = (image, text) if not self.training else (all_gather_rows(image), all_gather_rows(text))
-            numbers = number if not self.training else all_gather_rows(number.double()[:, None]).flatten().to(number)
+            numbers = number if not self.training else all_gather_rows(number[:, None]).flatten()
             same = number[:, None] == numbers
             return {
                 "image_to_text": joint_embedding_loss(image, text, texts, same, self.margin),

@@ -117,13 +117,20 @@ def _wrapped(draw: ImageDraw.ImageDraw, name: str, width: int) -> list[str]:
 def samples_folder(trainer: Trainer) -> Path:
     """The folder `samples` of a run, made if it is missing.
 
+    It lies where Lightning keeps the run's checkpoints: in the folder of the logger's version, so that two runs do not
+    overwrite each other's pictures. A Trainer without a logger has one folder for all its runs.
+
     Args:
-        trainer: its `default_root_dir` is the run's folder.
+        trainer: a Trainer with its loggers.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    folder = Path(trainer.default_root_dir, "samples")
+    folder = Path(trainer.default_root_dir)
+    if trainer.loggers and (own := trainer.loggers[0]).save_dir is not None:
+        version = own.version if isinstance(own.version, str) else f"version_{own.version}"
+        folder = Path(own.save_dir, str(own.name), version)
+    folder = folder / "samples"
     if trainer.is_global_zero:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.callbacks.base.canvas import log_picture, samples_folder, write_png
-from zoo.callbacks.base.checks import check_at_least, require_protocol
+from zoo.callbacks.base.checks import require_protocol
 from zoo.callbacks.base.evaluating import evaluating
 from zoo.callbacks.base.protocols import HasReference
+from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["DrawingCallback", "FixedBatchCallback"]
 
 
-class DrawingCallback(Callback):
+class DrawingCallback(CheckedOptions, Callback):
     """Draws every n steps and at the end, on rank zero; subclasses define `needs` and `draw`.
 
     Args:
@@ -33,7 +34,6 @@ class DrawingCallback(Callback):
 
     def __init__(self, every_n_steps: int | None = None) -> None:
         super().__init__()
-        check_at_least(type(self).__name__, 1, every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
         self._last_step = -1
 
@@ -42,10 +42,13 @@ class DrawingCallback(Callback):
         raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the model and the folder before any time is spent."""
+        """Check the model and the folder before any time is spent; remove what a kill left half written."""
         if stage == "fit":
             require_protocol(pl_module, self.needs, type(self).__name__)
-            samples_folder(trainer)
+            folder = samples_folder(trainer)
+            if trainer.is_global_zero:
+                for path in folder.glob(".*.tmp"):
+                    path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run does not draw again what it has drawn."""
@@ -99,7 +102,6 @@ class FixedBatchCallback(DrawingCallback):
         self, every_n_steps: int | None = None, *, num_images: int = 8, split: str = "test", seed: int = 0
     ) -> None:
         super().__init__(every_n_steps)
-        check_at_least(type(self).__name__, 1, num_images=num_images)
         self.num_images = num_images
         self.split = split
         self.seed = seed

@@ -9,13 +9,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
-from zoo.callbacks.base.checks import check_at_least
 from zoo.callbacks.base.evaluating import Result
+from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["MeasuringCallback"]
 
 
-class MeasuringCallback(Callback):
+class MeasuringCallback(CheckedOptions, Callback):
     """Measures at given steps or epochs, at the start and at the end; subclasses define `evaluate`.
 
     Each value goes to the loggers and, with its protocol, to the terminal; the protocol also goes to the loggers'
@@ -46,7 +46,6 @@ class MeasuringCallback(Callback):
         at_end: bool = True,
     ) -> None:
         super().__init__()
-        check_at_least(type(self).__name__, 1, every_n_epochs=every_n_epochs, every_n_steps=every_n_steps)
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.at_start = at_start

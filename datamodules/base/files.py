@@ -81,7 +81,7 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
 
 
 def _synchronize(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
 
 

@@ -20,6 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from zoo.datamodules.base.image_set import Batch
 from zoo.datamodules.base.position import RunPosition
+from zoo.engine.stopping import shield_worker
 
 __all__ = ["Loader", "PlannedSampler", "TrainLoader"]
 
@@ -55,6 +56,7 @@ class Loader:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=pin_memory,
+            worker_init_fn=shield_worker,
             generator=torch.Generator(),  # else each pass would draw from torch's global generator
         )
 

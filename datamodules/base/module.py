@@ -55,11 +55,15 @@ class ImageDataModule(RunPosition):
     Attributes:
         name: name of the data set with its size, as protocol strings have it, such as `fashionmnist32`.
         class_names: names of the values of each label field.
+        image_channels: channels of the images.
         license: SPDX expression of the data's license, or "none stated".
+        value_range: least and largest value of images.
         splits: the opened splits.
     """
 
     license: str = "none stated"
+    image_channels: int = 3
+    value_range = (-1, 1)
     # A rank may have no image of a small evaluation split; no training loader is ever empty.
     allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -163,6 +167,10 @@ class ImageDataModule(RunPosition):
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End loader processes of a fit that fails or is stopped, too."""
+        self.teardown()
 
     def train_dataloader(self) -> Loader:
         """Batches of the training stream, from the position of the run."""

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
+from zoo.engine.ranges import CheckedOptions
 from zoo.engine.rng import run_seed
 
 __all__ = ["RunPosition", "Schedule", "Scheduled"]
@@ -27,7 +28,7 @@ class Scheduled(Protocol):
         ...
 
 
-class RunPosition(L.LightningDataModule):
+class RunPosition(CheckedOptions, L.LightningDataModule):
     """A DataModule that knows the position of the run.
 
     Args:
@@ -40,10 +41,6 @@ class RunPosition(L.LightningDataModule):
 
     def __init__(self, batch_size: int, num_workers: int, seed: int | None) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, not {num_workers}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed

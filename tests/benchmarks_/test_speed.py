@@ -4,15 +4,18 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks import speed
+from benchmarks import gpu, speed
+from benchmarks.device_work import DeviceWork
 from benchmarks.steps import KeyedDraws, Loop, Settings, copy_parameters
 from tests.numerics import TOLERANCES, assert_near
 from zoo.base import GenerativeModel
@@ -344,3 +347,32 @@ def test_options_of_the_command_line() -> None:
 def test_a_model_without_compile_says_so() -> None:
     with pytest.raises(ValueError, match="leave out --compile"):
         import_module("benchmarks.steps.vae").model(Settings(compile=True))
+
+
+def test_the_rows_of_a_gpu_go_on_after_one_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "rows", lambda: [("vae", Settings(compile=True), 1), ("vae", TINY["vae"], 1)])
+    with pytest.raises(SystemExit, match="1 rows failed"):
+        gpu.main(["--rounds", "1", "--out", str(tmp_path)])
+    assert "leave out --compile" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_row_of_a_gpu_has_a_file_of_its_own() -> None:
+    rows = gpu.rows()
+    assert len({speed.file_name(name, settings) for name, settings, _ in rows}) == len(rows)
+    for name, settings, steps in rows:
+        assert settings.device == "cuda"
+        assert name != "stargan" or steps % 5 == 0, "whole cycles of n_critic"
+
+
+def test_kernels_and_their_time_are_of_the_gpu_alone() -> None:
+    work = DeviceWork(2)
+    span = SimpleNamespace(elapsed_us=lambda: 300)
+    event = SimpleNamespace(name="sum", device_type=DeviceType.CUDA, time_range=span)
+    work._profile = MagicMock(events=lambda: [event, SimpleNamespace(device_type=DeviceType.CPU)] * 4)
+    with work:
+        pass
+    expected = {"kernels_per_step": 2, "gpu_milliseconds_per_step": 0.6, "slowest_kernel": "sum: 0.600 ms"}
+    assert work.per_step == expected

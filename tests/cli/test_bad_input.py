@@ -77,17 +77,6 @@ def test_own_recipe(fails: Fails, here: Path, text: str, words: list[str]) -> No
     assert not Path("runs").exists()
 
 
-def test_another_configuration(fails: Fails) -> None:
-    assert command(*FIT) == 0
-    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
-    message = fails(*FIT, "--model.learning_rate=0.5")
-    assert "learning_rate" in message
-    assert "0.0002" in message
-    assert "0.5" in message
-    assert "--fresh" in message
-    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
-
-
 def test_what_cannot_change_the_result_may_differ(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*FIT) == 0
     capsys.readouterr()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import yaml
 
 from zoo.cli.reporting import MetricsFile
-from zoo.cli.run_folder import completed, first_difference
-from zoo.nn.schedules import Decay
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -62,27 +59,3 @@ def test_values_stand_beside_their_protocol(here: Path) -> None:
     again = MetricsFile(here)
     again.log_metrics({"fd": 1.0}, step=2)
     assert rows(here)[1]["fd_protocol"] == "fd[x]"
-
-
-def test_first_difference() -> None:
-    old = {"model": {"init_args": {"a": 1, "b": [1, 2]}}, "data": {"init_args": {"num_workers": 0}}}
-    new = {"model": {"init_args": {"a": 1, "b": [1, 3]}}, "data": {"init_args": {"num_workers": 4}}}
-    assert first_difference(old, new) == ("model.init_args.b.1", 2, 3)
-    assert first_difference(old, old) is None
-    assert first_difference({"a": {}}, {"a": {"b": 1}}) is not None
-
-
-def test_a_group_of_options_may_be_given_in_part() -> None:
-    part = {"class_path": "zoo.Classifier", "init_args": {"decay": {"kind": "linear", "length": 5}}}
-    whole = {"class_path": "zoo.Classifier", "init_args": {"decay": dataclasses.asdict(Decay("linear", length=5))}}
-    other = {"class_path": "zoo.Classifier", "init_args": {"decay": {"kind": "linear", "length": 6}}}
-    assert first_difference(completed(part), completed(whole)) is None
-    assert first_difference(completed(part), completed(other)) == ("init_args.decay.length", 5, 6)
-
-
-def test_an_option_that_is_not_given_is_the_default() -> None:
-    before = {"class_path": "zoo.DCGAN", "init_args": {"image_size": 64, "ema_decay": None, "accumulate": 1}}
-    assert first_difference(completed(before), completed({"class_path": "zoo.DCGAN", "init_args": {}})) is None
-    before["init_args"]["accumulate"] = 2
-    found = first_difference(completed(before), completed({"class_path": "zoo.DCGAN", "init_args": {}}))
-    assert found == ("init_args.accumulate", 2, 1)

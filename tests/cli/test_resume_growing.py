@@ -124,10 +124,3 @@ def test_begun_on_one_rank_it_goes_on_on_two(tmp_path: Path, monkeypatch: pytest
     same(ours["Noise"], theirs["Noise"])
     for name, value in theirs["state_dict"].items():
         assert torch.allclose(ours["state_dict"][name], value, rtol=0, atol=1e-10), name
-
-
-def test_other_settings_are_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    args = [*ARGS, "--trainer.max_steps=1", "--name=run"]
-    assert command(*args) == 0
-    assert "trainer.max_steps: 1, this command has 2" in fails(*args, "--trainer.max_steps=2")

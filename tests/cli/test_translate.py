@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,3 +151,39 @@ def test_attributes_of_pictures_of_any_size(tmp_path: Path) -> None:
     model = StarGAN(16, attributes=["old", "glad"], base_channels=4, num_blocks=1, discriminator_layers=3)
     files = translate_folder(model, tmp_path / "in", tmp_path / "out", "glad", size=0, progress=False)
     assert sorted(Image.open(file).size for file in files) == [(3, 5), (9, 12), (40, 20)]
+
+
+def test_broken_pictures_are_left_out_if_asked(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "broken.png").write_bytes((pictures / "0.png").read_bytes()[:40])
+    (pictures / "gone.png").symlink_to("nowhere.png")
+    (pictures / "folder.png").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pictures / "pipe.png")
+    model, out = Inverter(16, **TINY), tmp_path / "out"
+    with pytest.raises(ValueError, match=r"broken.png cannot be read as a picture: remove it, or set on_error to skip"):
+        translate_folder(model, pictures, out, "b", progress=False)
+    assert not out.exists()
+    files = translate_folder(model, pictures, out, "b", progress=False, on_error="skip")
+    assert len(files) == len([*out.rglob("*.png")]) == 7
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" cannot")[0] for line in said] == [
+        f"left out: {pictures / name}" for name in ("broken.png", "gone.png")
+    ]
+
+
+def test_a_picture_is_written_whole_or_not_at_all(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Image.Image.save
+
+    def save(self: Image.Image, file: Any, **options: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        translate_folder(Inverter(16, **TINY), pictures, tmp_path / "out", "b", progress=False)
+    monkeypatch.setattr(Image.Image, "save", inner)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

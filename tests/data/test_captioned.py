@@ -394,7 +394,6 @@ def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
         ({"train_on_val": True}, "for source='cub' and 'flowers'"),
         ({"squeeze": True}, "squeeze is for folders of pictures"),
         ({"average": 4}, "above 1 it needs a text_encoder"),
-        ({"near": 2}, "between 0 and 1"),
         ({"load_size": 32}, "load_size must be at least image_size 64"),
     ],
 )

@@ -23,7 +23,7 @@ class TestClusteringAAE(test_aae.TestAAE):
 
 def test_discriminators_compare_style_and_class_with_priors_of_their_own() -> None:
     model = ClusteringAAE(8, **SIZES)
-    batch = {"image": torch.rand(4000, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4000, 1, 8, 8) - 1}
     priors, codes = model.priors(batch), model.codes(batch, "encoder")
     assert list(priors) == list(codes) == list(model.discriminators) == ["style", "class"]
     assert torch.equal(priors["class"].max(1).values, torch.ones(4000))

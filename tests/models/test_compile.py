@@ -11,10 +11,12 @@ from tests.contract import Data, state_of, trainer
 from zoo.aae import AAE
 from zoo.base import AdversarialModel
 from zoo.dcgan import DCGAN
+from zoo.infogan import InfoGAN
 
 MODELS: dict[str, Callable[..., AdversarialModel]] = {
     "dcgan": lambda **options: DCGAN(8, base_channels=4, latent_dim=5, **options),
     "aae": lambda **options: AAE(8, 3, hidden_features=(8,), discriminator_features=(6,), weight_std=None, **options),
+    "infogan": lambda **options: InfoGAN(8, 3, 3, (3,), 2, base_channels=4, hidden_features=8, **options),
 }
 
 
@@ -33,7 +35,7 @@ def test_compiled_networks_train_as_the_plain_ones(name: str, monkeypatch: pytes
     torch.manual_seed(0)
     plain, compiled = MODELS[name]().double(), MODELS[name](compile=True).double()
     compiled.load_state_dict(copy.deepcopy(plain.state_dict()))
-    batches = [{"image": torch.rand(4, 3, 8, 8, dtype=torch.float64)} for _ in range(3)]
+    batches = [{"image": 2 * torch.rand(4, 3, 8, 8, dtype=torch.float64) - 1} for _ in range(3)]
     for model in (plain, compiled):
         trainer(precision="64-true").fit(model, datamodule=Data(batches))
     expected = state_of(plain)

@@ -115,7 +115,7 @@ def test_fakes_are_drawn_once_per_batch(monkeypatch: pytest.MonkeyPatch) -> None
     passes = []
     judge = Discriminator.forward
     monkeypatch.setattr(Discriminator, "forward", lambda self, *args: passes.append(1) or judge(self, *args))
-    batch = {"image": torch.rand(4, 3, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8) - 1}
     trainer().fit(DCGAN(8, base_channels=4), datamodule=Data([batch] * 3))
     assert (len(calls), len(passes)) == (3, 9)
 
@@ -132,7 +132,7 @@ def test_accumulation_equals_the_larger_batch() -> None:
         z = torch.randn(8, 100, dtype=torch.float64)
         draws = iter(list(z.split(8 // accumulate)) * 3)
         model.noise = lambda n, key, first=0: next(draws)  # type: ignore[method-assign]
-        images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        images = 2 * torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
         batches = [{"image": part} for part in images.split(8 // accumulate)]
         trainer(precision="64-true").fit(model, datamodule=Data(batches))
         return model.state_dict()
@@ -145,7 +145,7 @@ def test_accumulation_equals_the_larger_batch() -> None:
 def test_ema_follows_the_generator() -> None:
     model = DCGAN(8, base_channels=4, ema_decay=0.9)
     start = model.generator.layers[0].conv.weight.clone()
-    trainer().fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)}]))
+    trainer().fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1}]))
     assert model.generator_ema is not None
     expected = 0.9 * start + 0.1 * model.generator.layers[0].conv.weight
     assert torch.allclose(model.generator_ema.layers[0].conv.weight, expected, atol=1e-7)
@@ -166,7 +166,7 @@ def test_augmentation_changes_what_the_discriminator_sees() -> None:
 def test_all_options_together_train() -> None:
     model = DCGAN(8, base_channels=4, ema_decay=0.5, accumulate=2, gradient_clip=0.5, channels_last=True, augment=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer().fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)}] * 2))
+    trainer().fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1}] * 2))
     assert model.discriminator.layers[0].conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
     again = DCGAN(**model.hparams)

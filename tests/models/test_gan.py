@@ -111,7 +111,7 @@ def test_minimax_gives_the_generator_no_gradient_where_the_discriminator_is_sure
         torch.manual_seed(0)
         model = GAN(8, hidden_features=8, discriminator_features=4, loss=loss)
         torch.nn.init.constant_(model.discriminator.net[-1].bias, -20.0)
-        batch = {"image": torch.rand(4, 1, 8, 8)}
+        batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
         (term,) = model.generator_loss(batch, model.forward_shared(batch)).values()
         gradients = torch.autograd.grad(term, [*model.generator.parameters()])
         norms[loss] = float(sum(g.square().sum() for g in gradients)) ** 0.5
@@ -120,7 +120,7 @@ def test_minimax_gives_the_generator_no_gradient_where_the_discriminator_is_sure
 
 def test_dropout_is_keyed_and_of_each_sets_own() -> None:
     model = GAN(8, hidden_features=8, discriminator_features=4, maxout_pieces=2)
-    batch = {"image": torch.rand(4, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
     shared, again = model.forward_shared(batch), model.forward_shared(batch)
     assert all(torch.equal(a, b) for a, b in zip(shared, again, strict=True))
     mask = model._dropout(1, 4, 1000)
@@ -147,7 +147,7 @@ def test_dropout_scales_what_it_keeps() -> None:
 def test_discriminator_loss_at_equilibrium_is_log_2() -> None:
     model = GAN(8, hidden_features=8, discriminator_features=4)
     torch.nn.init.zeros_(model.discriminator.net[-1].weight)
-    batch = {"image": torch.rand(4, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
     terms = model.discriminator_loss(batch, model.forward_shared(batch))
     assert sum(terms.values()).item() == pytest.approx(math.log(2))
 
@@ -162,7 +162,7 @@ def test_schedule_of_the_step_size() -> None:
                 rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     model.__class__ = Watch
-    trainer(max_epochs=3).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 2))
+    trainer(max_epochs=3).fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 1, 8, 8) - 1}] * 2))
     assert rates == pytest.approx([0.1 / 2**k for k in range(6)])
 
 
@@ -204,7 +204,7 @@ class WithReference(Data):
 
 
 def test_output_of_an_untrained_generator_starts_at_the_mean_image() -> None:
-    data = WithReference([{"image": torch.rand(4, 1, 8, 8)}])
+    data = WithReference([{"image": 2 * torch.rand(4, 1, 8, 8) - 1}])
     model = GAN(8, hidden_features=8, discriminator_features=4, learning_rate=0.0, ema_decay=0.5)
     trainer().fit(model, datamodule=data)
     expected = torch.full((64,), (-0.1 + 1) / 2).logit()

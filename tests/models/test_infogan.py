@@ -89,7 +89,7 @@ def test_q_learns_with_the_discriminator_and_information_reaches_the_generator()
 
 
 def test_alternating_phases_draw_latents_of_their_own_and_simultaneous_ones_share() -> None:
-    batch = {"image": torch.rand(4, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
     for update in ("alternating", "simultaneous"):
         model = InfoGAN(8, base_channels=4, hidden_features=8, update=update)
         drawn = []
@@ -167,11 +167,12 @@ def test_continuous_term_is_the_difference_of_gaussian_densities() -> None:
 
 
 def test_augmented_images_are_what_the_trunk_sees() -> None:
-    model = InfoGAN(8, base_channels=4, hidden_features=8, augment=True).double().eval()
+    model = InfoGAN(8, base_channels=4, hidden_features=8, augment=True).double()
     x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
     for purpose in ("real", "fake"):
         moved = (diff_augment(2 * x - 1, model.draw_key(f"augment/{purpose}")) + 1) / 2
         assert_near(model.features(x, purpose), model.trunk(moved))
+    assert_near(model.eval().features(x, "real"), model.trunk(x))
 
 
 def test_the_average_of_the_generator_makes_the_images() -> None:

@@ -148,7 +148,5 @@ def test_likelihoods_are_in_full_precision_under_autocast() -> None:
 def test_one_line_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"^hidden_features must name at least one layer$"):
         OrderlessNADE(4, 1, ())
-    with pytest.raises(ValueError, match=r"^val_orderings must be at least 0, not -1$"):
-        OrderlessNADE(4, 1, (3,), val_orderings=-1)
     with pytest.raises(ValueError, match=r"^num_orderings must be at least 1, not 0$"):
         OrderlessNADE(4, 1, (3,)).log_prob(binary_images(1, 4).float(), num_orderings=0)

@@ -330,7 +330,6 @@ def test_earlier_arguments(cell: str, target: type[PixelRNN]) -> None:
     ("options", "message"),
     [
         ({"layer": "column"}, "layer must be 'row' or 'diagonal', not 'column'"),
-        ({"num_levels": 1}, "num_levels must be at least 2, not 1"),
         ({"optimizer": "lion"}, "optimizer must be "),
         (
             {"image_channels": 3, "hidden_channels": 2},

@@ -44,6 +44,7 @@ class TestProgressiveGAN(ModelContract):
     """Through all its stages: of 8 batches of 4 the first ones are at 4 pixels, the last one is behind the fade."""
 
     global_batch = 12  # in groups of 2 on 2 and 3 ranks
+    sampling_waits = 2  # for the stage and its share, which those who have the weights only read from them
     growth: dict[str, Any] = {}  # noqa: RUF012
     options: dict[str, Any] = {"minibatch_stddev_group": 2}  # noqa: RUF012
 
@@ -278,7 +279,7 @@ def test_layers_of_other_stages_take_no_part(images: int) -> None:
     model = tiny()
     model.grow(images)
     side = 4 << model.stage
-    batch = {"image": torch.randn(4, 3, side, side)}
+    batch = {"image": 2 * torch.rand(4, 3, side, side) - 1}
     sum(model.discriminator_loss(batch, model.forward_shared(batch)).values()).backward()
     sum(model.generator_loss(batch, model.forward_shared(batch)).values()).backward()
     for network in (model.generator, model.discriminator):
@@ -291,7 +292,7 @@ def test_layers_of_other_stages_take_no_part(images: int) -> None:
 def test_moments_are_forgotten_at_both_ends_of_a_fade() -> None:
     model = tiny(8)  # 4 pixels until image 8, the fade until image 24
     steps = []
-    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(10)]
+    batches = [{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(10)]
     inner = model.training_step
 
     def training_step(batch: Batch, batch_idx: int) -> None:
@@ -314,7 +315,7 @@ def test_learning_rate_follows_the_resolution() -> None:
 def test_the_objective_is_the_papers() -> None:
     model = tiny(8, gradient_target=3.0).double()
     model.grow(20)
-    batch = {"image": torch.randn(4, 3, 8, 8).double()}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8).double() - 1}
     fake = model.forward_shared(batch)
     terms = model.discriminator_loss(batch, fake)
     real = model.real(batch["image"])
@@ -331,7 +332,7 @@ def test_the_objective_is_the_papers() -> None:
 
 def test_a_lazy_penalty_has_as_many_times_its_weight() -> None:
     models = [tiny(8, penalty_every=every) for every in (1, 3)]
-    batch = {"image": torch.randn(4, 3, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8) - 1}
     found = []
     for step in range(4):
         terms = []
@@ -350,14 +351,14 @@ def test_a_lazy_penalty_has_as_many_times_its_weight() -> None:
 def test_a_lazy_penalty_is_logged(tmp_path: Path) -> None:
     model = tiny(8, penalty_every=2)
     logger = CSVLogger(tmp_path)
-    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(4)]
+    batches = [{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(4)]
     trainer(logger=logger, log_every_n_steps=2).fit(model, datamodule=Data(batches))
     columns = Path(logger.log_dir, "metrics.csv").read_text().splitlines()[0].split(",")
     assert "discriminator/gradient_penalty" in columns
 
 
 def test_memory_layout_changes_nothing() -> None:
-    batch = {"image": torch.randn(4, 3, 8, 8).double()}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8).double() - 1}
     # Weights are drawn in the order of memory: those of one are copied.
     weights = state_of(tiny(8, fused_downscale=True))
     terms = []
@@ -504,7 +505,7 @@ def test_images_smaller_than_the_stage_are_refused() -> None:
 
 def test_a_new_fit_starts_at_the_first_image() -> None:
     model = tiny(8)
-    batches = [{"image": torch.randn(4, 3, 8, 8)} for _ in range(5)]
+    batches = [{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(5)]
     for _ in range(2):
         trainer().fit(model, datamodule=Data(batches))
         assert (int(model.images_seen), model.stage) == (20, 1)

@@ -87,8 +87,3 @@ def test_draws_of_a_mixture_have_its_moments(temperature: float) -> None:
     low = x[x < 0.42]
     assert abs(len(low) / n - share[0]) < 0.01
     assert abs(low.std() / std[0] - 1) < 0.02
-
-
-def test_no_components() -> None:
-    with pytest.raises(ValueError, match=r"^num_components must be at least 1, not 0$"):
-        RNADE(4, 1, 3, num_components=0)

@@ -56,7 +56,7 @@ def test_labelled_batch_of_its_own_is_used_where_there_is_one() -> None:
     logits, _ = model.heads((images + 1) / 2)
     expected = F.cross_entropy(logits, label).item()
     labelled = {"image": images, "label": label}
-    own = {"image": torch.rand(7, 1, 8, 8), "label": torch.full((7,), -1), "labelled": labelled}
+    own = {"image": 2 * torch.rand(7, 1, 8, 8) - 1, "label": torch.full((7,), -1), "labelled": labelled}
     assert model.classification_loss(own, None)["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
     mixed = {"image": torch.cat([images, torch.rand(3, 1, 8, 8)]), "label": torch.cat([label, torch.full((3,), -1)])}
     assert model.classification_loss(mixed, None)["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)

@@ -18,7 +18,7 @@ class TestTransformInvariantInfoGAN(test_infogan.TestInfoGAN):
 
 
 def test_half_of_the_information_of_categories_is_read_off_transformed_images() -> None:
-    batch = {"image": torch.rand(16, 1, 8, 8, dtype=torch.float64)}
+    batch = {"image": 2 * torch.rand(16, 1, 8, 8, dtype=torch.float64) - 1}
     model = TransformInvariantInfoGAN(8, categorical_codes=(3, 4), **SIZES).double().eval()
     plain = InfoGAN(8, categorical_codes=(3, 4), **SIZES).double().eval()
     plain.load_state_dict(model.state_dict())
@@ -35,7 +35,7 @@ def test_half_of_the_information_of_categories_is_read_off_transformed_images() 
 
 def test_the_information_of_transformed_images_reaches_the_generator() -> None:
     model = TransformInvariantInfoGAN(8, **SIZES)
-    fakes = model.fakes({"image": torch.rand(16, 1, 8, 8)}, "z")
+    fakes = model.fakes({"image": 2 * torch.rand(16, 1, 8, 8) - 1}, "z")
     bound, *_ = model.codes.categorical_bounds(fakes["z"][:, 62:], fakes["moved_q"])
     (gradient,) = torch.autograd.grad(bound, [model.generator.conv[-2].weight])
     assert gradient.any()

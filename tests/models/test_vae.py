@@ -147,7 +147,9 @@ def test_beta_1_is_the_vae_bit_for_bit() -> None:
     for kind, more in ((VAE, {}), (BetaVAE, {"beta": 1.0}), (BetaVAE, {"beta": 2.0})):
         torch.manual_seed(0)
         model = kind(8, 1, 3, **options, **more)
-        batches = [{"image": torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(i))} for i in range(5)]
+        batches = [
+            {"image": 2 * torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(i)) - 1} for i in range(5)
+        ]
         trainer().fit(model, datamodule=Data(batches))
         ends.append(state_of(model))
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -175,7 +177,7 @@ def test_step_size_falls_over_the_run() -> None:
             return super().training_step(batch, batch_idx)
 
     model.__class__ = Watch
-    trainer(max_epochs=2).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 4))
+    trainer(max_epochs=2).fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 1, 8, 8) - 1}] * 4))
     assert rates == pytest.approx([1e-3 * 0.01 ** (k / 8) for k in range(8)])
 
 

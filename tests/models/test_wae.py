@@ -161,7 +161,7 @@ def test_step_size_falls_to_a_hundredth_over_the_run() -> None:
             rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     model.__class__ = Watch
-    trainer(max_epochs=2).fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}] * 4))
+    trainer(max_epochs=2).fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 1, 8, 8) - 1}] * 4))
     assert rates == pytest.approx([1e-3 * 0.01 ** (k / 8) for k in range(8)])
 
 

@@ -33,7 +33,7 @@ def test_objectives_of_an_undecided_discriminator() -> None:
     """log 2 for each term, times lambda."""
     model = tiny(penalty_weight=3.0, pretraining_steps=0)
     torch.nn.init.zeros_(model.discriminator[-1].weight)
-    batch = {"image": torch.rand(4, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
     terms = model.discriminator_loss(batch, None) | model.autoencoder_loss(batch, None)
     for name in ("prior", "code", "penalty"):
         assert terms[name].item() == pytest.approx(3 * math.log(2))
@@ -41,7 +41,7 @@ def test_objectives_of_an_undecided_discriminator() -> None:
 
 def test_discriminator_does_not_reach_the_encoder_and_rests_in_pretraining() -> None:
     model = widened(tiny(pretraining_steps=2))
-    batch = {"image": torch.rand(4, 1, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 1, 8, 8) - 1}
     sum(model.discriminator_loss(batch, None).values()).backward()  # type: ignore[union-attr]
     assert all(p.grad is None for p in model.encoder.parameters())
     stepped: list[str] = []
@@ -57,6 +57,6 @@ def test_discriminator_does_not_reach_the_encoder_and_rests_in_pretraining() -> 
 
 def test_each_phase_has_its_step_size() -> None:
     model = tiny(learning_rate=0.1, discriminator_learning_rate=0.2, pretraining_steps=0)
-    trainer().fit(model, datamodule=Data([{"image": torch.rand(4, 1, 8, 8)}]))
+    trainer().fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 1, 8, 8) - 1}]))
     rates = [optimizer.param_groups[0]["lr"] for optimizer in model.trainer.optimizers]
     assert rates == [0.1, 0.2]

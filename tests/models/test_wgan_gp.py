@@ -35,7 +35,7 @@ def test_the_penalty_is_zero_where_the_slope_is_one() -> None:
     direction = torch.randn(3 * 8 * 8, dtype=torch.float64)
     direction /= direction.norm()
     model.discriminator.forward = lambda x: x.flatten(1) @ direction  # type: ignore[method-assign]
-    batch = {"image": torch.rand(4, 3, 8, 8, dtype=torch.float64)}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8, dtype=torch.float64) - 1}
     terms = model.discriminator_loss(batch, torch.rand(4, 3, 8, 8, dtype=torch.float64))
     assert terms["gradient_penalty"].item() == pytest.approx(0, abs=1e-12)
     model.discriminator.forward = lambda x: 3 * x.flatten(1) @ direction  # type: ignore[method-assign]
@@ -46,7 +46,7 @@ def test_the_penalty_is_zero_where_the_slope_is_one() -> None:
 def test_n_critic_steps_the_generator_first_at_the_fifth_batch() -> None:
     model = WGANGP(8, base_channels=4)
     before = model.generator.layers[0].conv.weight.clone()
-    batch = {"image": torch.rand(4, 3, 8, 8)}
+    batch = {"image": 2 * torch.rand(4, 3, 8, 8) - 1}
     trainer().fit(model, datamodule=Data([batch] * 4))
     assert torch.equal(model.generator.layers[0].conv.weight, before)
     trainer().fit(model, datamodule=Data([batch] * 5))

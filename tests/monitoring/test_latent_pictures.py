@@ -256,13 +256,11 @@ def test_tensorboard_holds_the_pictures(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda: Completion(num_completions=0), "Completion: num_completions must be at least 1, not 0"),
-        (lambda: Completion(share=1), "Completion: share must lie between 0 and 1, not 1"),
         (lambda: Reconstruction(num_images=0), "Reconstruction: num_images must be at least 1, not 0"),
         (lambda: Reconstruction(columns=0), "Reconstruction: columns must be at least 1, not 0"),
         (lambda: LatentTraversal(steps=1), "LatentTraversal: steps must be at least 2, not 1"),
         (lambda: LatentTraversal(max_codes=0), "LatentTraversal: max_codes must be at least 1, not 0"),
         (lambda: LatentScatter(0), "LatentScatter: every_n_steps must be at least 1, not 0"),
-        (lambda: LatentScatter(limit=0), "LatentScatter: limit must be greater than 0 and finite, not 0"),
     ],
 )
 def test_numbers_are_checked(make: Any, message: str) -> None:

@@ -90,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data_dir.mkdir()
     model = DCGAN(8, base_channels=4, latent_dim=5)
     fit = trainer(max_steps=2)
-    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    fit.fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(2)]))
     (folder / "checkpoints").mkdir(parents=True)
     fit.save_checkpoint(folder / "checkpoints" / "last.ckpt")
     state = {"last": None, "best": (2, 40.0), "history": [(0, 80.5), (2, 40.0)]}
@@ -262,7 +262,7 @@ def test_all_measures_are_published_and_verified(
 def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:
     model = Autoencoder(image_size=8, image_channels=3, latent_dim=2, hidden_features=(8,))
     fit = trainer(max_steps=2)
-    fit.fit(model, datamodule=Data([{"image": torch.rand(4, 3, 8, 8)} for _ in range(2)]))
+    fit.fit(model, datamodule=Data([{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(2)]))
     fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
     config = config_of(run)
     config["trainer"]["callbacks"] = []
@@ -295,7 +295,7 @@ def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch:
             yield first, {"image": image, "patches": patches, "caption": ["x"] * len(image)}
 
     monkeypatch.setattr(Tiny, "reference_batches", with_patches)
-    images = torch.rand(4, 3, 8, 8)
+    images = 2 * torch.rand(4, 3, 8, 8) - 1
     batch = {"image": images, "patches": images[:, None], "mask": images[:, :1].round(), "other": images.flip(0)}
     fit = trainer(max_steps=2)
     model = PuzzleGAN(8, base_channels=4, embedding_dim=3, latent_dim=3)
@@ -323,7 +323,7 @@ def test_a_model_that_makes_images_of_patches(run: Path, out: Path, monkeypatch:
 def published(run: Path, out: Path, model: Any, slug: str, size: int = 8) -> tuple[dict[str, Any], str]:
     """Entry and card of another model in the run's place."""
     fit = trainer(max_steps=1)
-    image = torch.rand(4, 3, size, size)
+    image = 2 * torch.rand(4, 3, size, size) - 1
     batch = {"image": image, "image_a": image, "image_b": image, "label": torch.arange(4) % 2, "caption": [*"abab"]}
     fit.fit(model, datamodule=Data([batch]))
     fit.save_checkpoint(run / "checkpoints" / "last.ckpt")
@@ -450,6 +450,14 @@ def test_a_growing_model(run: Path, out: Path, tmp_path: Path, monkeypatch: pyte
     assert "| training | 1 steps, 4 images, 32-true, seed " in card
     assert "global_batch_sizes.8=2`" in card
     assert "global_batch_sizes.4" not in card
+
+
+def test_the_card_says_what_was_seen(run: Path, out: Path) -> None:
+    publish.publish(run, note="Blots, no shapes.")
+    header, _ = pretrained.read(out / "dcgan-tiny8.safetensors")
+    assert header["note"] == "Blots, no shapes.", "whoever makes the card again has it"
+    picture, seen, table = pretrained.card("dcgan-tiny8").split("\n")[2:7:2]
+    assert (picture[0], seen, table) == ("!", "Blots, no shapes.", "| | |")
 
 
 def test_publishing_again_replaces_and_keeps_the_others(run: Path, out: Path) -> None:

@@ -7,6 +7,7 @@ import inspect
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import LayerSync
@@ -14,7 +15,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 
 def test_manual_loop_hooks() -> None:
@@ -56,3 +59,27 @@ def test_what_loops_leave_out_still_exists() -> None:
     assert type(trainer.profiler) is PassThroughProfiler  # type: ignore[attr-defined]
     assert "self._accelerator_graph_capture_health_check()" in inspect.getsource(torch.optim.Adam.step)
     assert "pl_module._current_fx_name = hook_name" in inspect.getsource(call)
+
+
+def test_loops_have_the_places_between_batches() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert type(trainer.fit_loop) is _FitLoop
+    assert type(trainer.fit_loop.epoch_loop) is _TrainingEpochLoop
+    epoch = inspect.getsource(_TrainingEpochLoop)
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(_TrainingEpochLoop.advance)
+    assert "self._save_loggers_on_train_batch_end()" in inspect.getsource(_TrainingEpochLoop.on_advance_end)
+    run = inspect.getsource(_TrainingEpochLoop.run)
+    order = ["self.reset()", "self.on_run_start(", "self.advance(", "self.on_advance_end("]
+    assert [run.index(text) for text in order] == sorted(run.index(text) for text in order)
+    assert "self.batch_progress.reset_on_run()" in epoch
+    state = trainer.fit_loop.state_dict()
+    assert {"epoch_progress", "epoch_loop.batch_progress"} <= state.keys()
+    assert state["epoch_loop.batch_progress"].keys() == {"total", "current", "is_last_batch"}
+
+
+def test_signals_are_registered_once_a_run() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert type(trainer._signal_connector) is _SignalConnector
+    assert "self._signal_connector.register_signal_handlers()" in inspect.getsource(Trainer._run)
+    assert "self._signal_connector.teardown()" in inspect.getsource(Trainer._teardown)
+    assert "_launch_process_observer(self.procs)" in inspect.getsource(_SubprocessScriptLauncher)

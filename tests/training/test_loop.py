@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.contract import Data, trainer
 from zoo.dcgan import DCGAN
+from zoo.engine import finite
 from zoo.engine.checkpoint import AtomicCheckpointIO
 
 
 def batches(n: int) -> list[dict[str, Any]]:
-    return [{"image": torch.rand(4, 3, 8, 8)} for _ in range(n)]
+    return [{"image": 2 * torch.rand(4, 3, 8, 8) - 1} for _ in range(n)]
 
 
 def tiny(**options: Any) -> DCGAN:
@@ -124,12 +126,18 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(tmp_path: Path) 
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_deferred_check_names_the_first_bad_phase() -> None:
-    """On devices other than the CPU nothing is read at once; here the same bookkeeping on the meta of a CPU tensor."""
+def test_deferred_check_names_the_first_bad_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On devices other than the CPU nothing is read at once; here the same bookkeeping, with two folds on the way."""
     model = tiny()
-    model.finite._first_bad = torch.full((), torch.iinfo(torch.int64).max)
-    model.raise_if_not_finite()
-    model.finite._first_bad = torch.tensor(2 * 7 + 1)
+    monkeypatch.setattr(finite, "world_size", lambda: 2)  # then losses are kept
+    monkeypatch.setattr(dist, "all_reduce", lambda *_: None)
+    monkeypatch.setattr(model.finite, "keeps", 4)
+    for model.batch_index in range(9):
+        for phase in ("discriminator", "generator"):
+            bad = (model.batch_index, phase) in ((7, "generator"), (8, "discriminator"))
+            model.check_finite(phase, torch.tensor(float("nan") if bad else 1.0))
+        if model.batch_index == 6:
+            model.raise_if_not_finite()
     with pytest.raises(FloatingPointError, match="phase 'generator' is not finite at batch 7"):
         model.raise_if_not_finite()
 
@@ -146,14 +154,14 @@ def test_seed_of_a_resumed_run_is_the_checkpoint_s(tmp_path: Path, monkeypatch: 
 
 
 def test_images_of_another_size_are_refused_in_one_line() -> None:
-    wrong = [{"image": torch.rand(4, 3, 16, 16)}]
+    wrong = [{"image": 2 * torch.rand(4, 3, 16, 16) - 1}]
     with pytest.raises(ValueError, match=r"the data's images are 3x16x16, the model's 3x8x8: set image_size"):
         trainer().fit(tiny(), datamodule=Data(wrong))
 
 
 def test_a_fit_forgets_the_losses_of_the_one_before() -> None:
     model = tiny()
-    model.finite._first_bad = torch.tensor(2 * 7 + 1)
+    model.finite._losses.append((2 * 7 + 1, torch.tensor(float("nan"))))
     trainer().fit(model, datamodule=Data(batches(1)))
     model.raise_if_not_finite()
 
@@ -161,7 +169,7 @@ def test_a_fit_forgets_the_losses_of_the_one_before() -> None:
 def test_a_loss_after_the_last_logging_step_is_looked_at() -> None:
     class Late(DCGAN):
         def check_finite(self, phase: str, loss: torch.Tensor) -> None:
-            self.finite._first_bad = torch.tensor(0)  # as on a GPU: noticed, and read later
+            self.finite._losses.append((0, torch.tensor(float("nan"))))  # as on a GPU: kept, and read later
 
     with pytest.raises(FloatingPointError, match="phase 'discriminator' is not finite at batch 0"):
         trainer(log_every_n_steps=50).fit(Late(8, base_channels=4), datamodule=Data(batches(2)))

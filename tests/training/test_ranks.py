@@ -118,7 +118,7 @@ CASES = [
 
 def batches(rank: int, world: int, dtype: torch.dtype = torch.float64) -> DataLoader[Any]:
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(STEPS + 1, GLOBAL_BATCH, 4, generator=generator, dtype=torch.float64).to(dtype)
+    images = torch.randn(STEPS + 1, GLOBAL_BATCH, 4, generator=generator, dtype=torch.float64).tanh().to(dtype)
     share = GLOBAL_BATCH // world
     return DataLoader([{"image": step[rank * share : (rank + 1) * share]} for step in images], batch_size=None)
 
@@ -255,3 +255,27 @@ def test_other_strategies_are_refused_in_one_line() -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _one_rank_breaks() -> str:
+    """The message of a fit of two ranks in which only the second one meets a loss that is not finite."""
+    model = Probe("toggled")
+    loss = model.generator_loss
+
+    def broken(batch: Batch, fake: Tensor) -> Terms:
+        scale = float("nan") if model.batch_index == 1 and model.global_rank == 1 else 1.0
+        return {name: value * scale for name, value in loss(batch, fake).items()}
+
+    model.generator_loss = broken  # type: ignore[method-assign]
+    run = trainer(2, log_every_n_steps=1)
+    try:
+        run.fit(model, batches(run.global_rank, 2, torch.float32))
+    except FloatingPointError as error:
+        return str(error)
+    return "no error"
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all() -> None:
+    for message in on_ranks(2, _one_rank_breaks):
+        assert "phase 'generator' is not finite at batch 1" in message

@@ -63,7 +63,7 @@ def test_a_model_with_one_objective_has_the_rates_of_its_schedule(unit: Any) -> 
             return super().training_step(batch, batch_idx)
 
     model.__class__ = Watch
-    trainer(max_epochs=3).fit(model, datamodule=Data([{"image": torch.rand(2, 1, 8, 8)}] * 2))
+    trainer(max_epochs=3).fit(model, datamodule=Data([{"image": 2 * torch.rand(2, 1, 8, 8) - 1}] * 2))
     assert rates == pytest.approx(
         [1e-3, 5e-4, 1e-4, 1e-4, 1e-4, 1e-4] if unit == "steps" else [1e-3, 1e-3, 5e-4, 5e-4, 1e-4, 1e-4]
     )

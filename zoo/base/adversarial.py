@@ -15,8 +15,13 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.base.model import Batch, GenerativeModel, Terms
+from zoo.base.batches import Batch
+from zoo.base.conventions import refuse_single_optimizer
+from zoo.base.model import GenerativeModel, Terms
+from zoo.base.validating import log_objectives
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.engine.scaling import one_scale
+from zoo.engine.schedulers import step_schedulers, warn_of_plateaus
 from zoo.nn.layers import update_ema
 from zoo.nn.schedules import Decay
 
@@ -100,8 +105,6 @@ class AdversarialModel(GenerativeModel):
         self.automatic_optimization = False
         if update not in ("alternating", "simultaneous"):
             raise ValueError(f"update must be 'alternating' or 'simultaneous', not {update!r}")
-        if accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, not {accumulate}")
         wanted = {
             "accumulate": accumulate > 1,
             "gradient_clip": gradient_clip is not None,
@@ -185,6 +188,19 @@ class AdversarialModel(GenerativeModel):
         kept = getattr(self, f"{name}_ema", None) is not None
         return self.require_network(f"{name}_ema" if kept else name, purpose)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """An average that the checkpoint lacks starts at its network; one that is no longer kept is left out."""
+        state = checkpoint["state_dict"]
+        for name in self.averaged_networks:
+            held = any(key.startswith(f"{name}_ema.") for key in state)
+            if self.ema_decay is not None and not held:
+                own = {k: v for k, v in state.items() if k.startswith(f"{name}.")}
+                state.update({f"{name}_ema.{k.removeprefix(f'{name}.')}": v for k, v in own.items()})
+            elif self.ema_decay is None and held:
+                for key in [key for key in state if key.startswith(f"{name}_ema.")]:
+                    del state[key]
+        super().on_load_checkpoint(checkpoint)
+
     # The step --------------------------------------------------------------------------------------------------------
 
     @property
@@ -240,8 +256,32 @@ class AdversarialModel(GenerativeModel):
             strategy.average_buffers()
         for phase in active:
             self.on_phase_stepped(phase)
+        step_schedulers(self.trainer, self, "step", step + 1)
         if self.trainer._logger_connector.should_update_logs:
             self.log_dict(terms, prog_bar=True, batch_size=1)
+
+    def on_train_start(self) -> None:
+        """Say which schedulers nobody steps."""
+        super().on_train_start()
+        warn_of_plateaus(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedulers that count epochs."""
+        super().on_train_epoch_end()
+        step_schedulers(self.trainer, self, "epoch", self.current_epoch + 1)
+
+    def check_trainer(self) -> None:
+        """Refuse what Lightning does for a single optimizer only."""
+        super().check_trainer()
+        refuse_single_optimizer(self.trainer, type(self).__name__)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The mean of each term of each phase over exactly the validation images, whatever the number of ranks."""
+        log_objectives(self, "val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The same for the test images."""
+        log_objectives(self, "test", batch, batch_idx)
 
     def _alternate(
         self,
@@ -278,9 +318,10 @@ class AdversarialModel(GenerativeModel):
                 inputs = [p for p in _parameters(optimizers[phase]) if p.requires_grad]
                 total = self._total(phase, loss(batch, shared), logged)
                 self.manual_backward(total / len(batches), inputs=inputs, retain_graph=(phase,) != last)
-        for phase in objectives:
-            optimizers[phase].step()
-            optimizers[phase].zero_grad()
+        with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
+            for phase in objectives:
+                optimizers[phase].step()
+                optimizers[phase].zero_grad()
         return logged
 
     def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:

@@ -50,6 +50,7 @@ class AutoregressiveModel(SingleObjectiveModel):
         ValueError: fewer than two levels, or an unknown optimizer.
     """
 
+    main_function = "log_prob"
     inference_networks: tuple[str, ...] = ("network",)
     network: nn.Module
 
@@ -62,8 +63,6 @@ class AutoregressiveModel(SingleObjectiveModel):
         decay: Decay | None = None,
     ) -> None:
         super().__init__()
-        if num_levels < 2:
-            raise ValueError(f"num_levels must be at least 2, not {num_levels}")
         if optimizer not in ("adam", "rmsprop", "sgd"):
             raise ValueError(f"optimizer must be 'adam', 'rmsprop' or 'sgd', not {optimizer!r}")
         self.num_levels = num_levels

@@ -43,6 +43,7 @@ class AutoencoderModel(GenerativeModel):
         latent_dim: length of the code.
     """
 
+    main_function = "reconstruct"
     inference_networks = ("encoder", "decoder")
     encoder: nn.Module
     decoder: nn.Module
@@ -175,9 +176,10 @@ class ClassCodeModel(LatentVariableModel):
         """
         seed, k = self.resolve_seed(seed), self.num_classes
         if label is None:
-            label = rng.integers(k, (n,), rng.key(seed, "label"), first, device=self.device)
-        z = self.prior(n, rng.key(seed, "sample"), first)
-        return torch.cat([self.onehot(self.labels_for(n, label, k)), z], 1)
+            labels = rng.integers(k, (n,), rng.key(seed, "label"), first, device=self.device)
+        else:
+            labels = self.labels_for(n, label, k)
+        return torch.cat([self.onehot(labels), self.prior(n, rng.key(seed, "sample"), first)], 1)
 
     @inference
     def traversals(self, num: int, steps: int, *, seed: int = 0) -> dict[str, Tensor]:

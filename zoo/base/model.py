@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
 from inspect import currentframe
 from types import FrameType
@@ -11,20 +11,21 @@ from typing import Any, TypeVar, cast
 
 import torch
 from lightning.fabric.utilities.data import AttributeDict
-from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.optim import SGD
 
-from zoo.engine import rng
-from zoo.engine.finite import WatchedModule
-from zoo.engine.loop import ExactTraining
+from zoo.base.batches import Batch
+from zoo.base.conventions import ConventionalModule
+from zoo.base.for_data import ShapedByData
+from zoo.base.loaded import start_training
+from zoo.engine import cross_rank, rng
+from zoo.engine.devices import upload
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
 __all__ = ["Batch", "GenerativeModel", "Terms", "inference"]
 
-Batch = dict[str, Any]
-"""One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
 Terms = dict[str, Tensor]
 """Named terms of an objective, already weighted: their sum is the objective."""
 
@@ -32,7 +33,10 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def inference(method: _Method) -> _Method:
-    """Run a method without gradients and with all modules in evaluation mode; the modes are restored afterwards."""
+    """Run a method with all modules in evaluation mode; the modes are restored afterwards.
+
+    The result carries gradients only if an argument asks for them, as the noise does in GAN inversion.
+    """
 
     @wraps(method)
     def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -40,7 +44,9 @@ def inference(method: _Method) -> _Method:
         for module in training:
             module.training = False
         try:
-            with torch.no_grad():
+            given = (*args, *kwargs.values())
+            wanted = any(isinstance(value, Tensor) and value.requires_grad for value in given)
+            with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
                 return method(self, *args, **kwargs)
         finally:
             for module in training:
@@ -49,7 +55,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(WatchedModule):
+class GenerativeModel(ShapedByData, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and
@@ -59,6 +65,7 @@ class GenerativeModel(WatchedModule):
     Attributes:
         inference_networks: names of the submodules that the public inference API needs; a published file holds these.
         optional_networks: those of them that a file may lack.
+        main_function: the method that `model(...)` calls: `generate`, `reconstruct`, `log_prob`, `translate`, ...
         conditions: names of what `sample` can be conditioned on.
         available_networks: names of the submodules that the model's file held; the others are untrained. None for a
             model that was not loaded, and from the start of a fit on.
@@ -66,16 +73,25 @@ class GenerativeModel(WatchedModule):
         batch_index: index of the training batch in the run, counted over epochs and resumes.
     """
 
+    main_function = ""
     inference_networks: tuple[str, ...] = ()
     optional_networks: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
+    fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
+    evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
         super().__init__()
         self.seed = rng.run_seed()
 
     # Public interface ------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """What the model is for, its `main_function`, under the name that torch calls: `model(x)`, `torch.export`."""
+        if not self.main_function:
+            raise NotImplementedError(f"{type(self).__name__} names no main_function")
+        return getattr(self, self.main_function)(*inputs, **options)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -143,10 +159,10 @@ class GenerativeModel(WatchedModule):
         Raises:
             ValueError: there is no such class.
         """
-        labels = torch.as_tensor(label, dtype=torch.int64, device=self.device).expand(n)
+        labels = torch.as_tensor(label, dtype=torch.int64)
         if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(f"{name} must lie in 0..{num_classes - 1}")
-        return labels
+        return upload(labels, self.device).expand(n)
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of a batch and as many generated ones, to be compared as sets.
@@ -164,9 +180,10 @@ class GenerativeModel(WatchedModule):
 
     def setup(self, stage: str) -> None:
         """From the start of a fit on, all networks train."""
+        super().setup(stage)
         if stage == "fit":
             self.check_data(getattr(self._trainer, "datamodule", None))
-            self.available_networks = None
+            start_training(self)
             self.finite.forget()
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
@@ -219,7 +236,7 @@ class GenerativeModel(WatchedModule):
 
     def draw_key(self, purpose: str) -> int:
         """Key of what the objective draws for one purpose in this batch (see `zoo.engine.rng`)."""
-        return rng.key(self.seed, purpose, self.batch_index)
+        return rng.key(self.seed, purpose, *(self.evaluated or (self.batch_index,)))
 
     def training_normal(self, shape: Sequence[int], purpose: str) -> Tensor:
         """Draws of this batch from N(0, 1), a row for each image.
@@ -231,9 +248,14 @@ class GenerativeModel(WatchedModule):
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         return rng.normal(shape, self.draw_key(purpose), self.first_index(shape[0]), **options)
 
+    @property
+    def batch_rank(self) -> int:
+        """Number of this rank among those whose batches make one."""
+        return 0 if cross_rank.is_alone() else int(self.global_rank)
+
     def first_index(self, n: int) -> int:
         """Global index of this rank's first sample in a batch of n per rank."""
-        return int(self.global_rank) * n
+        return self.batch_rank * n
 
     @staticmethod
     def resolve_seed(seed: int | None) -> int:
@@ -277,10 +299,6 @@ class GenerativeModel(WatchedModule):
             found, own = ("x".join(map(str, sides)) for sides in (shape, self.image_shape))
             raise ValueError(f"the data's images are {found}, the model's {own}: set image_size and channels alike")
 
-    def configure_callbacks(self) -> Sequence[Callback] | Callback:
-        """The callback that makes counting, randomness, checkpoints and resume exact."""
-        return [ExactTraining()]
-
     def rank_state_dict(self) -> dict[str, Any]:
         """State that differs between ranks, as tensors and plain types (replay pools and the like)."""
         return {}
@@ -298,9 +316,23 @@ class GenerativeModel(WatchedModule):
         """
         # A fused step unscales fp16 gradients by itself, after the hook in which we clip: not with a gradient scaler.
         # Lightning refuses to clip for it in any mixed precision.
-        fused = True
-        if self._trainer is not None:
-            plugin = self.trainer.precision_plugin
-            clips = self.trainer.gradient_clip_val and isinstance(plugin, MixedPrecision)
-            fused = not clips and getattr(plugin, "scaler", None) is None
-        return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, **options)
+        clips = getattr(self, "gradient_clip", None) is not None and self.has_grad_scaler
+        if self._trainer is not None and self.trainer.gradient_clip_val:
+            clips = clips or isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=not clips, **options)
+
+    def momentum_descent(self, parameters: Iterable[nn.Parameter], learning_rate: float, momentum: float) -> SGD:
+        """Gradient descent with momentum, in its fused form where that is right.
+
+        Args:
+            parameters: what to optimize.
+            learning_rate: step size.
+            momentum: share of the last step.
+        """
+        # Where a scaler skips the first step, torch's fused form leaves the momentum without a value, and goes on.
+        return SGD(parameters, learning_rate, momentum, fused=not self.has_grad_scaler)
+
+    @property
+    def has_grad_scaler(self) -> bool:
+        """Whether the loss is scaled, as in fp16-mixed."""
+        return self._trainer is not None and getattr(self.trainer.precision_plugin, "scaler", None) is not None

@@ -51,6 +51,7 @@ class NoiseToImageGAN(AdversarialModel):
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
+    main_function = "generate"
     inference_networks: tuple[str, ...] = ("generator",)
     generator: nn.Module
     latent_dim: int
@@ -95,7 +96,7 @@ class NoiseToImageGAN(AdversarialModel):
         return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
 
     def augmented(self, x: Tensor, purpose: str) -> Tensor:
-        """Images as the discriminator sees them: the images themselves, or changed at random with `augment`.
+        """Images as the discriminator sees them: the images themselves, or in training changed at random by `augment`.
 
         Args:
             x: images.
@@ -104,7 +105,7 @@ class NoiseToImageGAN(AdversarialModel):
         Shape:
             Input and output: (N, C, H, W).
         """
-        if not self.augment:
+        if not (self.augment and self.training):
             return x
         return diff_augment(x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)))
 

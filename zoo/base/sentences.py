@@ -31,6 +31,7 @@ class SentenceToImageGAN(NoiseToImageGAN):
         options: see `NoiseToImageGAN`.
     """
 
+    batch_fields = ("image", "caption")
     conditions: tuple[str, ...] = ("text", "embedding")
 
     def __init__(
@@ -69,7 +70,8 @@ class SentenceToImageGAN(NoiseToImageGAN):
 
         Args:
             batch: holds the embeddings or the sentences.
-            kind: which of them: "caption" for the images' own ones, "mismatched".
+            kind: which of them: "caption" for the images' own ones, "mismatched" for others. Where the batch holds no
+                others, each image gets the next one's.
 
         Shape:
             Output: (N, D).
@@ -80,6 +82,9 @@ class SentenceToImageGAN(NoiseToImageGAN):
         key, name = f"{kind}_embedding", "caption" if kind == "caption" else f"{kind}_caption"
         if key in batch:
             return self.scaled(batch[key])
+        if kind == "mismatched" and name not in batch:
+            # Of other loaders, and in validation: the sentence of the next image.
+            return self.embedding(batch, "caption").roll(-1, 0)
         if name not in batch or self.text_encoder is None:
             raise ValueError(f"batches must hold {key}, or {name} for a model with a text encoder: take Captioned")
         return self.scaled(self.encode_text(batch[name]).to(batch["image"].dtype))

@@ -1,104 +1,46 @@
-"""What `zoo fit`, `validate`, `test` and `predict` do: LightningCLI with recipes and run folders."""
+"""What `zoo fit`, `validate`, `test` and `predict` do."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import re
-import warnings
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import lightning.pytorch.callbacks as lightning_callbacks
-import torch
-import yaml
-from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch import LightningDataModule
 
 import zoo
-from zoo import callbacks, datamodules, pretrained
+from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
+from zoo.cli.changes import describe
+from zoo.cli.linking import given_options
 from zoo.cli.messages import explain, read_config
-from zoo.cli.reporting import MetricsFile, RunCheckpoint, StepBar
-from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.cli.parsing import ZooCLI
+from zoo.cli.quiet import quiet
+from zoo.cli.reporting import Allowance, RunCheckpoint
+from zoo.cli.run_folder import global_rank
+from zoo.cli.run_lock import RunLock
+from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
+from zoo.engine.stopping import Stopped
 
 __all__ = ["run"]
 
-
-class ZooCLI(LightningCLI):
-    """LightningCLI that looks into the run folder between parsing and building."""
-
-    def __init__(self, command: str, options: argparse.Namespace, **kwargs: Any) -> None:
-        self.command, self.options = command, options
-        self.checkpoint: Path | None = None
-        self.fresh = False
-        super().__init__(**kwargs)
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Defaults that make a plain command right."""
-        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.max_epochs": -1})
-        # Part of the configuration, so that a run's config.yaml can be given as --config.
-        parser.add_argument("--init", type=str | None, default=None)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; `args` come from the command line by way of `zoo.cli`, so there is nothing to warn of."""
-        self.config = parser.parse_args(cast(list[str], args))
-
-    def before_instantiate_classes(self) -> None:
-        """Find what the run folder holds; nothing is written before everything is built."""
-        config = self.config
-        trainer = config.trainer
-        local, world = (int(os.environ.get(name) or 0) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-        if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
-            trainer.devices = local if trainer.devices == "auto" else trainer.devices
-            trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
-        resolved = _plain_config(self.parser, config)
-        self.folder = RunFolder(_run_path(self.options, resolved))
-        self.run_name = self.folder.path.name
-        if self.command == "fit":
-            if trainer.max_steps == -1 and trainer.max_epochs == -1:
-                raise ValueError("the run would never end: set --trainer.max_steps or --trainer.max_epochs")
-            # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
-            restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
-            self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            self.checkpoint = (
-                None
-                if self.fresh
-                else self.folder.check(resolved, scheduled=_is_scheduled(resolved["model"]["class_path"]))
-            )
-        trainer.default_root_dir = str(self.folder.path)
-        if trainer.strategy == "auto" and _processes(trainer) > 1:
-            trainer.strategy = "ddp_nets"
-        self.resolved = resolved
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the run's own log of metrics and its checkpoint."""
-        chosen = self._get(self.config_init, "trainer.logger")
-        loggers: list[Logger] = []
-        if self.command == "fit":
-            loggers.append(MetricsFile(self.folder.path))
-            if self.options.wandb:
-                loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
-            loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
-        bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
-        if self.command == "fit" and bar:
-            kwargs["callbacks"] = [*(self._get(self.config_init, "trainer.callbacks") or []), StepBar()]
-        trainer = super().instantiate_trainer(logger=loggers, **kwargs)
-        checkpoints = [c for c in trainer.callbacks if isinstance(c, lightning_callbacks.ModelCheckpoint)]  # type: ignore[attr-defined]
-        if self.command == "fit":
-            for callback in checkpoints:
-                if callback.dirpath is None:
-                    callback.dirpath = str(self.folder.path / "checkpoints")
-            # Last, so that what other callbacks measured at a step is in that step's checkpoint.
-            own = RunCheckpoint(self.folder.path, self.options.checkpoint_every)
-            trainer.callbacks = [c for c in trainer.callbacks if not _is_default_checkpoint(c)] + [own]  # type: ignore[attr-defined]
-        return trainer
+NUMBERS = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "PL_GLOBAL_SEED"),
+    *("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"),
+)
+"""Environment variables that launchers set to numbers."""
 
 
 def run(command: str, options: argparse.Namespace, configs: list[str], rest: list[str]) -> None:
@@ -113,10 +55,12 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     Raises:
         ValueError: a setting is wrong, or the run folder holds something else.
     """
-    _quiet()
+    quiet()
+    _check_environment()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # those of `TrainingOptions` and its kin
     init = getattr(options, "init", None)
     configs = [read_config(Path(config)) for config in configs]
+    given = given_options(configs, rest)
     for package in (datamodules, callbacks):  # so that their classes can be called by their short names
         for export in package.__all__:
             getattr(package, export)
@@ -126,6 +70,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
         cli = ZooCLI(
             command,
             options,
+            given,
             args=[*(f"--config={config}" for config in configs), *rest, *([f"--init={init}"] if init else [])],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
@@ -133,7 +78,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
             load_from_checkpoint_support=False,  # it would add what is no hyperparameter to `hparams`
             run=False,
         )
@@ -150,7 +95,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
     checkpoint = Path(options.ckpt) if options.ckpt else cli.folder.last
     if not checkpoint.exists():
         raise FileNotFoundError(f"there is no checkpoint {checkpoint}: train the run first, or give --ckpt")
-    _weights(model, checkpoint)
+    load_weights(model, checkpoint)
     if command == "predict":
         _predict(cli, model)
     else:
@@ -158,77 +103,100 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 
 
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
-    checkpoint = cli.checkpoint
+    checkpoint, steps = cli.checkpoint, None
     if checkpoint is not None:
-        done = cli.folder.finished(cli.trainer.max_steps, cli.trainer.max_epochs)
+        if cli.changes:
+            steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes)
+        done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
-            print(f"{cli.folder.path} is finished ({done} steps). --fresh starts anew.")
+            print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
             return
         if global_rank() == 0:
-            print(f"Resuming {cli.folder.path}")
+            decay = getattr(model, "decay", None)
+            line = describe(cli.changes, whole=decay is not None and decay.follows_the_run)
+            print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
     elif cli.config.init:
-        _initialize(model, cli.config.init)
-    if checkpoint is None and global_rank() == 0:
-        if cli.fresh and (aside := cli.folder.set_aside()):
-            print(f"The earlier run is now {aside}")
-        cli.folder.claim(cli.resolved)
-    for logger in cli.trainer.loggers:
-        logger.log_hyperparams(cli.resolved)
-    start = -1
+        initialize(model, cli.config.init)
+    model.check_unopened(cli.datamodule)
+    if cli.is_trial:
+        cli.trainer.fit(model, datamodule=cli.datamodule)
+        print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
+    elif global_rank() == 0:
+        with _claimed(cli, steps):
+            _train(cli, model)
+    else:
+        _train(cli, model)
+
+
+@contextmanager
+def _claimed(cli: ZooCLI, steps: int | None) -> Iterator[None]:
+    """The run's folder, locked, with this configuration; as it was before if the run fails before its first step.
+
+    Args:
+        cli: the command.
+        steps: steps of the run under the configuration that it had; None if this is the same, or the first one.
+    """
+    folder, path = cli.folder, cli.folder.path
+    aside = folder.set_aside() if cli.checkpoint is None and cli.fresh else None
+    if aside:
+        print(f"The earlier run is now {aside}")
+    is_new = not path.exists()
+    lock = RunLock(path)
+    kept: Path | None = None
+    try:
+        folder.clean()
+        if cli.checkpoint is None or steps is not None:
+            kept = folder.claim(cli.resolved, steps)
+        yield
+    except Exception:
+        lock.release()
+        if is_new and not cli.trainer.global_step:
+            shutil.rmtree(path, ignore_errors=True)
+            if aside:
+                aside.rename(path)
+        elif kept and cli.trainer.global_step <= (steps or 0):
+            folder.reclaim(kept)
+        raise
+    finally:
+        lock.release()
+
+
+def _train(cli: ZooCLI, model: GenerativeModel) -> None:
+    if cli.trainer.world_size > 1 and cli.trainer.is_global_zero and (size := getattr(cli.datamodule, "batch_size", 0)):
+        world = cli.trainer.world_size
+        print(f"{world} devices with batches of {size}: a step has {world * size} images")
+    (own,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint))  # type: ignore[attr-defined]
     try:
         cli.datamodule.prepare_data()
-        start = cli.trainer.global_step
-        cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-    except Exception as error:
-        if cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
-            raise RuntimeError(str(error)) from error
+        cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint)
+    except SystemExit as end:
+        if isinstance(end, Stopped) or cli.trainer.interrupted:
+            _say_where(cli, own)
+        if cli.trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from end
         raise
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
+    except Exception as error:
+        notes: list[str] = getattr(error, "__notes__", [])
+        if notes or (own.has_begun and cli.trainer.global_step):  # nothing was wrong with the command
+            raise RuntimeError(notes[-1] if notes else str(error)) from error
+        raise
     if cli.trainer.is_global_zero:
-        print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+        is_over = any(isinstance(c, Allowance) and (c.time_remaining() or 0) <= 0 for c in cli.trainer.callbacks)  # type: ignore[attr-defined]
+        how = "Time is up, the same command goes on" if is_over else "Finished"
+        print(f"{how}: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
-def _initialize(model: GenerativeModel, name: str) -> None:
-    """Start from the weights of a checkpoint; networks that it does not hold start as they are."""
-    source = zoo.load(name)
-    if type(source) is not type(model):
-        raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
-    held, own = source.state_dict(), model.state_dict()
-    # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
-    path = Path(name) if Path(name).is_file() else pretrained.pull(name)
-    networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
-    taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
-    for key in own:
-        # Where one side has an average of the generator and the other has not, they stand for each other.
-        other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""
-        other = key.replace("generator_ema.", "generator.") if key.startswith("generator_ema.") else other
-        if key not in taken and other in taken:
-            taken[key] = taken[other]
-    taken = {n: v for n, v in taken.items() if n in own}
-    if wrong := [n for n, v in taken.items() if v.shape != own[n].shape]:
-        n = wrong[0]
-        raise ValueError(
-            f"--init {name} does not fit: its {n} has shape {tuple(taken[n].shape)}, here it is {tuple(own[n].shape)}"
-        )
-    model.load_state_dict(own | taken)
-    started = sorted({n.partition(".")[0] for n in taken})
-    print(f"Starting from {name}: {', '.join(started)}")
-
-
-def _weights(model: GenerativeModel, checkpoint: Path) -> None:
-    from zoo.engine.checkpoint import AtomicCheckpointIO
-
-    state = AtomicCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} is of another model than this configuration's: {error!s}") from error
+def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:
+    """Where an interrupted run stands, and where the same command takes it up."""
+    if cli.trainer.is_global_zero:
+        step, kept = cli.trainer.global_step, own.saved_step
+        print(f"zoo: stopped at step {step}; the same command goes on from step {kept}", file=sys.stderr)
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     """Fréchet distance to a split."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
@@ -239,12 +207,14 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     """As many images as the test split has, each a PNG."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup("predict")
     folder = cli.folder.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     first = 0
     for batch in data.predict_dataloader():
+        batch = move_data_to_device(batch, model.device)
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
             image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
@@ -252,82 +222,11 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     print(f"{first} images: {folder}")
 
 
+def _check_environment() -> None:
+    """Refuse variables of launchers that hold no number: Lightning and torch would fail far from here."""
+    for name in NUMBERS:
+        if (value := os.environ.get(name)) and not value.isdigit():
+            raise ValueError(f"the environment variable {name} is {value!r}: set it to a whole number, or unset it")
+
+
 # Inside --------------------------------------------------------------------------------------------------------------
-
-
-def _quiet() -> None:
-    """Hide messages that do not concern users: advertisements, and hints about loaders that are right as they are."""
-    import logging
-
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
-        warnings.filterwarnings("ignore", pattern)
-    warnings.filterwarnings("ignore", ".*dataloader is not resumable.*|.*checkpoint that ended before the epoch.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*You passed in a `val_dataloader` but have no `validation_step`.*")
-    # It would keep the weights from before each step; ours are those after it.
-    warnings.filterwarnings("ignore", "(?s).*Using ModelCheckpoint with manual optimization.*")
-    warnings.filterwarnings("ignore", "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*")
-    if not os.environ.get("ZOO_TRACEBACK"):
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-
-
-def _is_default_checkpoint(callback: Any) -> bool:
-    return type(callback) is lightning_callbacks.ModelCheckpoint and callback.monitor is None and not callback.save_last
-
-
-def _processes(trainer: Namespace) -> int:
-    """Number of processes that the settings ask for, as far as it can be told before the trainer is built."""
-    world = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
-    devices = trainer.devices
-    if isinstance(devices, str) and devices.lstrip("-").isdigit():
-        devices = int(devices)
-    if isinstance(devices, str) and "," in devices:
-        devices = devices.split(",")
-    if devices in ("auto", -1):
-        devices = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    count = len(devices) if isinstance(devices, list) else int(devices) if isinstance(devices, int) else 1
-    return max(world, count * int(trainer.num_nodes))
-
-
-def _plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
-    text = parser.dump(config, skip_unset=False, skip_validation=True)
-    resolved: dict[str, Any] = yaml.safe_load(text)
-    resolved.pop("config", None)
-    return resolved
-
-
-def _is_scheduled(class_path: str) -> bool:
-    """Whether a model says by itself how many images a step has."""
-    module, _, name = class_path.rpartition(".")
-    return hasattr(getattr(importlib.import_module(module), name), "schedule")
-
-
-def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
-    """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
-    root: Path = options.runs_dir
-    if options.name:
-        return root / str(options.name)
-    if options.config:
-        last = Path(options.config[-1])
-        if last.name == "config.yaml" and (last.parent / "checkpoints").is_dir():
-            return last.parent if last.parent.name else last.resolve().parent
-        return root / last.name.removesuffix(".yaml")
-    model, data = (str(resolved[key]["class_path"]).rpartition(".")[2].lower() for key in ("model", "data"))
-    return root / f"{model}-{data}"
-
-
-def _wandb(name: str, folder: Path, *, fresh: bool) -> Logger:
-    from lightning.pytorch.loggers import WandbLogger
-
-    account = os.environ.get("WANDB_API_KEY") or _netrc_has_wandb()
-    offline = os.environ.get("WANDB_MODE", "online" if account else "offline") != "online"
-    # A resumed run goes on under its identifier, which is the end of its folder's name.
-    earlier = [] if fresh else sorted(folder.glob("wandb/*run-*-*"))
-    run: dict[str, Any] = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
-    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=offline, **run)
-
-
-def _netrc_has_wandb() -> bool:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import zoo
 from zoo import recipes
+from zoo.cli.local import local_path
 from zoo.convert.layouts import LAYOUTS, check
 from zoo.engine.files import nearest
 
@@ -59,8 +60,20 @@ def _dispatch(arguments: list[str]) -> None:
         return
     name = arguments[0]
     if name not in COMMANDS:
-        raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
+        meant = next((command for command, names in MEANT.items() if name in names), None)
+        raise UsageError(f"there is no command {name!r}: {f'take {meant!r}' if meant else nearest(name, COMMANDS)}")
     COMMANDS[name][0](name, arguments[1:])
+
+
+MEANT = {
+    "fit": ("train", "run", "resume", "start"),
+    "test": ("eval", "evaluate"),
+    "sample": ("generate", "draw", "inference"),
+    "pull": ("download", "fetch"),
+    "import": ("convert",),
+    "show": ("info", "describe", "card"),
+}
+"""Commands by the names that people try."""
 
 
 def _overview() -> str:
@@ -141,16 +154,19 @@ def _sample(name: str, arguments: list[str]) -> None:
     parser.add_argument("--label", type=int, help="class, for conditional models")
     parser.add_argument("--text", help='sentence, for models that draw one, such as "a red apple"')
     parser.add_argument("--nrow", type=int, help="images per row (about the root of --num)")
-    parser.add_argument("--out", type=Path, default=Path("grid.png"), help="file to write (grid.png)")
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--out", help="grid.png, an array.npz, or folder/ for single pictures (grid.png)")
+    parser.add_argument("--format", choices=("png", "npz"), help="single pictures, or one array of them all (--out's)")
+    parser.add_argument("--batch_size", type=int, default=64, help="images at a time (64)")
+    parser.add_argument("--force", action="store_true", help="replace what exists")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     options = parser.parse_args(arguments)
-    if options.num < 1:
-        raise UsageError(f"--num must be at least 1, not {options.num}")
-    if options.out.exists() and not options.force:
-        raise UsageError(f"{options.out} exists: take another --out, or --force")
-    import torch
+    for option in ("num", "batch_size", "nrow"):
+        if (value := getattr(options, option)) is not None and value < 1:
+            raise UsageError(f"--{option} must be at least 1, not {value}")
+    from zoo.cli.sample_files import Target, write_samples
 
+    out = options.out or {"png": "samples/", "npz": "samples.npz", None: "grid.png"}[options.format]
+    target = Target(out, options.format, force=options.force)
     device = _device(options.device)
     model = zoo.load(options.model, device=device)
     conditions: dict[str, Any] = {} if options.label is None else {"label": options.label}
@@ -158,24 +174,27 @@ def _sample(name: str, arguments: list[str]) -> None:
         if not hasattr(model, "encode_text"):
             raise UsageError(f"{options.model} ({type(model).__name__}) does not draw sentences: leave out --text")
         conditions["text"] = options.text
-    images = torch.cat(
-        [
-            model.sample(min(64, options.num - first), seed=options.seed, first=first, **conditions).cpu()
-            for first in range(0, options.num, 64)
-        ]
+    write_samples(
+        lambda n, first: model.sample(n, seed=options.seed, first=first, **conditions),
+        options.num,
+        target,
+        batch_size=options.batch_size,
+        columns=options.nrow or round(options.num**0.5),
     )
-    _grid(images, options.nrow or round(options.num**0.5)).save(options.out)
-    print(f"{options.num} images, seed {options.seed}: {options.out}")
+    print(f"{options.num} images, seed {options.seed}: {target.path}")
 
 
 def _translate(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
     parser.add_argument("source", type=Path, help="folder of pictures")
-    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("out", type=local_path, help="folder to write to")
     parser.add_argument("--to", required=True, help="domain to translate to; a wrong one names all")
     parser.add_argument("--size", type=int, help="shorter side (that of training); 0 leaves the pictures' own")
     parser.add_argument("--batch_size", type=int, default=16, help="pictures at a time (16)")
+    parser.add_argument(
+        "--on_error", choices=("refuse", "skip"), default="refuse", help="what to do with broken pictures (refuse)"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     options = parser.parse_args(arguments)
@@ -192,15 +211,9 @@ def _translate(name: str, arguments: list[str]) -> None:
         size=options.size,
         batch_size=options.batch_size,
         force=options.force,
+        on_error=options.on_error,
     )
     print(f"{len(files)} pictures, to {options.to}: {options.out}")
-
-
-def _grid(images: Any, columns: int) -> Any:
-    """Images (N, C, H, W) in [-1, 1] side by side, as a picture."""
-    from zoo.engine.images import image_grid
-
-    return image_grid(images, columns)
 
 
 def _device(name: str) -> Any:
@@ -227,11 +240,12 @@ def _publish(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("run", type=Path, help="a run folder, such as runs/dcgan-emoji32-small")
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
-    parser.add_argument("--out_dir", type=Path, help="folder for the files (zoo/weights)")
+    parser.add_argument("--out_dir", type=local_path, help="folder for the files (zoo/weights)")
+    parser.add_argument("--note", help="what you say of the pictures, for the card")
     options = parser.parse_args(arguments)
     from zoo.pretrained import publish
 
-    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir):
+    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir, note=options.note):
         print(path)
 
 
@@ -261,7 +275,7 @@ def _import(name: str, arguments: list[str]) -> None:
     parser.add_argument("architecture", choices=LAYOUTS, help="which architecture the files are of")
     parser.add_argument("files", nargs="+", type=Path, help="the files, in the order the layout names them")
     parser.add_argument("--from", dest="layout", required=True, help="whose layout the files have")
-    parser.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
+    parser.add_argument("--out", type=local_path, required=True, help=".safetensors file to write")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     rows = [(a, layout, " ".join(names)) for a, layouts in LAYOUTS.items() for layout, names in layouts.items()]
     lines = ["architecture  --from             files", *(f"{a:<13} {layout:<18} {names}" for a, layout, names in rows)]
@@ -279,12 +293,18 @@ def _import(name: str, arguments: list[str]) -> None:
 
 # Training ------------------------------------------------------------------------------------------------------------
 
+GOING_ON = (
+    "The same command resumes a run. With a later end, other rates, batches, devices or callbacks a run goes on, too;",
+    "its folder then keeps the earlier configurations as config.1.yaml, config.2.yaml, ...",
+    "",
+)
+
 
 def _train(name: str, arguments: list[str]) -> None:
     parser = _parser(name)
     parser.add_argument("--config", action="append", default=[], help="name of a recipe, or a YAML file")
     parser.add_argument("--name", help="name of the run (the recipe's)")
-    parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="folder of all runs (runs)")
+    parser.add_argument("--runs_dir", type=local_path, default=Path("runs"), help="folder of all runs (runs)")
     if name == "fit":
         parser.add_argument("--init", help="start from the weights of a checkpoint (name or file)")
         parser.add_argument(
@@ -300,6 +320,7 @@ def _train(name: str, arguments: list[str]) -> None:
             "  --model DCGAN --model.base_channels 32 --data Emoji --data.image_size 32 --trainer.max_steps 1000",
             "  --model.help DCGAN, --data.help Emoji and --trainer.help list them.",
             "",
+            *(GOING_ON if name == "fit" else ()),
             parser.epilog or "",
         ]
     )

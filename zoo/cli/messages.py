@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch.callbacks as lightning_callbacks
 import yaml
-from lightning.pytorch import Trainer
 
 import zoo
 from zoo import callbacks, datamodules
+from zoo.cli.advice import about_setting, about_word
 from zoo.engine.files import nearest
-from zoo.pretrained.cards import default_arguments
-from zoo.pretrained.changes import CHANGES
 from zoo.pretrained.migrations import current_names
 
-__all__ = ["explain", "read_config"]
+__all__ = ["explain", "load_settings", "read_config"]
+
+
+MOST = 100_000
+"""Values that a configuration may hold, its aliases written out."""
 
 
 def read_config(path: Path) -> str:
     """The file's path, or its text if names had to be brought up to date; errors name the file and the line."""
+    settings = load_settings(path)
+    current = current_names(settings)
+    return str(path) if current == settings else yaml.safe_dump(current, sort_keys=False)
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: names the file, the line where YAML ends to be YAML, and what is wrong.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -30,18 +47,42 @@ def read_config(path: Path) -> str:
         raise ValueError(f"{path}{where}: {getattr(error, 'problem', None) or 'this is no YAML'}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no settings: it should have `model:`, `data:` and `trainer:`")
-    current = current_names(settings)
-    return str(path) if current == settings else yaml.safe_dump(current, sort_keys=False)
+    if _written_out(settings, {}) > MOST:
+        raise ValueError(f"{path} holds more than {MOST:,} values once its aliases (*name) are written out")
+    return settings
+
+
+def _written_out(tree: Any, known: dict[int, float]) -> float:
+    """Number of values in a tree, each alias counted as what it stands for; infinite if one stands for itself."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = math.inf  # while it is being counted
+        children = tree.values() if isinstance(tree, dict) else tree
+        known[id(tree)] = 1 + sum(_written_out(child, known) for child in children)
+    return known[id(tree)]
 
 
 def explain(message: str) -> str:
     """One line for a parser's long message: what is wrong, and what would be right."""
-    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)|[Oo]ption '([\w.]+)'(?: is not accepted|)", message)
-    if unknown:
-        name = (unknown[1] or unknown[2]).split("=")[0]
-        return f"there is no setting {name}{_suggest(name.lstrip('-'))}"
     keys = re.findall(r"(?:[Kk]ey|argument) [\"']?([\w.]+)[\"']?:", message)
+    about = re.search(r"given class_path '([\w.]+)'", message)
+    if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+        word = unknown[1].split("=")[0]
+        if not word.startswith("-"):
+            return f"there is no argument {word}{about_word(word)}"
+        return f"there is no setting {word}{about_setting(word.lstrip('-'))}"
+    if unknown := re.search(r"[Oo]ption '([\w.]+)'", message):
+        group = keys[0] if keys and about else ""
+        name = f"{group}.{unknown[1]}" if group in ("model", "data") else unknown[1]
+        return f"there is no setting {name}{about_setting(unknown[1], group, about[1] if about else '')}"
+    if about and keys and (missing := re.search(r"following arguments are required: ([\w.]+)", message)):
+        return f"{about[1].rpartition('.')[2]} needs {missing[1]}: set --{keys[0]}.{missing[1]}"
+    if seed := re.search(r"(\S+) is not in bounds, numpy accepts from 0 to (\d+)", message):
+        return f"seed_everything must lie in 0..{seed[2]}, not {seed[1]}"
     kind = re.search(r"dot import path string: (\S+)", message)
+    if kind and keys and keys[0] in ("optimizer", "lr_scheduler"):
+        return f"there is no setting {keys[0]}{about_setting(keys[0])}"
     if kind and keys:
         known = {
             "model": [*zoo.ARCHITECTURES],
@@ -61,36 +102,3 @@ def explain(message: str) -> str:
     about_types = ("Expected a", "Problem with given", "Does not validate", "Subtypes:", "Errors:", "Given value")
     lines = [line for line in lines if line and not line.startswith(about_types)]
     return " ".join(lines[0].split()) if lines else message
-
-
-def _suggest(name: str) -> str:
-    import inspect
-
-    for change in CHANGES.values():
-        if today := change.renamed.get(name.rpartition(".")[2]):
-            return f": it is called {today!r} now"
-    known = [f"trainer.{parameter}" for parameter in inspect.signature(Trainer.__init__).parameters]
-    known += [
-        "model",
-        "data",
-        "config",
-        "name",
-        "runs_dir",
-        "init",
-        "fresh",
-        "checkpoint_every",
-        "wandb",
-        "seed_everything",
-    ]
-    for prefix, package in (("model", zoo), ("data", datamodules)):
-        exports = zoo.ARCHITECTURES if package is zoo else package.__all__
-        for export in exports:
-            parameters = default_arguments(f"{package.__name__}.{export}")
-            known += [f"{prefix}.{parameter}" for parameter in parameters]
-            known += [f"{prefix}.init_args.{parameter}" for parameter in parameters]
-    known = [option for option in known if not option.endswith(".self")]
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    if not close:  # without its prefix, as parsers name it within a group
-        ends = {option.rpartition(".")[2]: option for option in known}
-        close = [ends[end] for end in difflib.get_close_matches(name.rpartition(".")[2], ends, 1)]
-    return f": did you mean {close[0]!r}?" if close else "; `zoo fit --help` says more"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,44 +14,95 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from zoo.cli.summary import RunSummary
+from zoo.engine.boundary import BoundaryCallback
 from zoo.engine.files import write_atomically
 
-__all__ = ["MetricsFile", "RunCheckpoint", "StepBar"]
+__all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training.
+class RunCheckpoint(Checkpoint, BoundaryCallback):
+    """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
+
+    A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
 
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
+        summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
+        config: the configuration, which loggers get when training starts.
+
+    Attributes:
+        last_model_path: the latest checkpoint, "" before the first.
+        saved_step: its step.
+        has_begun: whether training has.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int = 250) -> None:
-        super().__init__(
-            dirpath=folder / "checkpoints",
-            every_n_train_steps=every_n_train_steps,
-            save_last=True,
-            save_top_k=0,
-            enable_version_counter=False,
-        )
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.path = folder / "checkpoints" / "last.ckpt"
+        self.every_n_train_steps = every_n_train_steps
+        self.last_model_path = ""
+        self.saved_step = 0
+        self.finished = self.has_begun = False
+        self._summary, self._config = summary, config
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on."""
-        super().on_train_start(trainer, pl_module)
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
+        self.saved_step, self.finished, self.has_begun = trainer.global_step, False, True
+        self.last_model_path = str(self.path) if self.saved_step else ""
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        trainer.log_every_n_steps = max(1, int(min(interval, steps)))  # type: ignore[attr-defined]
         for logger in trainer.loggers:
+            logger.log_hyperparams(self._config)
             if isinstance(logger, MetricsFile):
                 logger.resume(trainer.global_step)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """What other callbacks did is no training."""
+        self._summary.go_on()
+
+    def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the step is due."""
+        if trainer.global_step % self.every_n_train_steps == 0:
+            self.save_now(trainer)
+        self._summary.go_on()
+
+    def save_now(self, trainer: Trainer) -> Path:
+        """Save the run, unless this step is saved already."""
+        if self.saved_step != trainer.global_step:
+            self._save(trainer)
+        return self.path
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
+        self.last_model_path, self.saved_step = str(self.path), trainer.global_step
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last step, and what other callbacks measured at the end."""
-        super().on_train_end(trainer, pl_module)
-        trainer.save_checkpoint(Path(self.dirpath or "", "last.ckpt"), weights_only=False)
+        """Keep the last step, and what other callbacks measured at the end: now the run is finished."""
+        if trainer.is_global_zero:
+            self._summary.write(trainer, pl_module)
+        self.finished = True
+        self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note whether the work at the end of training is done."""
+        checkpoint["finished"] = self.finished
+
+
+class Allowance(Timer):
+    """Ends training after a time (`--trainer.max_time`), which each command has anew."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leave what earlier commands took."""
 
 
 class StepBar(ProgressBar):
@@ -71,9 +123,9 @@ class StepBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the run starts."""
-        total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+        total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         self._bar = tqdm(
-            total=total,
+            total=None if math.isinf(total) else int(total),  # a run that ends by the clock
             initial=trainer.global_step,
             desc="Training",
             unit="step",

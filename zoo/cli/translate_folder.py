@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.cli.sample_files import save_picture
 from zoo.engine.images import image_grid
 
 __all__ = ["translate_folder"]
@@ -32,6 +33,7 @@ def translate_folder(
     batch_size: int = 16,
     force: bool = False,
     progress: bool = True,
+    on_error: Literal["refuse", "skip"] = "refuse",
 ) -> list[Path]:
     """Translate all pictures of a folder, with its folders, into PNGs of the same names in another folder.
 
@@ -48,6 +50,8 @@ def translate_folder(
         batch_size: pictures at a time, of the same size.
         force: replace files that exist.
         progress: show a progress bar.
+        on_error: what to do with a picture that cannot be read: `refuse` raises before anything is written, `skip`
+            names it and goes on.
 
     Returns:
         The files written, in the order of the pictures' names.
@@ -66,6 +70,7 @@ def translate_folder(
         path
         for path in source.rglob("*")
         if path.suffix.lower() in KINDS
+        and (path.is_file() or not path.exists())  # no folder, no pipe; a broken link is a broken picture
         and out not in path.parents
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
     )
@@ -78,16 +83,17 @@ def translate_folder(
         if file.exists() and not force:
             raise FileExistsError(f"{file} exists: take another folder, or --force")
 
+    shapes = _by_size(paths, size, on_error)
+    paths = sorted(path for same in shapes.values() for path in same)
     device = next(model.parameters()).device
     channels = model.hparams["image_channels"]
     with tqdm(total=len(paths), desc="Translating", unit="picture", disable=not progress) as bar:
-        for chunk, images in _batches(paths, size, channels, batch_size):
+        for chunk, images in _batches(shapes, channels, batch_size):
             height, width = images.shape[2:]
             sides = [max(LEAST, side + -side % model.multiple) for side in (height, width)]
             found = model.translate(_mirrored(images, *sides).to(device), target)[..., :height, :width].cpu()
             for path, image in zip(chunk, found, strict=True):
-                files[path].parent.mkdir(parents=True, exist_ok=True)
-                image_grid(image[None], 1, gap=0).save(files[path])
+                save_picture(image_grid(image[None], 1, gap=0), files[path])
             bar.update(len(chunk))
     return [files[path] for path in paths]
 
@@ -101,11 +107,27 @@ def _mirrored(images: Tensor, height: int, width: int) -> Tensor:
     return images
 
 
-def _batches(paths: list[Path], size: int, channels: int, batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
-    """Batches of pictures of equal size, size after size; each file is opened twice, none is kept."""
+def _by_size(paths: list[Path], size: int, on_error: Literal["refuse", "skip"]) -> dict[tuple[int, int], list[Path]]:
+    """Pictures by the width and height that they are translated in."""
     shapes: dict[tuple[int, int], list[Path]] = {}
     for path in paths:
-        shapes.setdefault(_scaled(_open(path).size, size), []).append(path)
+        try:
+            shape = _scaled(_open(path).size, size)
+        except ValueError as error:
+            if on_error == "refuse":
+                raise ValueError(f"{error}: remove it, or set on_error to skip") from error
+            print(f"left out: {error}")
+            continue
+        shapes.setdefault(shape, []).append(path)
+    if not shapes:
+        raise ValueError("none of the pictures can be read")
+    return shapes
+
+
+def _batches(
+    shapes: dict[tuple[int, int], list[Path]], channels: int, batch_size: int
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Batches of pictures of equal size, size after size; each file is opened twice, none is kept."""
     for shape, same in shapes.items():
         for first in range(0, len(same), batch_size):
             chunk = same[first : first + batch_size]
@@ -123,7 +145,7 @@ def _open(path: Path) -> Image.Image:
                     values = values / 257
                 upright = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
             upright = upright.convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a picture") from error
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
 

@@ -47,7 +47,7 @@ def puzzlegan(paths: Sequence[Path], *, layout: str = "hellbell") -> PuzzleGAN:
     embedding_dim = len(renamed[0]["embed.0.weight"])
     latent_dim = len(renamed[2]["levels.0.0.weight"]) - embedding_dim  # a transposed convolution has its inputs first
     model = build(
-        lambda: PuzzleGAN(4 << depths[0], image_channels, max(0, latent_dim), embedding_dim, base_channels), paths[0]
+        lambda: PuzzleGAN(4 << depths[0], image_channels, max(1, latent_dim), embedding_dim, base_channels), paths[0]
     )
     networks = ("encoder", "mask_generator", "generator", "discriminator")[: len(paths)]
     for network, weights, path in zip(networks, renamed, paths, strict=True):

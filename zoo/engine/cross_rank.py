@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -9,14 +11,42 @@ import torch.distributed as dist
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["CrossRankBatchNorm", "CrossRankSync", "all_gather_rows", "average", "global_mean", "world_size"]
+__all__ = [
+    "CrossRankBatchNorm",
+    "CrossRankSync",
+    "all_gather_rows",
+    "alone",
+    "average",
+    "global_mean",
+    "is_alone",
+    "world_size",
+]
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Each rank by itself, as where ranks have unequal numbers of batches: nothing inside waits for other ranks."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def is_alone() -> bool:
+    """Whether this rank computes by itself, see `alone`."""
+    return _alone
 
 
 def world_size() -> int:
-    """Number of ranks that train together, 1 outside a distributed run."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of ranks whose batches make one, 1 outside a distributed run."""
+    return dist.get_world_size() if not _alone and dist.is_available() and dist.is_initialized() else 1
 
 
 class CrossRankBatchNorm(_BatchNorm):
@@ -44,11 +74,8 @@ class CrossRankBatchNorm(_BatchNorm):
         local = x.numel() // x.size(1)
         mean = x.mean(axes)
         deviation = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().sum(axes)
-        # Every rank fills its own row: one sum then gathers all rows, and its gradient is a sum as well.
-        rows = x.new_zeros(world_size(), 2 * x.size(1) + 1)
         own = torch.cat([mean, deviation, mean.new_full((1,), local)])
-        own_row = torch.tensor(dist.get_rank(), device=x.device)
-        gathered: Tensor = all_reduce(rows.index_put((own_row,), own))
+        gathered: Tensor = all_reduce(_own_row(own))
         means, deviations, counts = torch.split(gathered, [x.size(1), x.size(1), 1], dim=1)
         counts = counts.detach()
         total = counts.sum()
@@ -98,9 +125,14 @@ def all_gather_rows(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    rows = x.new_zeros(world_size(), *x.shape)
-    gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
+    gathered: Tensor = all_reduce(_own_row(x))
     return gathered.flatten(0, 1)
+
+
+def _own_row(x: Tensor) -> Tensor:
+    """A row for each rank, zero but for its own: one sum then gathers all rows, and its gradient is a sum as well."""
+    rank = dist.get_rank()  # not an index on the device, for whose copy the host would wait
+    return F.pad(x[None], [0, 0] * x.dim() + [rank, world_size() - 1 - rank])
 
 
 def average(value: Tensor) -> Tensor:
@@ -123,4 +155,5 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     Shape:
         total, count, output: scalars.
     """
-    return total / average(torch.as_tensor(count, dtype=total.dtype, device=total.device)).clamp(min=1e-9)
+    counted = count.to(total) if isinstance(count, Tensor) else total.new_full((), count)
+    return total / average(counted).clamp(min=1e-9)

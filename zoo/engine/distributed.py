@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _distributed_is_initialized
+from lightning.fabric.utilities.imports import _IS_INTERACTIVE
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from zoo.engine.cross_rank import CrossRankSync
+from zoo.engine.devices import upload
+from zoo.engine.restarts import join_after_restart
+from zoo.engine.stopping import rank_timeout
 
 __all__ = ["MultiNetStrategy"]
 
@@ -36,20 +40,35 @@ class MultiNetStrategy(DDPStrategy):
 
     Args:
         bucket_mb: size of the flat buffers in which gradients are averaged, in MiB.
-        kwargs: passed to Lightning's DDPStrategy.
+        kwargs: passed to Lightning's DDPStrategy; `timeout`, how long ranks wait for each other, is
+            `ZOO_RANK_TIMEOUT` in seconds or half an hour.
     """
 
     strategy_name = "ddp_nets"
 
     def __init__(self, *args: Any, bucket_mb: float = 4, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"timeout": rank_timeout(), **kwargs})
         self._bucket_bytes = int(bucket_mb * 2**20)
         self._to_reduce: set[int] = set()  # ids of the optimizers whose gradients changed since their last reduction
+
+    def _configure_launcher(self) -> None:
+        """In a notebook, which no other process can run as a script, start the processes by fork."""
+        if self._start_method == "popen" and _IS_INTERACTIVE:
+            self._start_method = "fork"
+        super()._configure_launcher()
 
     @property
     def _wraps_nothing(self) -> bool:
         module = self.lightning_module
         return module is not None and not module.automatic_optimization
+
+    def setup_distributed(self) -> None:
+        """Join the other processes, those of this attempt if torchrun has started them again."""
+        self.set_world_ranks()
+        options = {} if self.root_device.type == "cpu" else {"device_id": self.root_device}
+        backend = self._get_process_group_backend()
+        join_after_restart(backend, self.global_rank, self.world_size, self._timeout or rank_timeout(), **options)
+        super().setup_distributed()
 
     def setup(self, trainer: Any) -> None:
         """Replace torch's SyncBatchNorm, which refuses the CPU, by ours; then set up as usual."""
@@ -151,7 +170,7 @@ class MultiNetStrategy(DDPStrategy):
         for bucket in buckets:
             present = [p.grad is not None for p in bucket]
             parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket]
-            flags = torch.tensor(present, dtype=bucket[0].dtype, device=bucket[0].device)
+            flags = upload(torch.tensor(present, dtype=bucket[0].dtype), bucket[0].device)
             result.append((bucket, present, torch.cat([*parts, flags])))
         return result
 

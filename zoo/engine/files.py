@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ __all__ = ["atomic_file", "cache_home", "nearest", "write_atomically"]
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write that appears under its name when it is complete.
 
     The content goes into a temporary file in the same folder, reaches the disk, then gets its name. A kill or a full
@@ -24,6 +25,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
     Args:
         path: where the file goes; missing folders are made.
+        keep: in the same folder, where an earlier file of that name goes; None lets it go.
 
     Raises:
         OSError: the file could not be written; an earlier one is unchanged.
@@ -35,19 +37,37 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _keep(path, keep)
         os.replace(temporary, path)
-        if os.name == "posix":  # the new name, too, reaches the disk; elsewhere folders cannot be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
         raise
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give a file a second name, so that there is a file under the first one at every moment."""
+    temporary = keep.with_name(f".{keep.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # file systems without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, keep)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where a folder can be opened: not on Windows, nor on every share."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

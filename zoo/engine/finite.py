@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from zoo.engine.cross_rank import world_size
+from zoo.engine.devices import upload
 from zoo.engine.overhead import LeanModule
 
 __all__ = ["FiniteWatch", "WatchedModule", "broken_network"]
@@ -16,14 +19,18 @@ _NONE_BAD = torch.iinfo(torch.int64).max
 
 
 class FiniteWatch:
-    """Remembers the first loss of a fit that was not finite, as a number on the device of the losses."""
+    """Remembers the first loss of a fit that was not finite, without waiting for the device of the losses."""
+
+    keeps = 256
+    """Losses that are kept until they are looked at together."""
 
     def __init__(self) -> None:
-        self._first_bad: Tensor | None = None
+        self.forget()
 
     def forget(self) -> None:
         """Start anew, at the start of a fit."""
-        self._first_bad = None
+        self._first_bad: Tensor | None = None
+        self._losses: list[tuple[int, Tensor]] = []
 
     def is_bad(self, loss: Tensor, code: int) -> bool:
         """Look at a loss.
@@ -33,33 +40,62 @@ class FiniteWatch:
             code: number of the batch and the phase, in the order of time.
 
         Returns:
-            Whether the loss is not finite; on devices other than a CPU always False, and `first_bad` tells later.
+            Whether the loss is not finite, of one process on a CPU. Elsewhere always False, and `first_bad` tells
+            later: looking would wait for a GPU, and one of several ranks that stops would leave the others waiting.
         """
-        if loss.device.type == "cpu":
+        if loss.device.type == "cpu" and world_size() == 1:
             return not math.isfinite(loss.item())
-        if self._first_bad is None:
-            self._first_bad = torch.full((), _NONE_BAD, dtype=torch.int64, device=loss.device)
-        self._first_bad.clamp_(max=torch.where(loss.detach().isfinite(), _NONE_BAD, code))
+        self._losses.append((code, loss.detach()))
+        if len(self._losses) == self.keeps:
+            self._look(loss.device)
         return False
 
-    def first_bad(self) -> int | None:
-        """Code of the first loss that was not finite; waits for the device."""
-        if self._first_bad is None or (code := int(self._first_bad.item())) == _NONE_BAD:
-            return None
-        return code
+    def first_bad(self, device: torch.device) -> int | None:
+        """Code of the first loss on any rank that was not finite; waits for the device, and every rank must call this.
+
+        Args:
+            device: of the model.
+        """
+        self._look(device)
+        if (first := self._first_bad) is None:
+            if world_size() == 1:
+                return None
+            first = torch.tensor(_NONE_BAD, device=device)
+        if world_size() > 1:
+            dist.all_reduce(first, dist.ReduceOp.MIN)
+        return None if (code := int(first.item())) == _NONE_BAD else code
+
+    def _look(self, device: torch.device) -> None:
+        """Take the kept losses into the number of the first bad one."""
+        if not self._losses:
+            return
+        codes = upload(torch.tensor([code for code, _ in self._losses]), device)
+        finite = torch.stack([loss.float() for _, loss in self._losses]).isfinite()
+        first = torch.where(finite, _NONE_BAD, codes).min()
+        self._first_bad = first if self._first_bad is None else torch.minimum(self._first_bad, first)
+        self._losses = []
 
 
+@torch.no_grad()
 def broken_network(networks: Iterable[tuple[str, nn.Module]]) -> str | None:
-    """Name of the first network with a parameter that is not finite; waits for the device.
+    """Name of the first network with a parameter that is not finite, on any rank; waits for the device once.
 
     Args:
-        networks: names and networks.
+        networks: names and networks; every rank must call this.
     """
+    names: list[str] = []
+    flags: list[Tensor] = []
     for name, network in networks:
-        tensors = [p.detach() for p in network.parameters()]
-        if tensors and not all(torch.isfinite(norm) for norm in torch._foreach_norm(tensors)):
-            return name
-    return None
+        if tensors := list(network.parameters()):
+            names.append(name)
+            norms = [norm.float() for norm in torch._foreach_norm(tensors)]
+            flags.append(torch.stack(norms).isfinite().all())
+    if not names:
+        return None
+    fine = torch.stack(flags).int()
+    if world_size() > 1:
+        dist.all_reduce(fine, dist.ReduceOp.MIN)
+    return next((name for name, flag in zip(names, fine.tolist(), strict=True) if not flag), None)
 
 
 class WatchedModule(LeanModule):
@@ -80,7 +116,7 @@ class WatchedModule(LeanModule):
         return ("training",)
 
     def check_finite(self, phase: str, loss: Tensor) -> None:
-        """Stop when a loss is not finite: at once on a CPU, at the next logging step or checkpoint elsewhere.
+        """Stop when a loss is not finite: at once in one process on a CPU, else at the next logging step or checkpoint.
 
         Args:
             phase: name of the phase, for the message.
@@ -94,7 +130,7 @@ class WatchedModule(LeanModule):
             self._raise_not_finite(phase, self.batch_index)
 
     def raise_if_not_finite(self, *, parameters: bool = False) -> None:
-        """Raise if a loss was not finite since the start of the fit.
+        """Raise if a loss was not finite since the start of the fit, on all ranks alike; every rank must call this.
 
         Args:
             parameters: look at the parameters as well.
@@ -102,7 +138,7 @@ class WatchedModule(LeanModule):
         Raises:
             FloatingPointError: names the step and the phase, or the network.
         """
-        if (code := self.finite.first_bad()) is not None:
+        if (code := self.finite.first_bad(self.device)) is not None:
             index, phase = divmod(code, len(self.phases))
             self._raise_not_finite(self.phases[phase], index)
         if parameters and (name := broken_network(self.named_children())):

@@ -1,9 +1,10 @@
 """How a batch becomes a step: counting, random state, checkpoints, resume.
 
 Stock Lightning counts optimizer steps, so with two optimizers `max_steps=10` ends after 5 batches; it writes
-checkpoints through the system's temporary folder, so a kill can leave a truncated one; and a resumed run draws other
-random numbers. `ExactTraining` mends the three. Models install the callback themselves, in `configure_callbacks`, so a
-plain `Trainer` is enough. tests/training/test_canary.py checks the private names of Lightning that are used here.
+checkpoints through the system's temporary folder, so a kill can leave a truncated one; a resumed run draws other random
+numbers and logs other values; and a signal loses what was not saved. `ExactTraining` mends these. Models install the
+callback themselves, in `configure_callbacks`, so a plain `Trainer` is enough. tests/training/test_canary.py checks the
+private names of Lightning that are used here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,13 +23,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.manual import _ManualOptimization
 from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from zoo.engine import rng
+from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.devices import generators, tf32_products
+from zoo.engine.lean_step import LeanStep
+from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
+from zoo.engine.restarts import advice
+from zoo.engine.stopping import StopSignals, rank_timeout, shield_loaders
 
-__all__ = ["ExactTraining", "OneStepPerBatch"]
+__all__ = ["ExactTraining", "OneStepPerBatch", "hardware"]
 
 
 class Trainable(Protocol):
@@ -88,30 +96,60 @@ class ExactTraining(Callback):
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
+        self._products = ExitStack()  # how products are computed on CUDA, while a fit runs
         self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
+        self._options: Options = []  # that the optimizers were built with
+        self._earlier_options: Options | None = None  # of a checkpoint, until its optimizer states are loaded
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run's training so far."""
+        return self._seconds + time.monotonic() - self._started
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Install the batch-counting loop and the atomic writer."""
+        """Install the batch-counting loop, its boundaries, the handling of signals and the atomic writer."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         model = cast(Trainable, pl_module)
+        self._earlier_options = None
         if stage == "fit":
+            self._seconds, self._accepted = 0.0, None  # of an earlier fit
             if isinstance(trainer.precision_plugin, DoublePrecision):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
                 trainer.precision_plugin.convert_module(pl_module)
             model.seed = trainer.strategy.broadcast(rng.run_seed())
-            if not model.automatic_optimization:
-                loop = trainer.fit_loop.epoch_loop
-                if not isinstance(loop.manual_optimization, OneStepPerBatch):
-                    loop.manual_optimization = OneStepPerBatch(trainer)
+            loop = trainer.fit_loop.epoch_loop
+            if model.automatic_optimization:
+                if not isinstance(loop.automatic_optimization, LeanStep):
+                    loop.automatic_optimization = LeanStep(trainer)
+            elif not isinstance(loop.manual_optimization, OneStepPerBatch):
+                loop.manual_optimization = OneStepPerBatch(trainer)
+            install_boundaries(trainer)
+            shield_loaders(trainer)
+            connector = cast(Any, trainer)
+            if not isinstance(connector._signal_connector, StopSignals):
+                connector._signal_connector = StopSignals(trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the optimizers before a checkpoint's states are loaded."""
+        self._options = optimizer_options(trainer.optimizers)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; give the model back its rank's own state, on its device."""
         self._started = time.monotonic()
+        if self._earlier_options is not None:
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            before, self._earlier_options = self._earlier_options, None
+            if changes := apply_changed_options(trainer.optimizers, schedulers, before, self._options):
+                rank_zero_info(f"Going on with {', '.join(changes)}: not the run that it would be without the change")
         if self._rank_state is not None:
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
         skip_idle_checks(trainer, pl_module)
+        if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
+            step.look()
+        self._products.close()
+        self._products.enter_context(tf32_products(pl_module.device))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
@@ -120,12 +158,13 @@ class ExactTraining(Callback):
         if image is not None and image.shape[1:] != self._accepted:
             model.check_images(image.shape[1:])
             self._accepted = image.shape[1:]
+        if trainer._logger_connector.should_update_logs:
+            _forget_values(trainer)
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
-        torch.default_generator.manual_seed(seed)
-        if model.device.type == "cuda":
-            torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)
+        for generator in generators(model.device):
+            generator.manual_seed(seed)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -136,7 +175,21 @@ class ExactTraining(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the losses since the last logging step."""
+        self._products.close()
         cast(Trainable, pl_module).raise_if_not_finite()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave torch's settings as they were; say what it means that a rank waited in vain."""
+        self._products.close()
+        if note := advice(exception):
+            exception.add_note(note)
+        elif trainer.world_size > 1 and "by peer" in str(exception):
+            exception.add_note("another process of the run has ended: its own message says why, unless it was killed")
+        elif trainer.world_size > 1 and "timed out" in str(exception).lower():
+            exception.add_note(
+                f"another process of the run did not answer within {rank_timeout().total_seconds():g} s: it stands "
+                "still, or what it does takes longer (ZOO_RANK_TIMEOUT=<seconds> sets how long the others wait)"
+            )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the seed and every rank's own state; refuse to overwrite a good checkpoint with a broken model."""
@@ -145,15 +198,17 @@ class ExactTraining(Callback):
         state = move_data_to_device(model.rank_state_dict(), torch.device("cpu"))
         states = [state]
         if _distributed_is_initialized() and dist.get_world_size() > 1:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, state)
-            states = gathered
+            gathered: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+            dist.gather_object(state, gathered)
+            states = gathered or []  # other ranks write nothing
         checkpoint["zoo"] = {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "seed": model.seed,
+            "boundary": note_position(trainer, checkpoint),
             "rank_states": states,
-            "seconds": self._seconds + time.monotonic() - self._started,
-            "hardware": _hardware(pl_module, trainer.world_size),
+            "seconds": self.seconds,
+            "hardware": hardware(pl_module, trainer.world_size),
+            "optimizer_options": self._options,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -162,7 +217,10 @@ class ExactTraining(Callback):
             return
         model = cast(Trainable, pl_module)
         model.seed = saved["seed"]
+        if saved.get("boundary"):
+            resume_at_boundary(trainer)
         self._seconds = saved["seconds"]
+        self._earlier_options = saved.get("optimizer_options")  # the first checkpoints had none
         states = saved["rank_states"]
         if len(states) != trainer.world_size and any(states):
             fate = "some are dropped" if len(states) > trainer.world_size else "the new ranks take copies"
@@ -173,7 +231,17 @@ class ExactTraining(Callback):
         self._rank_state = states[trainer.global_rank % len(states)]
 
 
-def _hardware(model: LightningModule, world_size: int) -> str:
+def _forget_values(trainer: Trainer) -> None:
+    """Log what this batch computes only: Lightning repeats the latest value of a term that a batch leaves out.
+
+    Values that are averaged over the epoch stay.
+    """
+    for value in trainer.fit_loop.epoch_loop._results.values():
+        if value.meta.on_step and not value.meta.on_epoch:
+            value.reset()
+
+
+def hardware(model: LightningModule, world_size: int) -> str:
     """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
     if model.device.type == "cuda":
         name = torch.cuda.get_device_name(model.device)

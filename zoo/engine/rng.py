@@ -7,7 +7,7 @@ resumed run continues bit for bit, and nothing has to be saved.
 
 The hash is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, fig. 19),
 whose output function is applied to `key + counter * golden ratio`. It runs as integer tensor operations on any device,
-without a host synchronisation; the bits are the same on every device.
+without a host synchronisation; the bits are the same on every device. On CUDA one kernel makes a whole draw.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-__all__ = ["integers", "keep_mask", "key", "normal", "permutation", "run_seed", "uniform"]
+from zoo.engine.devices import has_float64, upload
+from zoo.engine.keyed_kernels import float_bits, kernels
+
+__all__ = ["integers", "keep_mask", "key", "normal", "permutation", "ranks", "run_seed", "uniform"]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -48,15 +51,44 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
+def _start(shape: Sequence[int], key: int, first: int) -> int:
+    """Counter 0 of row `first` as a signed 64-bit integer: the hash's input is this plus multiples of the ratio."""
+    start = key + (first * math.prod(shape[1:]) + 1) * _GOLDEN
+    return (start + 2**63) % 2**64 - 2**63
+
+
 def _bits(shape: Sequence[int], key: int, first: int, device: torch.device | str | None) -> Tensor:
     """64 random bits per element as int64; element (i, j) comes from counter `(first + i) * row + j`."""
     # In place, as tiny models wait for these calls: each costs more than its arithmetic.
-    start = key + (first * math.prod(shape[1:]) + 1) * _GOLDEN
     x = torch.arange(math.prod(shape), dtype=torch.int64, device=device).mul_(_GOLDEN)
-    x += (start + 2**63) % 2**64 - 2**63  # as a signed 64-bit integer
+    x += _start(shape, key, first)
     for bits, factor in ((30, _MIX1), (27, _MIX2)):
         x.bitwise_xor_(_shift_right(x, bits)).mul_(factor)
     return x.bitwise_xor_(_shift_right(x, 31)).view(*shape)
+
+
+def _on_gpu(
+    draw: str, shape: Sequence[int], key: int, first: int, device: torch.device | str | None, **options: int
+) -> Tensor | None:
+    """The draw as one kernel, on a GPU that has it; numbers in floating point as the bits of a float64."""
+    if not _is_gpu(device) or (made := kernels()) is None:
+        return None
+    counter = torch.arange(math.prod(shape), device=device)
+    return made[draw](counter, start=_start(shape, key, first), **options).view(*shape)
+
+
+def _is_gpu(device: torch.device | str | None) -> bool:
+    return device is not None and torch.device(device).type == "cuda"
+
+
+def _moved(drawn: Tensor, device: torch.device | str | None) -> Tensor:
+    """What `_place` had made elsewhere, on the device."""
+    return drawn if device is None or has_float64(device) else upload(drawn, torch.device(device))
+
+
+def _place(device: torch.device | str | None) -> torch.device | str | None:
+    """Where a draw is made: on the CPU for devices without float64, whose large integers are not trusted either."""
+    return device if has_float64(device) else "cpu"
 
 
 def uniform(
@@ -83,9 +115,13 @@ def uniform(
     Shape:
         Output: `shape`.
     """
+    if dtype == torch.float32:
+        scale = {"scale": float_bits(high - low), "low": float_bits(low)}
+        if (drawn := _on_gpu("uniform", shape, key, first, device, **scale)) is not None:
+            return drawn.view(torch.float64).to(dtype)
     digits = 53 if dtype == torch.float64 else 24
-    unit = _shift_right(_bits(shape, key, first, device), 64 - digits).to(dtype) * 2.0**-digits
-    return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
+    unit = _shift_right(_bits(shape, key, first, _place(device)), 64 - digits).to(dtype) * 2.0**-digits
+    return _moved(unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low, device)
 
 
 def normal(
@@ -101,11 +137,13 @@ def normal(
     Shape:
         Output: `shape`.
     """
+    if (drawn := _on_gpu("normal", shape, key, first, device)) is not None:
+        return drawn.view(torch.float64).to(dtype)
     # One 64-bit word gives both uniforms that a Box-Muller value needs: 32 bits each, half a step away from 0.
-    bits = _bits(shape, key, first, device)
+    bits = _bits(shape, key, first, _place(device))
     angle = (bits & 0xFFFFFFFF).to(torch.float64).mul_(2.0 * math.pi * 2.0**-32).cos_()
     radius = _shift_right(bits, 32).to(torch.float64).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
-    return radius.mul_(angle).to(dtype)
+    return _moved(radius.mul_(angle).to(dtype), device)
 
 
 def integers(
@@ -117,7 +155,18 @@ def integers(
         Output: `shape`.
     """
     # 31 random bits: the bias of the remainder is at most high / 2^31.
-    return _shift_right(_bits(shape, key, first, device), 33) % high
+    if (drawn := _on_gpu("integers", shape, key, first, device, high=high)) is not None:
+        return drawn
+    return _moved(_shift_right(_bits(shape, key, first, _place(device)), 33) % high, device)
+
+
+def ranks(shape: Sequence[int], key: int, first: int = 0, *, device: torch.device | str | None = None) -> Tensor:
+    """Independent draws from {0, ..., 2^53 - 1} as int64, to be sorted: the order of `uniform` in float64.
+
+    Shape:
+        Output: `shape`.
+    """
+    return _moved(_shift_right(_bits(shape, key, first, _place(device)), 11), device)
 
 
 def keep_mask(
@@ -131,8 +180,11 @@ def keep_mask(
         Output: `shape`, bool.
     """
     row = math.prod(shape[1:])
-    bits = _bits((shape[0], -(-row // 4)), key, first, device).view(torch.int16)
-    return (bits[:, :row] < round(keep * 65536) - 32768).view(*shape)
+    words = shape[0], -(-row // 4)
+    bits = _on_gpu("bits", words, key, first, device)
+    if bits is None:
+        bits = _bits(words, key, first, _place(device))
+    return _moved((bits.view(torch.int16)[:, :row] < round(keep * 65536) - 32768).view(*shape), device)
 
 
 def permutation(n: int, key: int) -> Tensor:

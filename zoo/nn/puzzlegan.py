@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.engine import rng
+from zoo.engine.devices import double, upload
 from zoo.nn.layers import StartMap, stages
 
 __all__ = ["Discriminator", "Encoder", "ImageGenerator", "MaskGenerator", "canonical_order"]
@@ -165,8 +166,8 @@ def canonical_order(patches: Tensor) -> Tensor:
     Shape:
         Input and output: (N, P, C, S, S).
     """
-    rows = patches.flatten(2).double()
+    rows = double(patches.flatten(2))
     # Random weights: only patches that are equal have sums that are equal but for roundings.
     weights = rng.uniform((rows.size(2),), rng.key(0, "order of patches"), device=rows.device, dtype=rows.dtype)
-    order = (rows @ weights).argsort(1)
+    order = upload((rows @ weights).argsort(1), patches.device)
     return patches[torch.arange(len(patches), device=patches.device)[:, None], order]

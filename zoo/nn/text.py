@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.engine import published
+from zoo.engine.devices import upload
 
 __all__ = ["ALPHABET", "CharEncoder", "SentenceEncoder", "load_text_encoder"]
 
@@ -87,7 +88,9 @@ class CharEncoder(nn.Module):
         length, space = self.max_length, NUMBERS[" "]
         rows = [[NUMBERS.get(c, space) for c in text.lower()[:length]] for text in captions]
         numbers = torch.tensor([row + [len(ALPHABET)] * (length - len(row)) for row in rows]).view(-1, length)
-        return F.one_hot(numbers, len(ALPHABET) + 1)[:, :, :-1].transpose(1, 2).to(self.conv1.weight)
+        weight = self.conv1.weight
+        letters = torch.arange(len(ALPHABET), device=weight.device)
+        return (upload(numbers, weight.device)[:, :, None] == letters).to(weight.dtype).transpose(1, 2)
 
     def forward(self, captions: Sequence[str]) -> Tensor:
         """Embeddings of sentences."""

@@ -39,8 +39,8 @@ def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "
         device: where the model goes.
 
     Returns:
-        The model. Networks that the file does not hold (such as the discriminator) are untrained; what would need an
-        `optional_networks` of the model that is not there raises a ValueError.
+        The model. Networks that the file does not hold (such as the discriminator) raise a ValueError when they are
+        used; a generator whose average was published has the average's weights. A fit trains all of them.
 
     Raises:
         LookupError: there is no such checkpoint or file.
@@ -58,6 +58,8 @@ def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "
 
 
 def _from_safetensors(path: Path) -> GenerativeModel:
+    from zoo.base.loaded import mark_loaded
+
     header, tensors = read(path)
     model = _build(header["class"], header["hparams"], path)
     prefixes = tuple(f"{name}." for name in header["networks"])
@@ -66,7 +68,6 @@ def _from_safetensors(path: Path) -> GenerativeModel:
     complaint = f"{path} is not a checkpoint of this {header['class']}"
     if absent := sorted({*model.inference_networks} - {*model.optional_networks, *header["networks"]}):
         raise ValueError(f"{complaint}: it does not hold the network {absent[0]!r}")
-    model.available_networks = tuple(header["networks"])
     if wrong := sorted(expected ^ tensors.keys()):
         what = "lacks" if wrong[0] in expected else "holds an unknown"
         raise ValueError(f"{complaint}: it {what} {wrong[0]}")
@@ -74,10 +75,12 @@ def _from_safetensors(path: Path) -> GenerativeModel:
         if value.shape != own[key].shape:
             raise ValueError(f"{complaint}: {key} has shape {tuple(value.shape)}, expected is {tuple(own[key].shape)}")
         own[key].copy_(value)
+    mark_loaded(model, header["networks"])
     return model
 
 
 def _from_checkpoint(path: Path) -> GenerativeModel:
+    from zoo.base.loaded import mark_loaded
     from zoo.engine.checkpoint import AtomicCheckpointIO
 
     saved = AtomicCheckpointIO().load_checkpoint(path)
@@ -90,6 +93,7 @@ def _from_checkpoint(path: Path) -> GenerativeModel:
         model.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error
+    mark_loaded(model)
     return model
 
 

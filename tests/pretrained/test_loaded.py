@@ -1,0 +1,84 @@
+"""What `zoo.load` gives says what it is, and trains."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import zoo
+from tests.contract import Data, trainer
+
+
+@pytest.fixture(scope="module")
+def loaded() -> zoo.DCGAN:
+    model = zoo.load("dcgan-emoji32")
+    assert isinstance(model, zoo.DCGAN)
+    return model
+
+
+@pytest.fixture
+def model(loaded: zoo.DCGAN) -> Iterator[zoo.DCGAN]:
+    return copy.deepcopy(loaded)  # type: ignore[return-value]
+
+
+def test_the_generator_has_the_weights_of_its_average() -> None:
+    model: Any = zoo.load("stargan-emoji64")
+    assert "generator" not in model.available_networks
+    for name, value in model.generator_ema.state_dict().items():
+        assert torch.equal(model.generator.state_dict()[name], value)
+
+
+def test_an_absent_network_is_refused_when_it_is_used(model: Any) -> None:
+    x = torch.zeros(1, *model.image_shape)
+    for network in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.raises(ValueError, match=r"^the file of this DCGAN does not hold discriminator: it is untrained"):
+            network.discriminator(x)
+
+
+def test_a_fit_trains_all_networks_and_warns_once(model: Any) -> None:
+    means = model.generator.state_dict()["layers.0.norm.running_mean"].clone()
+    assert not model.generator.training
+    batches = [{"image": 2 * torch.rand(4, *model.image_shape) - 1}]
+    run = trainer()
+    with pytest.warns(UserWarning, match="starts from the loaded weights of DCGAN; untrained: discriminator") as caught:
+        run.fit(model, datamodule=Data(batches))
+    assert len([w for w in caught if "starts from" in str(w.message)]) == 1
+    assert model.generator.training
+    assert not torch.equal(model.generator.state_dict()["layers.0.norm.running_mean"], means)
+    run = trainer()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*starts from the loaded")
+        run.fit(model, datamodule=Data(batches))
+
+
+def test_noise_can_be_found_by_gradients(model: Any) -> None:
+    z = model.latent(2, seed=0).requires_grad_()
+    image = model.generate(z)
+    assert torch.equal(image.detach(), model.sample(2, seed=0))
+    image.square().sum().backward()
+    assert z.grad is not None
+    assert z.grad.abs().sum() > 0
+    assert not model.generate(z.detach()).requires_grad
+    with torch.no_grad():
+        assert not model.generate(z).requires_grad
+
+
+def test_codes_can_be_found_by_gradients() -> None:
+    model: Any = zoo.load("vae-mnist28")
+    z = torch.zeros(2, model.latent_dim, requires_grad=True)
+    model.decode(z).sum().backward()
+    assert z.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_samples_in_another_precision(model: Any, dtype: torch.dtype) -> None:
+    expected = model.sample(2, seed=0)
+    found = model.to(dtype).sample(2, seed=0)
+    assert found.dtype == dtype
+    assert (found.float() - expected).abs().mean() < 0.02

@@ -1,0 +1,113 @@
+"""What devices differ in: float64, generators, copies from the CPU, how CUDA rounds float32.
+
+On CUDA a fit in float32 multiplies in TF32, which keeps 10 bits of each factor: convolutions because torch does so, and
+products of matrices, for which torch asks, because `tf32_products` says so. NVIDIA_TF32_OVERRIDE=0 in the environment,
+or `torch.backends.cudnn.allow_tf32 = False` in Python, leaves both in float32. Measures are exact and deterministic
+always: `exact_kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["double", "exact_kernels", "generators", "has_float64", "tf32_products", "upload"]
+
+
+def has_float64(device: torch.device | str | None) -> bool:
+    """Whether a device computes in float64: Apple's GPUs do not, nor do some of Intel's.
+
+    Args:
+        device: the device; None is the CPU.
+    """
+    kind = torch.device(device or "cpu")
+    if kind.type == "xpu":
+        return bool(torch.xpu.get_device_properties(kind).has_fp64)
+    return kind.type != "mps"
+
+
+def double(x: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU if their device has no float64.
+
+    Shape:
+        Input and output: any.
+    """
+    return x.double() if has_float64(x.device) else x.cpu().double()
+
+
+def upload(x: Tensor, device: torch.device) -> Tensor:
+    """A copy of a tensor of the CPU on a device, for which the host does not wait.
+
+    Shape:
+        Input and output: any.
+    """
+    return x.to(device, non_blocking=True)
+
+
+def generators(device: torch.device) -> list[torch.Generator]:
+    """torch's own generators of random numbers that a model on a device draws from: the CPU's and the device's.
+
+    Args:
+        device: the model's.
+    """
+    own = [torch.default_generator]
+    if device.type == "cuda":
+        own.append(torch.cuda.default_generators[device.index or 0])
+    elif device.type == "xpu":
+        own.append(torch.xpu.default_generators[device.index or 0])
+    elif device.type == "mps":
+        own.append(torch.mps._get_default_mps_generator())
+    return own
+
+
+@contextmanager
+def tf32_products(device: torch.device) -> Iterator[None]:
+    """Products of matrices on CUDA as convolutions are there: in TF32, unless the user has chosen otherwise.
+
+    Args:
+        device: the model's.
+    """
+    before = torch.get_float32_matmul_precision()
+    chosen = before != "highest" or torch.backends.cudnn.conv.fp32_precision != "tf32"  # type: ignore[attr-defined]
+    if device.type != "cuda" or chosen:
+        yield
+        return
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def exact_kernels() -> Iterator[None]:
+    """Products and convolutions on CUDA in full float32, and always by the same algorithm."""
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.deterministic
+    precisions = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision
+    # torch has these settings twice, and refuses to read the older ones where the newer ones differ: set both.
+    older = _readable(lambda: cudnn.allow_tf32), _readable(torch.get_float32_matmul_precision)
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
+    torch.set_float32_matmul_precision("highest")
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        if older[0] is not None:
+            cudnn.allow_tf32 = older[0]
+        if older[1] is not None:
+            torch.set_float32_matmul_precision(older[1])
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision = precisions
+
+
+def _readable(setting: Callable[[], Any]) -> Any:
+    try:
+        return setting()
+    except RuntimeError:
+        return None
