@@ -130,6 +130,8 @@ class Unpaired(ImageDataModule):
         super().__init__(data_dir, cache_dir=cache_dir, image_size=image_size, batch_size=batch_size, **options)
         if fit_to_frame and data_dir is not None:
             raise ValueError("fit_to_frame is for emoji: leave it out, or data_dir")
+        if image_channels not in (1, 3):
+            raise ValueError(f"image_channels must be 1 or 3, not {image_channels}")
         if image_channels != 3 and data_dir is None:
             raise ValueError(f"emoji have 3 channels: leave image_channels {image_channels} out, or give a data_dir")
         if data_dir is None and (data_dir_b is not None or side_by_side):
@@ -143,6 +145,7 @@ class Unpaired(ImageDataModule):
         self.vendors, self.fit_to_frame = (vendor_a, vendor_b), fit_to_frame
         self.side_by_side = side_by_side
         self.flip = flip
+        self.image_channels = image_channels
         self.folder_options: dict[str, Any] = {"on_error": on_error, "image_channels": image_channels}
         self.shares: dict[str, Any] = {"val_share": val_share, "test_share": test_share}
         if self.data_dir is None:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 from tqdm import tqdm
 
-__all__ = ["decode_all", "resize", "square"]
+__all__ = ["decode_all", "eight_bits", "resize", "square"]
 
 _WHITE = (255, 255, 255, 255)
 
@@ -55,8 +55,7 @@ def square(
     if half is not None:
         width = picture.width // 2
         picture = picture.crop((half * width, 0, (half + 1) * width, picture.height))
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits and more: convert() would cut, not scale
-        picture = _eight_bits(picture)
+    picture = eight_bits(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture.convert("RGBA"))
     picture = picture.convert("RGB" if channels == 3 else "L")
@@ -80,8 +79,18 @@ def _require_regular(file: str | os.PathLike[str]) -> None:
         raise ValueError("it is a folder, a named pipe, a socket or a device, not a file")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """A gray picture of 16 or 32 bits, or of floats, with 8 bits."""
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A gray picture of 16 or 32 bits, or of floats, scaled to 8 bits; others as they are.
+
+    Args:
+        picture: the picture.
+
+    Raises:
+        ValueError: values of a range that cannot be told.
+    """
+    if not picture.mode.startswith("I") and picture.mode != "F":
+        return picture
+    # convert() would cut, not scale.
     values = np.asarray(picture, np.float64)
     low, high = values.min(), values.max()
     if picture.mode == "F":

@@ -31,9 +31,7 @@ BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
 
 
-def publish(
-    run: Path, slug: str | None = None, *, out_dir: Path | None = None, note: str | None = None
-) -> list[Path]:
+def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, note: str | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
