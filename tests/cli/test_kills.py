@@ -1,0 +1,17 @@
+"""A few of the kills of `python -m tests.cli.kills`, which kills each kind of model twenty times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.kills import prove
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "ranks", "kills"), [("dcgan-ema", 1, 5), ("cyclegan", 2, 4)])
+def test_a_run_that_is_killed_again_and_again(tmp_path: Path, model: str, ranks: int, kills: int) -> None:
+    deaths = prove(model, ranks, kills, tmp_path, print)
+    assert len(deaths) == kills
+    assert [death.partition(" on ")[0] for death in deaths[-3:]] == ["last batch", "pictures", "last checkpoint"]
