@@ -67,7 +67,7 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         self.last_model_path = str(self.path) if self.saved_step else ""
         steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        trainer.log_every_n_steps = max(1, int(min(interval, steps)))  # type: ignore[attr-defined]
+        trainer.log_every_n_steps = int(min(interval, steps))  # type: ignore[attr-defined]
         for logger in trainer.loggers:
             logger.log_hyperparams(self._config)
             if isinstance(logger, MetricsFile):
