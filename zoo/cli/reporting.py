@@ -31,8 +31,8 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
     """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
 
     A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
-    Where the number of steps is not chosen, it is 250, but none is written within half a minute of the one before, which
-    a GPU reaches in a second, and one process writes one after ten minutes at the latest.
+    Where the number of steps is not chosen, it is 250, which a GPU does in a second: so none is written within half a
+    minute of the one before, and one process writes one after ten minutes at the latest.
 
     Args:
         folder: the run's folder.
