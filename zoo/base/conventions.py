@@ -65,7 +65,7 @@ class ConventionalModule(CheckedOptions, WatchedModule):
             refuse_other_range(named)
             self._range_is_known = True
         if type(batch) is dict and all(named.get(name) is value for name, value in batch.items()):
-            self._taken = named.keys(), image_of(named).dtype
+            self._taken = set(named), image_of(named).dtype  # not the view, which would hold the batch
         return named
 
     _taken: tuple[Any, Any] = (None, None)
