@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["DeviceWork"]
@@ -33,8 +32,8 @@ class DeviceWork:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._profile.__exit__(*error)  # type: ignore[arg-type]
-        events = [e for e in self._profile.events() or [] if e.device_type == DeviceType.CUDA]
+        self._profile.__exit__(*error)
+        events = [e for e in self._profile.events() or [] if str(e.device_type).endswith("CUDA")]
         milliseconds: dict[str, float] = {}
         for event in events:
             spent = event.time_range.elapsed_us() / self.steps / 1000
