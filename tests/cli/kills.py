@@ -122,7 +122,6 @@ EVENTS: list[tuple[Any, str]] = [
     (BoundaryFitLoop, "on_advance_end"),
     (BoundaryFitLoop, "on_run_end"),
     (files, "_keep"),
-    (files, "_sync_folder"),
 ]
 
 
