@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch.autograd import DeviceType
+from typing import Any
+
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["DeviceWork"]
@@ -17,12 +18,13 @@ class DeviceWork:
         steps: steps that are done meanwhile.
 
     Attributes:
-        per_step: `kernels_per_step`, and `gpu_milliseconds_per_step` for which they ran; empty until the exit.
+        per_step: `kernels_per_step`, `gpu_milliseconds_per_step` for which they ran, and `slowest_kernel` with the
+            milliseconds of a step that it takes; empty until the exit.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.per_step: dict[str, float] = {}
+        self.per_step: dict[str, Any] = {}
         self._profile = profile(activities=[ProfilerActivity.CUDA])
 
     def __enter__(self) -> DeviceWork:
@@ -30,9 +32,15 @@ class DeviceWork:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._profile.__exit__(*error)  # type: ignore[arg-type]
-        events = [e for e in self._profile.events() or [] if e.device_type == DeviceType.CUDA]
+        self._profile.__exit__(*error)
+        events = [e for e in self._profile.events() or [] if str(e.device_type).endswith("CUDA")]
+        milliseconds: dict[str, float] = {}
+        for event in events:
+            spent = event.time_range.elapsed_us() / self.steps / 1000
+            milliseconds[event.name] = milliseconds.get(event.name, 0.0) + spent
+        name = max(milliseconds, key=milliseconds.__getitem__, default="")
         self.per_step = {
             "kernels_per_step": round(len(events) / self.steps),
-            "gpu_milliseconds_per_step": round(sum(e.time_range.elapsed_us() for e in events) / self.steps / 1000, 3),
+            "gpu_milliseconds_per_step": round(sum(milliseconds.values()), 3),
+            "slowest_kernel": f"{name[:80]}: {milliseconds.get(name, 0.0):.3f} ms",
         }

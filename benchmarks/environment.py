@@ -60,12 +60,17 @@ def environment(device: torch.device) -> dict[str, Any]:
         state = gpu_state()
         versions["driver"] = state.pop("driver_version", "")
         found["clocks"] = state
-        found["float32"] = {
-            "convolutions_in_tf32": torch.backends.cudnn.allow_tf32,
-            "matmul_precision": torch.get_float32_matmul_precision(),
-            "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        }
+        found["float32"] = float32_settings()
     return found
+
+
+def float32_settings() -> dict[str, Any]:
+    """How CUDA computes in float32 now."""
+    return {
+        "convolutions_in_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+    }
 
 
 def gpu_state() -> dict[str, str]:

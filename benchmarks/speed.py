@@ -32,7 +32,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.device_work import DeviceWork
-from benchmarks.environment import RESULTS, environment
+from benchmarks.environment import RESULTS, environment, float32_settings
 from benchmarks.steps import Draws, Loop, Settings
 from zoo.base import GenerativeModel
 
@@ -129,6 +129,7 @@ def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: C
             accelerator="gpu" if settings.device == "cuda" else "cpu",
             devices=1,
             precision={"32": "32-true", "bf16": "bf16-mixed"}[settings.precision],  # type: ignore[arg-type]
+            benchmark=settings.device == "cuda",  # as `zoo fit` has it
             max_steps=-1,
             logger=CSVLogger(folder),
             default_root_dir=folder,
@@ -160,17 +161,23 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
     batches = Batches(model.image_shape, settings)
     seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
     flops: dict[str, int] = {}
-    work: dict[str, dict[str, float]] = {}
+    work: dict[str, dict[str, Any]] = {}
+    float32: dict[str, Any] = {}
 
     def program(model: GenerativeModel) -> Program:
         loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}
         stream = iter(batches)
 
         def run(name: str, count: int) -> None:
+            products = torch.get_float32_matmul_precision()
+            if name == "textbook":
+                torch.set_float32_matmul_precision("highest")  # torch's default
             for _ in range(count):
                 loops[name].step(next(stream))
+            torch.set_float32_matmul_precision(products)
 
         yield 3
+        float32.update(float32_settings())
         for name in loops:
             run(name, 3)
         for _ in range(rounds):
@@ -205,7 +212,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
 
     fit(model, batches, settings, program)
     parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in model.named_children()}
-    return {"seconds": seconds, "flops": flops, "work": work, "parameters": parameters}
+    return {"seconds": seconds, "flops": flops, "work": work, "parameters": parameters, "float32": float32}
 
 
 def peak_memory(module: ModuleType, name: str, settings: Settings, steps: int = 3) -> float:
@@ -317,7 +324,7 @@ def row_of(architecture: str, settings: Settings, rounds: int, steps: int) -> di
     # Lightning sets this, and then each step of a plain loop's optimizer loads NVML to look for a GPU.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     measured = measure(import_module(f"benchmarks.steps.{architecture}"), settings, rounds, steps)
-    return {
+    row = {
         "benchmark": "speed",
         "architecture": architecture,
         "settings": {k: v for k, v in asdict(settings).items() if k != "options"}
@@ -326,6 +333,7 @@ def row_of(architecture: str, settings: Settings, rounds: int, steps: int) -> di
         **summary(measured, settings.batch_size),
         **environment(torch.device(settings.device)),
     }
+    return row | {"float32": measured["float32"]} if settings.device == "cuda" else row
 
 
 def write(row: dict[str, Any], path: Path) -> None:

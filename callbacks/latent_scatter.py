@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import FixedBatchCallback
+from zoo.engine.devices import double
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def project(codes: Tensor) -> tuple[Tensor, list[str]]:
         return torch.cat([codes, torch.zeros_like(codes)], 1), ["z0", ""]
     if codes.size(1) == 2:
         return codes, ["z0", "z1"]
-    centered = codes.double() - codes.double().mean(0)
+    centered = double(codes) - double(codes).mean(0)
     variances, directions = torch.linalg.eigh(centered.T @ centered)
     shares, first = variances.flip(0).clamp(min=0) / variances.sum().clamp(min=1e-30), directions.flip(1)[:, :2]
     # The sign of a component is arbitrary: its largest entry is made positive.

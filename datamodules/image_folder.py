@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoo.datamodules.base.draws import mirrored
 from zoo.datamodules.base.files import write_array
+from zoo.datamodules.base.folders import FolderLayout, picture_names, readable
 from zoo.datamodules.base.image_set import ImageSet
 from zoo.datamodules.base.module import DataOptions, ImageDataModule
 from zoo.datamodules.base.pictures import decode_all, square
@@ -22,8 +23,6 @@ from zoo.engine.files import nearest
 
 __all__ = ["ImageFolder"]
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 ON_ERROR = ("refuse", "skip")
 
 
@@ -31,14 +30,16 @@ class ImageFolder(ImageDataModule):
     """Pictures of a folder and all folders in it.
 
     The central square of each picture is resized. Batches hold `image` (N, C, H, W) and, if the first level has more
-    than one folder, `label`: the number of the folder, in alphabetical order.
+    than one folder, `label`: the number of the folder, in alphabetical order. Pictures beside these folders are left
+    out with a warning.
 
-    If the first level is `train` and `test` (and perhaps `val`), these folders are the splits, and the level below
-    gives the labels. Otherwise a hash of their names deals out the pictures: 80 % training, 10 % validation, 10 % test
-    by default. The split of a picture depends neither on the seed nor on the image size.
+    If the first level is `train` (and perhaps `val` and `test`), these folders are the splits, and the level below
+    gives the labels. A split that has no folder is dealt out of the training pictures by a hash of their names: by
+    default 80 % training, 10 % validation, 10 % test. The split of a picture depends neither on the seed nor on the
+    image size.
 
     Args:
-        data_dir: the folder; hidden files and files other than pictures are ignored.
+        data_dir: the folder; links to folders are followed, hidden files and files other than pictures are ignored.
         image_size: side of the images; decoded once per content of the folder (names, sizes, times) and size.
         image_channels: 3 for color, 1 for gray.
         flip: mirror training images with probability 1/2, drawn anew in every epoch.
@@ -89,18 +90,15 @@ class ImageFolder(ImageDataModule):
         names = self.listing()
         path, unreadable = self._decoded(names)
         good = [i for i in range(len(names)) if i not in unreadable]
-        parts = [Path(name).parts for name in names]
-        splits = self._deal(parts, good)
+        layout = FolderLayout.of(names)
+        placed, classes = layout.placed(self.folder, names, good)
+        splits = self._deal(names, layout, placed)
 
         fields: dict[str, Tensor | list[str]] = {}
-        # The first level of folders, or the second one if the first level is that of the splits.
-        depth = 1 if _has_split_folders(parts) else 0
-        folders = [part[depth] if len(part) > depth + 1 else "." for part in parts]
-        classes = sorted({folders[i] for i in good})
-        if len(classes) > 1:
+        if classes:
             self.class_names = {"label": classes}
             numbers = {name: i for i, name in enumerate(classes)}
-            fields["label"] = torch.tensor([numbers[folder] for folder in folders])
+            fields["label"] = torch.tensor([numbers.get(folder, -1) for folder in layout.label])
         array = np.load(path, mmap_mode="r")
         return {
             split: ImageSet(
@@ -114,35 +112,18 @@ class ImageFolder(ImageDataModule):
 
     def listing(self) -> list[str]:
         """Names of all pictures, relative to the folder, in alphabetical order."""
-        if not self.folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.folder}: set data_dir to a folder of pictures")
-        names = []
-        for folder, folders, files in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-            names += [
-                Path(folder, name).relative_to(self.folder).as_posix()
-                for name in files
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-            ]
-        if not names:
-            raise FileNotFoundError(
-                f"there are no pictures in {self.folder}: none of its files ends in {', '.join(sorted(SUFFIXES))}"
-            )
-        return sorted(names)
+        return picture_names(self.folder)
 
-    def _deal(self, parts: list[tuple[str, ...]], good: list[int]) -> dict[str, list[int]]:
+    def _deal(self, names: list[str], layout: FolderLayout, placed: list[int]) -> dict[str, list[int]]:
         """Numbers of the pictures of each split."""
         splits: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-        if given := _has_split_folders(parts):
-            for i in good:
-                splits[SPLIT_FOLDERS[parts[i][0].lower()]].append(i)
-        else:
-            splits["train"] = good
+        for i in placed:
+            splits[layout.split[i] or "train"].append(i)
         # The first pictures in the order of a hash: shares are exact, and new files move few of the old ones.
         total = len(splits["train"])
-        drawn = sorted(splits["train"], key=lambda i: blake2b("/".join(parts[i]).encode(), digest_size=8).digest())
+        drawn = sorted(splits["train"], key=lambda i: blake2b(_bytes(names[i]), digest_size=8).digest())
         for split, share in self.shares.items():
-            if not splits[split] and not (given and split == "test"):
+            if split not in layout.given:
                 count = round(share * total)
                 splits[split], drawn = sorted(drawn[:count]), drawn[count:]
         splits["train"] = sorted(drawn)
@@ -152,8 +133,7 @@ class ImageFolder(ImageDataModule):
         """The file of all decoded pictures, (n, C, size, size) uint8, made if missing; and the unreadable ones."""
         digest = blake2b(digest_size=8)
         for name in names:
-            status = (self.folder / name).stat()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(_bytes(f"{name}\0{self._version(name)}\n"))
         path = self.cache_dir / "folders" / f"{self.name}-{digest.hexdigest()}.npy"
         # Written before the images, so that no images lie there without this note.
         note = path.with_suffix(".unreadable.json")
@@ -165,10 +145,12 @@ class ImageFolder(ImageDataModule):
             if self.on_error == "refuse":
                 raise ValueError(self._unreadable(name, error))
             if len(errors) == len(names):
-                raise ValueError(f"none of the {len(names)} pictures in {self.folder} can be read; {name}: {error}")
+                raise ValueError(
+                    f"none of the {len(names)} pictures in {self.folder} can be read; {readable(name)}: {error}"
+                )
             warnings.warn(
                 f"left out {len(errors)} of {len(names)} pictures in {self.folder} that cannot be read: "
-                f"{', '.join(list(errors)[:5])}{', ...' if len(errors) > 5 else ''}",
+                f"{', '.join(map(readable, list(errors)[:5]))}{', ...' if len(errors) > 5 else ''}",
                 stacklevel=2,
             )
         return path, {i for i, name in enumerate(names) if name in errors}
@@ -194,11 +176,19 @@ class ImageFolder(ImageDataModule):
         )
         note.write_text(json.dumps(errors, indent=1))
 
+    def _version(self, name: str) -> str:
+        """What changes when a picture does; a link that leads nowhere has none."""
+        try:
+            status = (self.folder / name).stat()
+        except OSError:
+            return ""
+        # Older versions of this class have decoded float TIFFs to black.
+        again = "\0again" if name.lower().endswith((".tif", ".tiff")) else ""
+        return f"{status.st_size}\0{status.st_mtime_ns}{again}"
+
     def _unreadable(self, name: str, error: str) -> str:
-        return f"{self.folder / name} cannot be read ({error}): mend or remove it, or set on_error='skip'"
+        return f"{self.folder / readable(name)} cannot be read ({error}): mend or remove it, or set on_error='skip'"
 
 
-def _has_split_folders(parts: list[tuple[str, ...]]) -> bool:
-    """Whether the first level is `train` and `test`, and perhaps `val`, and nothing else."""
-    first = {part[0].lower() if len(part) > 1 else "." for part in parts}
-    return {"train", "test"} <= first <= SPLIT_FOLDERS.keys()
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -78,7 +78,7 @@ class UnpairedStream(TrainingStream):
 class Unpaired(ImageDataModule):
     """Images of two domains, unpaired.
 
-    Batches hold `image_a` and `image_b` (N, 3, H, W). In training each domain has an order of its own; an epoch has as
+    Batches hold `image_a` and `image_b` (N, C, H, W). In training each domain has an order of its own; an epoch has as
     many images as the larger domain. Without a `data_dir` the domains are emoji of two vendors, split by emoji. For
     these and for halves of pictures, `val` and `test` hold true pairs, to measure with.
 
@@ -91,6 +91,7 @@ class Unpaired(ImageDataModule):
         data_dir_b: folder with pictures of domain b.
         cache_dir: folder for rendered and decoded images; None is `$ZOO_HOME/data` or `~/.cache/generative-zoo/data`.
         image_size: side of the images.
+        image_channels: 3 for color, 1 for gray pictures of folders, as the authors' code takes them too.
         batch_size: images of each domain per batch and device.
         vendor_a: vendor of the emoji of domain a, without a `data_dir`.
         vendor_b: vendor of the emoji of domain b.
@@ -113,6 +114,7 @@ class Unpaired(ImageDataModule):
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         image_size: int = 256,
+        image_channels: int = 3,
         batch_size: int = 1,
         vendor_a: str = "openmoji",
         vendor_b: str = "noto",
@@ -128,6 +130,10 @@ class Unpaired(ImageDataModule):
         super().__init__(data_dir, cache_dir=cache_dir, image_size=image_size, batch_size=batch_size, **options)
         if fit_to_frame and data_dir is not None:
             raise ValueError("fit_to_frame is for emoji: leave it out, or data_dir")
+        if image_channels not in (1, 3):
+            raise ValueError(f"image_channels must be 1 or 3, not {image_channels}")
+        if image_channels != 3 and data_dir is None:
+            raise ValueError(f"emoji have 3 channels: leave image_channels {image_channels} out, or give a data_dir")
         if data_dir is None and (data_dir_b is not None or side_by_side):
             raise ValueError(f"{'side_by_side' if side_by_side else 'data_dir_b'} needs a data_dir")
         if data_dir_b is not None and side_by_side:
@@ -139,7 +145,8 @@ class Unpaired(ImageDataModule):
         self.vendors, self.fit_to_frame = (vendor_a, vendor_b), fit_to_frame
         self.side_by_side = side_by_side
         self.flip = flip
-        self.folder_options: dict[str, Any] = {"on_error": on_error}
+        self.image_channels = image_channels
+        self.folder_options: dict[str, Any] = {"on_error": on_error, "image_channels": image_channels}
         self.shares: dict[str, Any] = {"val_share": val_share, "test_share": test_share}
         if self.data_dir is None:
             if vendor_a == vendor_b:
@@ -154,6 +161,7 @@ class Unpaired(ImageDataModule):
         single = self.data_dir is not None and self.data_dir_b is None
         self.name = f"{self.data_dir.resolve().name if single and self.data_dir else '2'.join(domains)}{image_size}"
         self.name += "-fit" if fit_to_frame else ""
+        self.name += "-grey" if image_channels == 1 else ""
 
     def prepare_data(self) -> None:
         """Render or decode the images that the cache lacks."""
@@ -238,5 +246,6 @@ class Half(ImageFolder):
         self.half = half
         self.name = f"{self.name}-{('left', 'right')[half]}"
 
+    # NOTE(paper): the authors' code squeezes pictures that are not square, here their central square is cut out.
     def _square(self, name: str) -> np.ndarray[Any, Any]:
         return square(self.folder / name, self.image_size, channels=self.image_channels, half=self.half)

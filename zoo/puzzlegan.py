@@ -168,7 +168,9 @@ class PuzzleGAN(AdversarialModel):
 
     def discriminator_loss(self, batch: Batch, shared: tuple[Tensor, Tensor]) -> Terms:
         """Real images, generated ones, parts of another image on this one's background, and the other way round."""
-        x, m, other = batch["image"], _require_field(batch, "mask"), _require_field(batch, "other")
+        x, m = batch["image"], _require_field(batch, "mask")
+        # Evaluation splits have no other image for each: there it is the next one of the batch.
+        other = x.roll(1, 0) if self.evaluated else _require_field(batch, "other")
         images = (x, shared[0].detach(), other * m + x * (1 - m), x * m + other * (1 - m))
         real, fake, *composites = self.discriminator.discriminate_all(*map(self.laid_out, images))
         terms = discriminator_terms("non_saturating", real, fake)

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from zoo.base import Batch, Terms, TrainingOptions
+from zoo.base import Batch, Terms
+from zoo.base.noise import NoiseOptions
 from zoo.base.sentences import SentenceToImageGAN
 from zoo.engine.cross_rank import all_gather_rows, global_mean
 from zoo.nn.losses import at_least_float32, discriminator_terms
@@ -29,7 +30,8 @@ from zoo.nn.text2image import Discriminator, Generator, initialize
 
 __all__ = ["Text2Image"]
 
-DECAY = Decay("repeated", every=13_800)
+# Halved when the authors' epochs 100, 200, ..., 600 begin, each of 139 batches.
+DECAY = Decay("milestones", milestones={(100 * k - 1) * 139: 0.5**k for k in range(1, 7)})
 
 
 class Text2Image(SentenceToImageGAN):
@@ -55,8 +57,8 @@ class Text2Image(SentenceToImageGAN):
         mismatch_weight: w, the share of mismatched pairs among the pairs that the discriminator refuses; 0 needs none.
         interpolation_weight: v, the weight of sentences between two; 0 makes none.
         learning_rate: Adam's step size, for both networks.
-        decay: how this rate falls; None keeps it. By default it is halved every 13,800 steps.
-        options: see `TrainingOptions`.
+        decay: how this rate falls; None keeps it. By default it is halved six times, first at step 13,761.
+        options: see `NoiseOptions`.
 
     Raises:
         ValueError: an unsupported size or weight.
@@ -87,7 +89,7 @@ class Text2Image(SentenceToImageGAN):
         interpolation_weight: float = 1.0,
         learning_rate: float = 2e-4,
         decay: Decay | dict[str, Any] | None = DECAY,
-        **options: Unpack[TrainingOptions],
+        **options: Unpack[NoiseOptions],
     ) -> None:
         encoder = None if text_encoder is None else load_text_encoder(text_encoder)
         super().__init__(encoder, prompts, normalize_embeddings, **options)
@@ -152,7 +154,8 @@ class Text2Image(SentenceToImageGAN):
         """-E log D(x, t), -(1 - w) E log(1 - D(G(z, t), t)) and -w E log(1 - D(x, t'))."""
         x, text, weight = batch["image"], shared["text"], self.hparams["mismatch_weight"]
         # Real and fake images separately, as each has its own batch statistics.
-        real, fake = self.discriminator.features(x), self.discriminator.features(shared["fake"][: len(x)].detach())
+        generated = self.augmented(shared["fake"][: len(x)].detach(), "fake")
+        real, fake = self.discriminator.features(self.augmented(x, "real")), self.discriminator.features(generated)
         own = self.discriminator.project(text)
         real_logits, fake_logits = (self.discriminator.discriminate(images, own) for images in (real, fake))
         terms = discriminator_terms("non_saturating", real_logits, fake_logits)
@@ -165,7 +168,8 @@ class Text2Image(SentenceToImageGAN):
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-(sum log D(G(z, t), t) + v sum log D(G(z, s), s)) / number of t and s, over all ranks."""
-        loss = F.softplus(-at_least_float32(self.discriminator(shared["fake"], shared["all"])))
+        fake = self.augmented(shared["fake"], "fake")
+        loss = F.softplus(-at_least_float32(self.discriminator(fake, shared["all"])))
         n = len(shared["text"])
         terms = {"adversarial": global_mean(loss[:n].sum(), len(loss))}
         if weight := self.hparams["interpolation_weight"]:

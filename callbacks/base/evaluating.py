@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from zoo.engine import devices
+
 __all__ = ["Result", "evaluating", "from_rank_zero", "rank_and_world"]
 
 
@@ -35,10 +37,10 @@ class Result:
 
 @contextmanager
 def evaluating(model: nn.Module, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, and random numbers from `seed` inside the context.
+    """Evaluation mode, no gradients, exact products, and random numbers from `seed` inside the context.
 
-    Afterwards the mode of every submodule and the random generators of torch (CPU and the model's CUDA device), numpy
-    and Python are as before.
+    Afterwards the mode of every submodule and the random generators of torch (CPU and the model's device), numpy and
+    Python are as before.
 
     Args:
         model: the model to evaluate.
@@ -46,12 +48,9 @@ def evaluating(model: nn.Module, seed: int) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    generators = [torch.default_generator]
-    generators += [
-        torch.cuda.default_generators[device.index or 0]
-        for device in {parameter.device for parameter in model.parameters()}
-        if device.type == "cuda"
-    ]
+    places = {parameter.device for parameter in model.parameters()} or {torch.device("cpu")}
+    own = {id(generator): generator for place in places for generator in devices.generators(place)}
+    generators = list(own.values())
     states = [generator.get_state() for generator in generators]
     try:
         for module, _ in modes:
@@ -60,7 +59,7 @@ def evaluating(model: nn.Module, seed: int) -> Iterator[None]:
             generator.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        with torch.no_grad():
+        with torch.no_grad(), devices.exact_kernels():
             yield
     finally:
         for module, training in modes:

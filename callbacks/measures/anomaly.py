@@ -13,6 +13,7 @@ from zoo.callbacks.base import Result, Scores
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.ranks import AnyShare
+from zoo.engine.devices import double
 
 __all__ = ["auroc"]
 
@@ -52,7 +53,7 @@ def auroc(at: Evaluation, *, other: str = "", other_arguments: dict[str, Any] | 
     unusual.prepare_data()
     unusual.setup()
     num = min(at.count(), len(unusual.split(at.split)))
-    metric = _AUROC().to(at.device)
+    metric = at.placed(_AUROC())
     for target, source in ((0, at.data), (1, unusual)):
         for _, batch in at.batches_of(source, at.split, num):
             score = at.model.score(batch["image"])
@@ -63,5 +64,5 @@ def auroc(at: Evaluation, *, other: str = "", other_arguments: dict[str, Any] | 
 
 
 def _squashed(score: Tensor) -> Tensor:
-    score = score.double()
+    score = double(score)
     return 0.5 + score / (2 * (1 + score.abs()))

@@ -22,7 +22,7 @@ def class_error(at: Evaluation, *, matching: Matching = "none") -> Result:
     Args:
         matching: how classes that were found without labels get their names: see `ClassError`.
     """
-    metric = ClassError(matching).to(at.device)
+    metric = at.placed(ClassError(matching))
     named = {}
     if matching == "best_example":
         named["val"] = at.images("val")
@@ -55,7 +55,7 @@ def knn(at: Evaluation, *, num_fit: int = 10_000, neighbours: int = 5) -> Result
 
 
 def _accuracy(at: Evaluation, kind: Literal["linear_probe", "knn"], num_fit: int, **options: int) -> Result:
-    metric = CodeAccuracy(kind, **options).to(at.device)
+    metric = at.placed(CodeAccuracy(kind, **options))
     for first, batch in at.batches("train", num_fit):
         metric.update(at.model.encode(batch["image"]), batch["label"], fit=True, first=first)
     for first, batch in at.batches():
@@ -74,7 +74,7 @@ def beta_vae_metric(at: Evaluation, *, pairs: int = 64) -> Result:
         pairs: pairs of images per point.
     """
     sizes = torch.tensor(at.data.factor_sizes)
-    metric = BetaVAEMetric().to(at.device)
+    metric = at.placed(BetaVAEMetric())
     for first, n in at.draws(10):
         generator = torch.Generator().manual_seed(at.seed * 1_000_003 + first)
         factor = torch.randint(len(sizes), (n,), generator=generator)
@@ -90,7 +90,7 @@ def beta_vae_metric(at: Evaluation, *, pairs: int = 64) -> Result:
 @measure(needs=Encodes, data_needs=HasFactors, better="higher", num_samples=10_000)
 def mig(at: Evaluation) -> Result:
     """Mutual information gap, from 0 to 1, with 20 bins per dimension of the code."""
-    metric = MutualInformationGap().to(at.device)
+    metric = at.placed(MutualInformationGap())
     for _, batch in at.batches():
         metric.update(at.model.encode(batch["image"]), batch["factors"])
     return at.result(metric.compute(), bins=20, test=at.images())

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from zoo import pretrained
 from zoo.callbacks.base import Result, from_rank_zero, rank_and_world
+from zoo.engine import devices
 
 __all__ = ["Evaluation", "load_evaluator"]
 
@@ -82,9 +83,21 @@ class Evaluation:
         for first in range(self.rank * chunk, num, self.world_size * chunk):
             yield first, min(chunk, num - first)
 
+    def placed(self, metric: M) -> M:
+        """A metric on the model's device; on the CPU, with what it is given, if the device has no float64."""
+        if devices.has_float64(self.device):
+            return metric.to(self.device)
+        update, place = metric.update, torch.device("cpu")
+
+        def moved(*args: Any, **options: Any) -> None:
+            update(*move_data_to_device(args, place), **move_data_to_device(options, place))
+
+        metric.update = moved  # type: ignore[method-assign]
+        return metric.to(place)
+
     def in_float64(self, metric: M) -> M:
-        """A metric on the model's device whose states are float64."""
-        metric.to(self.device).set_dtype(torch.float64)  # in this order: `to` would take it back
+        """A metric whose states are float64, where `placed` puts it."""
+        self.placed(metric).set_dtype(torch.float64)  # in this order: `to` would take it back
         return metric
 
     @property

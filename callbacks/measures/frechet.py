@@ -36,6 +36,7 @@ from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.measures.statistics import RealStatistics
 from zoo.callbacks.metrics.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
+from zoo.engine.devices import has_float64
 
 __all__ = ["frechet_distance"]
 
@@ -87,7 +88,7 @@ def frechet_distance(
         head = next(pairs, None)
         facts = None if head is None else (features_of(network, head[1].to(place)).shape[1], head[2].shape[-1])
         width, side = from_rank_zero(facts)
-        metric = FrechetMetric(width).to(place if place.type != "mps" else "cpu")  # mps has no float64
+        metric = FrechetMetric(width).to(place if has_float64(place) else "cpu")
         real_name = f"{at.data.name}-{at.split}-{at.num_samples}"
         statistics = RealStatistics(cache_dir, network, real_name, chunk_size, resolution)
         known = statistics.load(head[1], width) if at.rank == 0 and head else None

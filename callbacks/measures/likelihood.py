@@ -11,6 +11,7 @@ from zoo.callbacks.base import GivesLogProb, GivesLogWeights, Result, Samples
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+from zoo.engine.devices import double
 
 __all__ = ["bits_per_dim", "elbo", "iw_nll", "nll", "parzen"]
 
@@ -36,7 +37,7 @@ def elbo(at: Evaluation, *, num_importance: int = 200) -> Result:
 
 
 def _bound(at: Evaluation, num_importance: int) -> Result:
-    metric = LikelihoodBounds().to(at.device)
+    metric = at.placed(LikelihoodBounds())
     for first, batch in at.batches(chunk=100):
         metric.update(at.model.log_weights(batch["image"], num_importance, seed=at.seed, first=first))
     return at.result(metric.compute()[at.name], importance=num_importance, test=at.images())
@@ -62,7 +63,7 @@ def nll(at: Evaluation, *, num_orderings: int | None = None) -> Result:
     options = {} if num_orderings is None else {"num_orderings": num_orderings}
     metric = at.in_float64(MeanMetric())
     for _, batch in at.batches():
-        metric.update(-at.model.log_prob(batch["image"], **options).double())
+        metric.update(-double(at.model.log_prob(batch["image"], **options)))
     return at.result(metric.compute(), **options, test=at.images())
 
 
@@ -72,7 +73,7 @@ def bits_per_dim(at: Evaluation) -> Result:
     metric = at.in_float64(MeanMetric())
     for _, batch in at.batches():
         x = batch["image"]
-        metric.update(-at.model.log_prob(x).double() / (x[0].numel() * math.log(2)))
+        metric.update(-double(at.model.log_prob(x)) / (x[0].numel() * math.log(2)))
     return at.result(metric.compute(), test=at.images())
 
 
@@ -83,7 +84,7 @@ def parzen(at: Evaluation) -> Result:
     The width of the windows is chosen on the first 1,000 validation images. `num_samples` counts the generated images;
     the likelihood is that of the whole split.
     """
-    metric = ParzenLogLikelihood().to(at.device)
+    metric = at.placed(ParzenLogLikelihood())
     for first, size in at.draws():
         metric.update(at.model.sample(size, seed=at.seed, first=first), "centers")
     for kind, split, num in (("val", "val", 1000), ("test", at.split, None)):

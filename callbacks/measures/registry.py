@@ -7,7 +7,7 @@ A measure of your own takes an `Evaluation` and its own options, and returns the
         \"""Share of the samples' pixels above a threshold.\"""
         metric = at.in_float64(MeanMetric())
         for first, n in at.draws():
-            metric.update((at.model.sample(n, seed=at.seed, first=first) > threshold).double())
+            metric.update((at.model.sample(n, seed=at.seed, first=first) > threshold).float())
         return at.result(metric.compute(), threshold=threshold, samples=at.num_samples)
 
 Then `brightness(model, datamodule)` measures, and so does the callback `Measure("brightness")`.

@@ -11,6 +11,7 @@ from zoo.callbacks.base import ComparesSets, Result, Samples
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.sliced_wasserstein import SlicedWasserstein
+from zoo.engine.devices import double
 
 __all__ = ["ms_ssim", "multiscale_ssim", "swd"]
 
@@ -24,7 +25,7 @@ def swd(at: Evaluation) -> Result:
 
     The paper's real images are those of training.
     """
-    metric = SlicedWasserstein(seed=at.seed, sides=SlicedWasserstein.sides_of(at.data.image_size)).to(at.device)
+    metric = at.placed(SlicedWasserstein(seed=at.seed, sides=SlicedWasserstein.sides_of(at.data.image_size)))
     for first, batch in at.batches(chunk=100):
         real, fake = at.model.real_and_fake(batch, seed=at.seed, first=first)
         metric.update(real, real=True, first=first)
@@ -71,7 +72,7 @@ def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
     least = 2 ** (len(WEIGHTS) - 1)
     if min(x.shape[2:]) < least:
         raise ValueError(f"ms_ssim needs images of at least {least} pixels, not {min(x.shape[2:])}")
-    x, y = (((image.double() + 1) * 127.5).round().clamp(0, 255) for image in (x, y))
+    x, y = (((double(image) + 1) * 127.5).round().clamp(0, 255) for image in (x, y))
     value = x.new_ones(len(x))
     for scale, weight in enumerate(WEIGHTS):
         if scale:

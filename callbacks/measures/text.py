@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from zoo.callbacks.base import Classifies, ComparesSets, Result, Retrieves, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
+from zoo.engine.devices import double
 
 __all__ = ["caption_accuracy", "noise_diversity", "r_precision", "retrieval"]
 
@@ -74,7 +75,7 @@ def _retrieved(at: Evaluation, network: Any, candidates: int, images: Callable[[
             others = (number != number[i]).nonzero().flatten()
             others = others[torch.randperm(len(others), generator=generator)[: candidates - 1]]
             match = texts[torch.cat([torch.tensor([i]), others]).to(at.device)] @ own
-            metric.update((match[0] > match[1:].max()).double())
+            metric.update(double(match[0] > match[1:].max()))
     value: Tensor = 100 * metric.compute()
     return value
 
@@ -115,7 +116,7 @@ def caption_accuracy(
             image = _images(at, batch, first, identity)
             if len(rows):
                 wanted = torch.tensor([classes.index(names[values[i]]) for i in rows.tolist()], device=at.device)
-                metric.update((network.classify(image[rows]).argmax(1) == wanted).double())
+                metric.update(double(network.classify(image[rows]).argmax(1) == wanted))
                 asked += wanted.bincount(minlength=len(classes))
     if at.world_size > 1:
         dist.all_reduce(asked)
@@ -138,6 +139,6 @@ def noise_diversity(at: Evaluation) -> Result:
     """
     metric = at.in_float64(MeanMetric())
     for first, batch in at.batches():
-        a, b = (at.model.real_and_fake(batch, seed=s, first=first)[1].double() for s in (at.seed, at.seed + 1))
+        a, b = (double(at.model.real_and_fake(batch, seed=s, first=first)[1]) for s in (at.seed, at.seed + 1))
         metric.update((a - b).abs().flatten(1).mean(1) / 2)
     return at.result(metric.compute(), distance="l1", pairs=1, captions=at.images())

@@ -24,6 +24,7 @@ from zoo.callbacks.metrics.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
 from zoo.callbacks.metrics.paired import PairedSimilarity
 from zoo.datamodules.base import TranslationTask
+from zoo.engine.devices import double
 
 __all__ = [
     "cycle_error",
@@ -167,7 +168,7 @@ def domain_accuracy(
             else:
                 continue
             if len(judged):
-                metric.update((network.classify(judged).argmax(1) == kind[task.domain]).double())
+                metric.update(double(network.classify(judged).argmax(1) == kind[task.domain]))
     value = 100 * metric.compute()
     if value.isnan():
         raise ValueError(f"{at.name}: {at.images()} has no image to judge{' with a pair' * real}")
@@ -218,7 +219,7 @@ def translation_fd(
         return torch.cat([features_of(network, part) for part in images.split(64)])
 
     width = features(torch.zeros(1, 3, 32, 32, device=at.device)).shape[1]
-    metrics = {d: FrechetMetric(width).to(at.device) for d in targets}
+    metrics = {d: at.placed(FrechetMetric(width)) for d in targets}
     for task in _tasks(at):
         for d in targets:
             # Of all tasks that have an image, one shows it as a real one.
@@ -243,5 +244,5 @@ def cycle_error(at: Evaluation) -> Result:
     metric = at.in_float64(MeanMetric())
     for task in _tasks(at):
         back = at.model.translate(_translated(at, task, identity=False), task.source)
-        metric.update((back.double() - task.image.double()).abs().flatten(1).mean(1) / 2)
+        metric.update((double(back) - double(task.image)).abs().flatten(1).mean(1) / 2)
     return at.result(metric.compute(), domains=len(at.data.domain_names), test=at.images())

@@ -8,8 +8,6 @@ FID's authors, "fd" for all others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from zoo.engine.devices import exact_kernels
 
 __all__ = ["INCEPTION_SHA256", "EfficientNetLite0", "InceptionV3", "features_of", "load_extractor"]
 
@@ -167,21 +167,9 @@ def features_of(extractor: nn.Module, images: Tensor) -> Tensor:
     images = images.float()
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
-    with torch.autocast(images.device.type, enabled=False), _exact_convolutions():
+    with torch.autocast(images.device.type, enabled=False), exact_kernels():
         features = extractor(images)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"extractor {extractor.name} must return (N, d) features, not {shape}")
     return features
-
-
-@contextmanager
-def _exact_convolutions() -> Iterator[None]:
-    """Convolutions on CUDA in full float32 (not TF32, the default) and always by the same algorithm."""
-    cudnn: Any = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
-    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 from tqdm import tqdm
 
-__all__ = ["decode_all", "resize", "square"]
+__all__ = ["decode_all", "eight_bits", "resize", "square"]
 
 _WHITE = (255, 255, 255, 255)
 
@@ -29,6 +30,8 @@ def square(
 ) -> np.ndarray[Any, Any]:
     """The central square of a picture of any mode and size, resized with antialiasing, transparency on white.
 
+    Values of more than 8 bits are scaled: 16 bits from 0..65535, floats from 0..1, 0..255 or 0..65535.
+
     Args:
         file: path or open file.
         size: side of the result.
@@ -38,7 +41,13 @@ def square(
 
     Shape:
         Output: (channels, size, size) uint8.
+
+    Raises:
+        OSError: no file, or no picture.
+        ValueError: not a regular file, or values of a range that cannot be told.
     """
+    if isinstance(file, str | os.PathLike):
+        _require_regular(file)
     with Image.open(file) as opened:
         opened.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of its size where that is enough
         picture = ImageOps.exif_transpose(opened)
@@ -46,11 +55,7 @@ def square(
     if half is not None:
         width = picture.width // 2
         picture = picture.crop((half * width, 0, (half + 1) * width, picture.height))
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits and more: convert() would cut, not scale
-        values = np.asarray(picture, np.float64)
-        if values.max() > 255 or picture.mode.startswith("I;16"):
-            values = values / 257
-        picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    picture = eight_bits(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture.convert("RGBA"))
     picture = picture.convert("RGB" if channels == 3 else "L")
@@ -62,6 +67,44 @@ def square(
     picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     pixels = np.asarray(picture).reshape(size, size, channels)
     return pixels.transpose(2, 0, 1)
+
+
+def _require_regular(file: str | os.PathLike[str]) -> None:
+    """Refuse what is no file before it is opened: a named pipe would be waited for."""
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError("it is a link that leads nowhere" if os.path.islink(file) else "no file") from error
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is a folder, a named pipe, a socket or a device, not a file")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A gray picture of 16 or 32 bits, or of floats, scaled to 8 bits; others as they are.
+
+    Args:
+        picture: the picture.
+
+    Raises:
+        ValueError: values of a range that cannot be told.
+    """
+    if not picture.mode.startswith("I") and picture.mode != "F":
+        return picture
+    # convert() would cut, not scale.
+    values = np.asarray(picture, np.float64)
+    low, high = values.min(), values.max()
+    if picture.mode == "F":
+        # Also refuses NaN. Between 1 and 16 lie overshoots of 0..1 as well as the darkest of 0..255.
+        if not 0 <= low <= high <= 65535 or 1 < high < 16:
+            raise ValueError(f"its values go from {low:g} to {high:g}: save them as 0..1, 0..255 or 0..65535")
+        values = values * 255 if high <= 1 else values if high <= 255 else values / 257
+    elif high > 255 or picture.mode.startswith("I;16"):
+        if not 0 <= low <= high <= 65535:
+            raise ValueError(f"its values go from {low:g} to {high:g}: save them as 0..255 or 0..65535")
+        if 0 < high <= 4095:  # would be all but black
+            raise ValueError(f"its 16-bit values end at {high:g}, as 12-bit ones do: scale them to 0..65535")
+        values = values / 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 
 def decode_all(

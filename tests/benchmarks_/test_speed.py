@@ -369,8 +369,10 @@ def test_every_row_of_a_gpu_has_a_file_of_its_own() -> None:
 
 def test_kernels_and_their_time_are_of_the_gpu_alone() -> None:
     work = DeviceWork(2)
-    event = SimpleNamespace(device_type=DeviceType.CUDA, time_range=SimpleNamespace(elapsed_us=lambda: 300))
+    span = SimpleNamespace(elapsed_us=lambda: 300)
+    event = SimpleNamespace(name="sum", device_type=DeviceType.CUDA, time_range=span)
     work._profile = MagicMock(events=lambda: [event, SimpleNamespace(device_type=DeviceType.CPU)] * 4)
     with work:
         pass
-    assert work.per_step == {"kernels_per_step": 2, "gpu_milliseconds_per_step": 0.6}
+    expected = {"kernels_per_step": 2, "gpu_milliseconds_per_step": 0.6, "slowest_kernel": "sum: 0.600 ms"}
+    assert work.per_step == expected

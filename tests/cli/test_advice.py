@@ -79,6 +79,8 @@ def test_the_parsers_words_are_understood() -> None:
         ([*FIT, "--data=ImageFolder"], ["ImageFolder needs data_dir", "--data.data_dir"]),
         ([*FIT, "--optimizer=adam"], ["optimizer", "--model.help"]),
         ([*FIT, "--trainer.limit_train_batches=0"], ["limit_train_batches", "at least 1"]),
+        ([*FIT, "--trainer.max_time=5m"], ["max_time", "5m", "00:01:30:00"]),
+        ([*FIT, "--trainer.devices=x"], ["devices", "'x'", "0,2"]),
         ([*FIT, "--trainer.max_steps=0"], ["max_steps", "at least 1"]),
         ([*FIT, "--runs_dir=s3://bucket/runs"], ["s3://bucket/runs", "no folder of this machine"]),
         ([*FIT, "--name=../../x"], ["../../x", "--runs_dir"]),

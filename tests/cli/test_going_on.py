@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import timer
 
+from tests.cli import parts
 from tests.cli.parts import TINY, checkpoint, command, same
+from tests.ranks import on_ranks
 from zoo import DCGAN
 from zoo.cli.changes import Change, completed, describe, differences
 from zoo.nn.schedules import Decay
@@ -23,6 +26,25 @@ MODEL = ["--model=DCGAN", "--model.image_size=8", "--model.latent_dim=4", "--mod
 FIT = ["fit", *MODEL, *TINY[1:], "--name=run"]
 RUN = Path("runs/run")
 LAST = "runs/run/checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps, trained once."""
+    place = tmp_path_factory.mktemp("begun")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert command(*FIT, "--trainer.max_steps=3") == 0
+    torch.set_num_threads(threads)
+    return place / "runs"
+
+
+@pytest.fixture
+def begun(three_steps: Path) -> None:
+    """The run of three steps, in this test's folder."""
+    shutil.copytree(three_steps, "runs")
 
 
 def contents() -> dict[Path, bytes]:
@@ -57,57 +79,67 @@ OTHERS = [
 ]
 
 
+@pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize(("option", "words"), OTHERS)
 def test_other_settings(capsys: pytest.CaptureFixture[str], option: str, words: str) -> None:
-    assert command(*FIT, "--trainer.max_steps=3") == 0
-    capsys.readouterr()
-    assert command(*FIT, "--trainer.max_steps=7", option) == 0
+    assert command(*FIT, "--trainer.max_steps=6", option) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Resuming")]
     assert words in line
-    assert "trainer.max_steps 3 -> 7" in line
+    assert "trainer.max_steps 3 -> 6" in line
     assert line.endswith(": no longer the run that it would be without the change")
     saved = checkpoint(RUN)
-    assert saved["global_step"] == 7
+    assert saved["global_step"] == 6
     groups = [state["param_groups"][0] for state in saved["optimizer_states"]]
     if "learning_rate" in option:
         assert [group["lr"] for group in groups] == [0.001, 0.001]
     if "betas" in option:
         assert [list(group["betas"]) for group in groups] == [[0.6, 0.99]] * 2
-    # The same command once more, and the one of the beginning: nothing is left to do, nothing is written.
-    before = contents()
-    assert command(*FIT, "--trainer.max_steps=7", option) == 0
-    assert command(*FIT, "--trainer.max_steps=3") == 0
-    assert capsys.readouterr().out.count("is finished (7 steps): a later end goes on") == 2
-    assert contents() == before
     if "ema" in option:  # and without it again
-        assert command(*FIT, "--trainer.max_steps=8") == 0
+        assert command(*FIT, "--trainer.max_steps=7") == 0
         assert not any("_ema" in key for key in checkpoint(RUN)["state_dict"])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--model.latent_dim=5"], ["model.latent_dim 4 -> 5", f"--init {LAST}", "weights of discriminator"]),
-        (["--model.base_channels=8"], ["model.base_channels 4 -> 8", "--fresh"]),
-        (["--model.image_size=16", "--data.image_size=16"], ["model.image_size 8", "16", f"--init {LAST}"]),
-        (["--seed_everything=1"], ["seed_everything 0", "1", f"--init {LAST}"]),
-        (["--model=GAN"], ["run of DCGAN", "trains GAN", "--fresh"]),
-        ([f"--init={LAST}"], ["--init", "--name"]),
-    ],
-)
-def test_what_cannot_change(fails: Fails, options: list[str], words: list[str]) -> None:
-    assert command(*FIT, "--trainer.max_steps=2") == 0
+@pytest.mark.usefixtures("begun")
+def test_a_finished_run_is_left_alone_under_other_settings(capsys: pytest.CaptureFixture[str]) -> None:
     before = contents()
-    args = [arg for arg in FIT if not (options[0] == "--model=GAN" and arg.startswith(("--model.", "--model=")))]
-    if options[0] == "--model=GAN":
-        options = [*options, "--model.image_size=8", "--model.image_channels=3"]
-    message = fails(*args, "--trainer.max_steps=2", *options)
-    assert all(word in message for word in words), message
+    for option in ("--trainer.max_steps=2", "--model.learning_rate=1"):
+        assert command(*FIT, "--trainer.max_steps=3", option) == 0
+        assert "is finished (3 steps): a later end goes on" in capsys.readouterr().out
     assert contents() == before
 
 
+REFUSED: list[tuple[list[str], list[str]]] = [
+    (["--model.latent_dim=5"], ["model.latent_dim 4 -> 5", f"--init {LAST}", "weights of discriminator"]),
+    (["--model.base_channels=8"], ["model.base_channels 4 -> 8", "--fresh"]),
+    (["--model.image_size=16", "--data.image_size=16"], ["model.image_size 8", "16", f"--init {LAST}"]),
+    (["--seed_everything=1"], ["seed_everything 0", "1", f"--init {LAST}"]),
+    (
+        ["--model=GAN", "--model.image_size=8", "--model.image_channels=3"],
+        ["run of DCGAN", "trains GAN", "--fresh"],
+    ),
+    ([f"--init={LAST}"], ["--init", "--name"]),
+]
+
+
+@pytest.mark.usefixtures("begun")
+def test_what_cannot_change(fails: Fails) -> None:
+    before = contents()
+    for options, words in REFUSED:
+        args = [arg for arg in FIT if not (options[0] == "--model=GAN" and arg.startswith(("--model.", "--model=")))]
+        message = fails(*args, "--trainer.max_steps=2", *options)
+        assert all(word in message for word in words), message
+        assert contents() == before
+
+
+@pytest.mark.usefixtures("begun")
+def test_what_fails_before_its_next_step_leaves_the_run_as_it_was(fails: Fails) -> None:
+    before = contents()
+    assert "41" in fails(*FIT, "--trainer.max_steps=4", "--data.batch_size=41")
+    assert contents() == before
+
+
+@pytest.mark.usefixtures("begun")
 def test_the_advice_leads_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(*FIT, "--trainer.max_steps=2") == 0
     other = ["--name=other", "--model.latent_dim=5", f"--init={LAST}", "--trainer.max_steps=1"]
     assert command(*FIT, *other, "--model.learning_rate=0") == 0
     assert "discriminator; of other sizes, so untrained: generator" in capsys.readouterr().out
@@ -116,7 +148,9 @@ def test_the_advice_leads_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.equal(ours[key], theirs[key])
 
 
-def test_time_alone_is_an_end_and_each_command_has_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_alone_is_an_end_and_each_command_has_it_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = [0.0]  # of steps: nobody waits, and no machine is too slow
     monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     inner = DCGAN.training_step
@@ -128,6 +162,7 @@ def test_time_alone_is_an_end_and_each_command_has_it_anew(monkeypatch: pytest.M
     monkeypatch.setattr(DCGAN, "training_step", training_step)
     for steps in (3, 6):
         assert command(*FIT, "--trainer.max_time=00:00:00:03") == 0
+        assert f"Time is up, the same command goes on: {steps} steps" in capsys.readouterr().out
         assert checkpoint(RUN)["global_step"] == steps
 
 
@@ -164,3 +199,13 @@ def test_an_end_changes_what_was_before_it_where_a_schedule_ends_with_the_run() 
     assert describe(later, whole=False) == "trainer.max_steps 5 -> 9"
     assert describe(later).endswith("no longer the run that it would be without the change")
     assert "and 2 more" in describe([Change(f"data.{i}", 0, 1) for i in range(8)])
+
+
+@pytest.mark.slow
+def test_begun_on_two_processes_it_goes_on_on_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--data.batch_size=4", "--trainer.devices=2", "--trainer.max_steps=2"]
+    assert on_ranks(2, parts.run, str(here), "", 0, [*FIT, *two]) == [0, 0]
+    assert command(*FIT, "--data.batch_size=4", "--trainer.devices=1", "--trainer.max_steps=4") == 0
+    assert "trainer.devices 2 -> 1" in capsys.readouterr().out
+    assert checkpoint(RUN)["global_step"] == 4
+    assert checkpoint(RUN)["Noise"]["images_seen"] == 2 * 8 + 2 * 4

@@ -131,6 +131,16 @@ def test_pictures_of_16_bits_are_scaled(tmp_path: Path) -> None:
     assert np.abs(255 - np.array(Image.open(file))[..., 0] - levels / 257.0).max() <= 0.51
 
 
+def test_pictures_of_floats_are_scaled_or_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)).save(tmp_path / "in" / "a.tif")
+    (file,) = translate_folder(Inverter(16, **TINY), tmp_path / "in", tmp_path / "out", "b", progress=False)
+    assert np.abs(255 - np.array(Image.open(file))[..., 0] - np.linspace(0, 255, 256).reshape(16, 16)).max() <= 0.51
+    Image.fromarray(np.full((16, 16), -3, np.float32)).save(tmp_path / "in" / "b.tif")
+    with pytest.raises(ValueError, match=r"b\.tif cannot be .* \(its values go from -3 to -3: save them"):
+        translate_folder(Inverter(16, **TINY), tmp_path / "in", tmp_path / "new", "b", progress=False)
+
+
 def test_every_suffix_and_no_hidden_files(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / ".thumbnails").mkdir(parents=True)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
+import struct
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +229,139 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture(tmp_path: Path) 
     picture.save(tmp_path / "x.png")
     difference = square(tmp_path / "x.jpg", 32).astype(int) - square(tmp_path / "x.png", 32)
     assert abs(difference).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.linspace(0.5, 1, 81, dtype=np.float32), 191),  # in the middle: 0.75
+        (np.linspace(100, 200, 81, dtype=np.float32), 150),
+        (np.linspace(0, 65535, 81, dtype=np.float32), 128),
+        (np.zeros(81, np.float32), 0),
+        (np.linspace(0, 65535, 81).astype(np.int32), 127),
+        (np.zeros(81, np.uint16), 0),
+        (np.linspace(-1, 1, 81, dtype=np.float32), "from -1 to 1: save them as 0..1, 0..255 or 0..65535"),
+        (np.linspace(0, 2, 81, dtype=np.float32), "from 0 to 2: save them as 0..1, "),
+        (np.full(81, np.nan, np.float32), "from nan to nan: "),
+        (np.linspace(0, 10**6, 81).astype(np.int32), "from 0 to 1e\\+06: save them as 0..255 or 0..65535"),
+        (np.linspace(0, 4095, 81).astype(np.uint16), "16-bit values end at 4095, as 12-bit ones do: scale them to"),
+    ],
+)
+def test_values_of_more_than_eight_bits(tmp_path: Path, values: np.ndarray[Any, Any], found: int | str) -> None:
+    Image.fromarray(values.reshape(9, 9)).save(tmp_path / "x.tif")
+    if isinstance(found, str):
+        with pytest.raises(ValueError, match=found):
+            square(tmp_path / "x.tif", 9)
+    else:
+        assert square(tmp_path / "x.tif", 9)[:, 4, 4].tolist() == [found] * 3
+
+
+# Folders as people have them -----------------------------------------------------------------------------------------
+
+
+def tree(folder: Path, counts: dict[str, int]) -> Path:
+    """Pictures of one red value each, in folders of so many."""
+    numbers = iter(range(250))
+    for name, count in counts.items():
+        for _ in range(count):
+            save(folder / name / f"{next(numbers)}.png", (next(numbers), 0, 0), (8, 8))
+    return folder
+
+
+LEFT_OUT = "left out {} of .* pictures in .* that lie beside the folders {}: {}"
+LAYOUTS = {  # folders and numbers of pictures; sizes of the splits; classes; the warning
+    "train and val": ({"train/a": 6, "train/b": 4, "val/a": 2, "val/b": 2}, (9, 4, 1), ["a", "b"], None),
+    "train alone": ({"train/a": 6, "train/b": 4}, (8, 1, 1), ["a", "b"], None),
+    "train without classes": ({"train": 10, "val": 3}, (9, 3, 1), [], None),
+    "beside the splits": (
+        {"train/a": 6, "train/b": 4, "Test/b": 1, "": 1},
+        (9, 1, 1),
+        ["a", "b"],
+        LEFT_OUT.format(1, "test, train", r"\d+\.png"),
+    ),
+    "beside the classes": ({"a": 10, "b": 10, "": 2}, (16, 2, 2), ["a", "b"], LEFT_OUT.format(2, "of classes", r"\d+")),
+    "a flat test folder": (
+        {"train/a": 10, "train/b": 10, "test": 6},
+        (18, 2, 0),
+        ["a", "b"],
+        LEFT_OUT.format(6, "of classes", r"(test/\d+\.png, ){5}\.\.\."),
+    ),
+    "one folder is no class": ({"a": 6, "": 4}, (8, 1, 1), [], None),
+    "train as a class": ({"train": 10, "car": 10}, (16, 2, 2), ["car", "train"], None),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout: str, tmp_path: Path, options: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
+    counts, sizes, classes, warning = LAYOUTS[layout]
+    module = ImageFolder(tree(tmp_path / "data", counts), **options)
+    assert tuple(len(module.split(split)) for split in ("train", "val", "test")) == sizes
+    assert module.class_names == ({"label": classes} if classes else {})
+    seen = all_reds(module)
+    assert len(set(seen)) == len(seen) == sum(sizes)
+    if classes:
+        assert {int(label) for batch in module.evaluation_loader("train") for label in batch["label"]} == {0, 1}
+    texts = [str(found.message) for found in recwarn]
+    assert [re.match(warning, text) is not None for text in texts] == [True] if warning else not texts
+
+
+def test_linked_folders_are_classes_and_links_in_circles_end(tmp_path: Path, options: dict[str, Any]) -> None:
+    tree(tmp_path / "elsewhere", {"dogs": 5})
+    tree(tmp_path / "pets", {"cats": 5})
+    (tmp_path / "pets" / "dogs").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "pets" / "cats" / "up").symlink_to(tmp_path / "pets")
+    module = ImageFolder(tmp_path / "pets", **options)
+    module.split("train")
+    assert module.class_names == {"label": ["cats", "dogs"]}
+    assert len(module.listing()) == 10
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, options: dict[str, Any]) -> None:
+    folder = tree(tmp_path / "pets", {"": 8, "folder.png": 2})
+    (folder / "nowhere.png").symlink_to("gone.png")
+    os.mkfifo(folder / "pipe.jpg")
+    os.mknod(folder / "socket.jpg", stat.S_IFSOCK | 0o600)
+    with pytest.raises(ValueError, match=r"nowhere\.png cannot be read \(it is a link that leads nowhere\)"):
+        ImageFolder(folder, **options).split("train")
+    module = ImageFolder(folder, **options, on_error="skip")
+    with pytest.warns(UserWarning, match=r"^left out 3 of 13 pictures in .*: nowhere\.png, pipe\.jpg, socket\.jpg$"):
+        module.split("train")
+    assert len(all_reds(module)) == 10
+    (folder / "nowhere.png").unlink()
+    with pytest.raises(ValueError, match=r"pipe\.jpg cannot be read \(it is a folder, a named pipe, "):
+        ImageFolder(folder, **options).split("train")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_not_utf8(tmp_path: Path, options: dict[str, Any]) -> None:
+    folder = tree(tmp_path / "pets", {"cat": 4})
+    strange = os.fsencode(folder) + b"/caf\xe9"
+    os.mkdir(strange)
+    for name in (b"/1.png", b"/\xff.png"):
+        os.link(folder / "cat" / "0.png", strange + name)
+    (folder / "cat" / os.fsdecode(b"\xfe.png")).write_text("no picture")
+    with pytest.raises(ValueError, match=r"cat/\\xfe\.png cannot be read"):
+        ImageFolder(folder, **options).split("train")
+    module = ImageFolder(folder, **options, on_error="skip")
+    with pytest.warns(UserWarning, match=r"^left out 1 of 7 pictures in .*: cat/\\xfe\.png$"):
+        module.split("train")
+    assert module.class_names == {"label": ["caf\\xe9", "cat"]}
+    assert len(all_reds(module)) == 6
+
+
+def test_pictures_too_large_to_open_are_named(tmp_path: Path, options: dict[str, Any]) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def png(name: str, side: int, *more: bytes) -> None:
+        parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), *more]
+        parts += [chunk(b"IDAT", zlib.compress(bytes(4))), chunk(b"IEND", b"")]
+        (tmp_path / "pets" / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+    (tmp_path / "pets").mkdir()
+    png("bomb.png", 1, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))))
+    with pytest.raises(ValueError, match=r"bomb\.png cannot be read \(Decompressed data too large"):
+        ImageFolder(tmp_path / "pets", **options).split("train")
+    png("bomb.png", 50_000)
+    with pytest.raises(ValueError, match=r"bomb\.png cannot be read \(Image size \(2500000000 pixels\) exceeds limit"):
+        ImageFolder(tmp_path / "pets", **options).split("train")

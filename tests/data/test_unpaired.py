@@ -72,6 +72,12 @@ def test_a_tree_of_two_domains(tree: Path, tmp_path: Path) -> None:
     assert len(Unpaired(tree, **options(tmp_path, val_share=0.2)).split("val")) == 1
 
 
+def test_gray_pictures(tree: Path, tmp_path: Path) -> None:
+    module = Unpaired(tree, **options(tmp_path, image_channels=1))
+    assert module.name == "horse2zebra8-grey"
+    assert next(iter(module.train_dataloader()))["image_b"].shape == (2, 1, 8, 8)
+
+
 def test_two_folders(tree: Path, tmp_path: Path) -> None:
     module = Unpaired(tree / "trainA", tree / "trainB", **options(tmp_path, val_share=0.1, test_share=0.3))
     assert module.name == "trainA2trainB8"
@@ -276,6 +282,7 @@ def test_training_is_augmented_and_references_are_not(tree: Path, tmp_path: Path
         ({"side_by_side": True}, "side_by_side needs a data_dir"),
         ({"data_dir_b": "x"}, "data_dir_b needs a data_dir"),
         ({"data_dir": "x", "data_dir_b": "y", "side_by_side": True}, "leave data_dir_b out"),
+        ({"image_channels": 1}, "emoji have 3 channels: leave image_channels 1 out, or give a data_dir"),
         ({"load_size": 100}, "load_size must be at least image_size 256, not 100"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.contract import trainer
 from zoo import DCGAN, VAE, Classifier, ClusteringAAE, ConditionalDCGAN, SupervisedAAE
 from zoo.datamodules import MNIST, Emoji, Patches, Shapes
 from zoo.datamodules.base import ImageDataModule, ImageSet
@@ -51,3 +52,8 @@ def test_images_that_are_not_square_are_refused() -> None:
     loader: DataLoader[Any] = DataLoader(TensorDataset(torch.zeros(4, 3, 8, 6)), batch_size=2)
     with pytest.raises(ValueError, match="the images are 8x6, VAE makes square ones"):
         VAE.for_data(loader)
+
+
+def test_a_plain_trainer_refuses_other_sizes_before_anything_is_loaded() -> None:
+    with pytest.raises(ValueError, match=r"the data's images are 1x28x28, the model's 3x8x8"):
+        trainer().fit(DCGAN(8, base_channels=4), datamodule=MNIST(data_dir="nowhere"))

@@ -56,7 +56,14 @@ class TestText2Image(ModelContract):
 class TestText2ImageSentences(TestText2Image):
     """Batches of sentences, and everything that is off by default."""
 
-    options = {"ema_decay": 0.9, "accumulate": 2, "gradient_clip": 1.0, "channels_last": True, "decay": HALVED}  # noqa: RUF012
+    options = {  # noqa: RUF012
+        "ema_decay": 0.9,
+        "accumulate": 2,
+        "gradient_clip": 1.0,
+        "channels_last": True,
+        "augment": True,
+        "decay": HALVED,
+    }
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return {
@@ -239,6 +246,16 @@ def test_sentences_between_two_are_never_shown_as_real(model: Text2Image, batch:
     assert seen[:2] == [6, 6]
     assert torch.equal(seen[2], batch["caption_embedding"])
     assert torch.equal(seen[3], batch["mismatched_embedding"])
+
+
+def test_augmentation_changes_what_the_discriminator_sees(batch: Batch) -> None:
+    values = []
+    for augment in (False, True):
+        torch.manual_seed(0)
+        model = Text2Image(16, text_features=6, base_channels=4, discriminator_channels=4, augment=augment)
+        shared = model.forward_shared(batch)
+        values.append(model.discriminator_loss(batch, shared) | model.generator_loss(batch, shared))
+    assert all(values[0][name] != values[1][name] for name in ("real", "fake", "mismatched", "adversarial", "between"))
 
 
 def test_variants() -> None:

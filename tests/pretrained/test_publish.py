@@ -452,6 +452,14 @@ def test_a_growing_model(run: Path, out: Path, tmp_path: Path, monkeypatch: pyte
     assert "global_batch_sizes.4" not in card
 
 
+def test_the_card_says_what_was_seen(run: Path, out: Path) -> None:
+    publish.publish(run, note="Blots, no shapes.")
+    header, _ = pretrained.read(out / "dcgan-tiny8.safetensors")
+    assert header["note"] == "Blots, no shapes.", "whoever makes the card again has it"
+    picture, seen, table = pretrained.card("dcgan-tiny8").split("\n")[2:7:2]
+    assert (picture[0], seen, table) == ("!", "Blots, no shapes.", "| | |")
+
+
 def test_publishing_again_replaces_and_keeps_the_others(run: Path, out: Path) -> None:
     publish.publish(run)
     first = pretrained.index(out)["dcgan-tiny8"]

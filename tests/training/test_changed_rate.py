@@ -40,6 +40,7 @@ def build(kind: type[GenerativeModel], **options: Any) -> GenerativeModel:
 
 @pytest.mark.parametrize("kind", [DCGAN, VAE, Halving])
 def test_going_on(tmp_path: Path, kind: type[GenerativeModel], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lightning.pytorch")
     first = trainer()
     first.fit(build(kind, learning_rate=0.001), batches())
     first.save_checkpoint(tmp_path / "two.ckpt")

@@ -20,6 +20,7 @@ from torch import Tensor
 from zoo.base.batches import Batch, image_of, named_fields, refuse_other_range, scaled_images
 from zoo.engine.finite import WatchedModule
 from zoo.engine.loop import ExactTraining
+from zoo.engine.quiet import hide_wrong_warnings
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
@@ -64,7 +65,7 @@ class ConventionalModule(CheckedOptions, WatchedModule):
             refuse_other_range(named)
             self._range_is_known = True
         if type(batch) is dict and all(named.get(name) is value for name, value in batch.items()):
-            self._taken = named.keys(), image_of(named).dtype
+            self._taken = set(named), image_of(named).dtype  # not the view, which would hold the batch
         return named
 
     _taken: tuple[Any, Any] = (None, None)
@@ -111,10 +112,15 @@ class ConventionalModule(CheckedOptions, WatchedModule):
 
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """The callback that makes counting, randomness, checkpoints and resume exact."""
+        hide_wrong_warnings()
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.check_trainer()
+            self.check_unopened(getattr(self.trainer, "datamodule", None))
         # One from an earlier fit of the same Trainer goes on.
         return [] if any(isinstance(c, ExactTraining) for c in self.trainer.callbacks) else [ExactTraining()]  # type: ignore[attr-defined]
+
+    def check_unopened(self, data: Any) -> None:
+        """Refuse a DataModule that is not the model's before it is opened."""
 
     def check_trainer(self) -> None:
         """Refuse settings and callbacks of the Trainer that would do nothing, or another thing than they say."""

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Collection, Iterator
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from zoo.base.batches import image_of, named_fields
@@ -54,6 +55,21 @@ class ShapedByData:
         if {"num_classes", "class_names"} & {*wanted} and (names := _label_names(data)):
             found |= {"num_classes": len(names), "class_names": names}
         return {name: found[name] for name in wanted if name in found}
+
+    def check_unopened(self, data: Any) -> None:
+        """Refuse a DataModule that is not the model's, as far as it can be told before anything is loaded.
+
+        Args:
+            data: the DataModule, or None.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        model: Any = self
+        if hasattr(data, "image_channels") and hasattr(data, "image_size"):
+            model.check_images(torch.Size((data.image_channels, data.image_size, data.image_size)))
+        if getattr(data, "class_names", {}):
+            model.check_data(data)
 
 
 def _parameters(kind: type) -> set[str]:

@@ -1,39 +1,34 @@
-"""What `zoo fit`, `validate`, `test` and `predict` do: LightningCLI with recipes and run folders."""
+"""What `zoo fit`, `validate`, `test` and `predict` do."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import lightning.pytorch.callbacks as lightning_callbacks
-import torch
-import yaml
-from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch import LightningDataModule
 
 import zoo
 from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
 from zoo.callbacks.measures import frechet_distance
-from zoo.cli.changes import Change, describe, differences, refuse_other_run
-from zoo.cli.linking import check_fit, given_options, link
+from zoo.cli.changes import describe
+from zoo.cli.linking import given_options
 from zoo.cli.messages import explain, read_config
+from zoo.cli.parsing import ZooCLI
 from zoo.cli.quiet import quiet
-from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
-from zoo.cli.run_folder import RunFolder, global_rank
+from zoo.cli.reporting import Allowance, RunCheckpoint
+from zoo.cli.run_folder import global_rank
 from zoo.cli.run_lock import RunLock
-from zoo.cli.summary import RunSummary
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 from zoo.engine.stopping import Stopped
@@ -46,88 +41,6 @@ NUMBERS = (
     *("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"),
 )
 """Environment variables that launchers set to numbers."""
-
-
-class ZooCLI(LightningCLI):
-    """LightningCLI that looks into the run folder between parsing and building."""
-
-    def __init__(self, command: str, options: argparse.Namespace, given: set[str], **kwargs: Any) -> None:
-        self.command, self.options, self.given = command, options, given
-        self.checkpoint: Path | None = None
-        self.changes: list[Change] = []
-        self.fresh = False
-        super().__init__(**kwargs)
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Defaults that make a plain command right."""
-        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.max_epochs": -1})
-        # Part of the configuration, so that a run's config.yaml can be given as --config.
-        parser.add_argument("--init", type=str | None, default=None)
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; `args` come from the command line by way of `zoo.cli`, so there is nothing to warn of."""
-        self.config = parser.parse_args(cast(list[str], args))
-
-    def before_instantiate_classes(self) -> None:
-        """Find what the run folder holds; nothing is written before everything is built."""
-        config = self.config
-        trainer = config.trainer
-        local, world = (int(os.environ.get(name) or 0) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-        if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
-            trainer.devices = local if trainer.devices == "auto" else trainer.devices
-            trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
-        link(self.parser, config, self.given)
-        resolved = _plain_config(self.parser, config)
-        self.folder = RunFolder(_run_path(self.options, resolved))
-        self.run_name = self.folder.path.name
-        self.is_trial = bool(trainer.fast_dev_run)
-        if self.is_trial:
-            self.scratch = tempfile.TemporaryDirectory()  # for what callbacks write
-        elif self.command == "fit":
-            for name in ("max_steps", "max_epochs", "limit_train_batches"):
-                if trainer[name] == 0:
-                    raise ValueError(f"trainer.{name} is 0, so nothing would be trained: take at least 1")
-            if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
-                raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
-            # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
-            restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
-            self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
-            held = self.folder.check()
-            if held is not None and not self.fresh:
-                scheduled = _is_scheduled(resolved["model"]["class_path"])
-                self.changes = differences(held, resolved, scheduled=scheduled)
-                refuse_other_run(self.folder.path, self.changes)
-                self.checkpoint = self.folder.checkpoint()
-        trainer.default_root_dir = self.scratch.name if self.is_trial else str(self.folder.path)
-        if trainer.strategy == "auto" and _processes(trainer) > 1:
-            trainer.strategy = "ddp_nets"
-        self.resolved = resolved
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the run's own log of metrics and its checkpoint."""
-        chosen = self._get(self.config_init, "trainer.logger")
-        loggers: list[Logger] = []
-        keeps = self.command == "fit" and not self.is_trial
-        if keeps:
-            loggers.append(MetricsFile(self.folder.path))
-            if self.options.wandb:
-                loggers.append(_wandb(self.run_name, self.folder.path, fresh=self.fresh))
-            loggers += chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Logger) else []
-        bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
-        added = [*(self._get(self.config_init, "trainer.callbacks") or [])]
-        for callback in added:
-            if isinstance(callback, lightning_callbacks.ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.folder.path / "checkpoints")
-        if self.command == "fit":
-            added += [StepBar()] if bar else []
-            if (allowance := self._get(self.config_init, "trainer.max_time")) is not None:
-                added.append(Allowance(allowance))
-            kwargs["max_time"] = None
-        if keeps:
-            summary = RunSummary(self.folder.path)
-            added = [summary, *added, RunCheckpoint(self.folder.path, self.options.checkpoint_every, summary)]
-            kwargs["enable_checkpointing"] = True
-        return super().instantiate_trainer(logger=loggers, callbacks=added, **kwargs)
 
 
 def run(command: str, options: argparse.Namespace, configs: list[str], rest: list[str]) -> None:
@@ -192,7 +105,8 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
 def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     checkpoint, steps = cli.checkpoint, None
     if checkpoint is not None:
-        steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes) if cli.changes else None
+        if cli.changes:
+            steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes)
         done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
         if done is not None:
             print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
@@ -203,80 +117,86 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
     elif cli.config.init:
         initialize(model, cli.config.init)
-    check_fit(model, cli.datamodule)
-    if global_rank() != 0 or cli.is_trial:
-        _train(cli, model, checkpoint, lambda: None)
-        return
-    lock, undo = _begin(cli, steps)
+    model.check_unopened(cli.datamodule)
+    if cli.is_trial:
+        cli.trainer.fit(model, datamodule=cli.datamodule)
+        print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
+    elif global_rank() == 0:
+        with _claimed(cli, steps):
+            _train(cli, model)
+    else:
+        _train(cli, model)
+
+
+@contextmanager
+def _claimed(cli: ZooCLI, steps: int | None) -> Iterator[None]:
+    """The run's folder, locked, with this configuration; as it was before if the run fails before its first step.
+
+    Args:
+        cli: the command.
+        steps: steps of the run under the configuration that it had; None if this is the same, or the first one.
+    """
+    folder, path = cli.folder, cli.folder.path
+    aside = folder.set_aside() if cli.checkpoint is None and cli.fresh else None
+    if aside:
+        print(f"The earlier run is now {aside}")
+    is_new = not path.exists()
+    lock = RunLock(path)
+    kept: Path | None = None
     try:
-        _train(cli, model, checkpoint, undo)
+        folder.clean()
+        if cli.checkpoint is None or steps is not None:
+            kept = folder.claim(cli.resolved, steps)
+        yield
+    except Exception:
+        lock.release()
+        if is_new and not cli.trainer.global_step:
+            shutil.rmtree(path, ignore_errors=True)
+            if aside:
+                aside.rename(path)
+        elif kept and cli.trainer.global_step <= (steps or 0):
+            folder.reclaim(kept)
+        raise
     finally:
         lock.release()
 
 
-def _train(cli: ZooCLI, model: GenerativeModel, checkpoint: Path | None, undo: Callable[[], None]) -> None:
-    for logger in cli.trainer.loggers:
-        logger.log_hyperparams(cli.resolved)
-    start = -1
+def _train(cli: ZooCLI, model: GenerativeModel) -> None:
+    if cli.trainer.world_size > 1 and cli.trainer.is_global_zero and (size := getattr(cli.datamodule, "batch_size", 0)):
+        world = cli.trainer.world_size
+        print(f"{world} devices with batches of {size}: a step has {world * size} images")
+    (own,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint))  # type: ignore[attr-defined]
     try:
         cli.datamodule.prepare_data()
-        start = cli.trainer.global_step
-        cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint)
     except SystemExit as end:
         if isinstance(end, Stopped) or cli.trainer.interrupted:
-            _say_where(cli)
+            _say_where(cli, own)
         if cli.trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from end
         raise
     except Exception as error:
         notes: list[str] = getattr(error, "__notes__", [])
-        if notes or cli.trainer.global_step > max(start, 0):  # nothing was wrong with the command: it failed on the way
+        if notes or (own.has_begun and cli.trainer.global_step):  # nothing was wrong with the command
             raise RuntimeError(notes[-1] if notes else str(error)) from error
-        undo()
         raise
-    if cli.is_trial:
-        print(f"Tried {cli.trainer.global_step} steps: nothing is kept")
-    elif cli.trainer.is_global_zero:
-        print(f"Finished: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+    if cli.trainer.is_global_zero:
+        is_over = any(isinstance(c, Allowance) and (c.time_remaining() or 0) <= 0 for c in cli.trainer.callbacks)  # type: ignore[attr-defined]
+        how = "Time is up, the same command goes on" if is_over else "Finished"
+        print(f"{how}: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
 
 
-def _say_where(cli: ZooCLI) -> None:
+def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:
     """Where an interrupted run stands, and where the same command takes it up."""
-    kept = [callback.saved_step for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint)]  # type: ignore[attr-defined]
-    if cli.trainer.is_global_zero and kept:
-        step = cli.trainer.global_step
-        print(f"zoo: stopped at step {step}; the same command goes on from step {max(kept)}", file=sys.stderr)
-
-
-def _begin(cli: ZooCLI, steps: int | None) -> tuple[RunLock, Callable[[], None]]:
-    """Take the run's folder; also what undoes this for a run that is refused before its first step.
-
-    Args:
-        cli: the command.
-        steps: steps so far of a run that goes on with another configuration, None for others.
-    """
-    folder, begins = cli.folder.path, cli.checkpoint is None
-    aside = cli.folder.set_aside() if begins and cli.fresh else None
-    if aside:
-        print(f"The earlier run is now {aside}")
-    is_new = not folder.exists()
-    lock = RunLock(folder)
-    cli.folder.clean()
-    if begins or steps is not None:
-        cli.folder.claim(cli.resolved, steps)
-
-    def undo() -> None:
-        if begins and is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        if aside and not folder.exists():
-            aside.rename(folder)
-
-    return lock, undo
+    if cli.trainer.is_global_zero:
+        step, kept = cli.trainer.global_step, own.saved_step
+        print(f"zoo: stopped at step {step}; the same command goes on from step {kept}", file=sys.stderr)
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
     """Fréchet distance to a split."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup(None)
     count = min(2048, len(data.splits[split]))
@@ -287,12 +207,14 @@ def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
     """As many images as the test split has, each a PNG."""
     data: Any = cli.datamodule
+    model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup("predict")
     folder = cli.folder.path / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     first = 0
     for batch in data.predict_dataloader():
+        batch = move_data_to_device(batch, model.device)
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
             image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
@@ -308,63 +230,3 @@ def _check_environment() -> None:
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
-
-
-def _processes(trainer: Namespace) -> int:
-    """Number of processes that the settings ask for, as far as it can be told before the trainer is built."""
-    world = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
-    devices = trainer.devices
-    if isinstance(devices, str) and devices.lstrip("-").isdigit():
-        devices = int(devices)
-    if isinstance(devices, str) and "," in devices:
-        devices = devices.split(",")
-    if devices in ("auto", -1):
-        devices = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 1
-    count = len(devices) if isinstance(devices, list) else int(devices) if isinstance(devices, int) else 1
-    return max(world, count * int(trainer.num_nodes))
-
-
-def _plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
-    text = parser.dump(config, skip_unset=False, skip_validation=True)
-    resolved: dict[str, Any] = yaml.safe_load(text)
-    resolved.pop("config", None)
-    return resolved
-
-
-def _is_scheduled(class_path: str) -> bool:
-    """Whether a model says by itself how many images a step has."""
-    module, _, name = class_path.rpartition(".")
-    return hasattr(getattr(importlib.import_module(module), name), "schedule")
-
-
-def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
-    """Folder of the run: named, or the one whose `config.yaml` is given, or named after the recipe."""
-    root: Path = options.runs_dir
-    if options.name:
-        path = os.path.normpath(options.name)
-        if path == "." or path.startswith("..") or os.path.isabs(path):
-            raise ValueError(f"{options.name} leads out of {root}: give a --name within it, or another --runs_dir")
-        return root / path
-    if options.config:
-        last = Path(options.config[-1])
-        if last.name == "config.yaml" and (last.parent / "checkpoints").is_dir():
-            return last.parent if last.parent.name else last.resolve().parent
-        return root / last.name.removesuffix(".yaml")
-    model, data = (str(resolved[key]["class_path"]).rpartition(".")[2].lower() for key in ("model", "data"))
-    return root / f"{model}-{data}"
-
-
-def _wandb(name: str, folder: Path, *, fresh: bool) -> Logger:
-    from lightning.pytorch.loggers import WandbLogger
-
-    account = os.environ.get("WANDB_API_KEY") or _netrc_has_wandb()
-    offline = os.environ.get("WANDB_MODE", "online" if account else "offline") != "online"
-    # A resumed run goes on under its identifier, which is the end of its folder's name.
-    earlier = [] if fresh else sorted(folder.glob("wandb/*run-*-*"))
-    run: dict[str, Any] = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
-    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=offline, **run)
-
-
-def _netrc_has_wandb() -> bool:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")

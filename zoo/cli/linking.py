@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from zoo.base import GenerativeModel
 
-__all__ = ["check_fit", "given_options", "link"]
+__all__ = ["given_options", "link"]
 
 
 def given_options(configs: Sequence[str], arguments: Sequence[str]) -> set[str]:
@@ -51,22 +49,6 @@ def link(parser: ArgumentParser, config: Namespace, given: Collection[str]) -> N
     kind = getattr(import_module(module), name)
     if not issubclass(kind, GenerativeModel) or set(kind.data_options) <= set(given):
         return
-    data = parser.instantiate_classes(Namespace(data=config.data)).data
+    data = parser.instantiate_classes(Namespace(data=config.data)).data  # type: ignore[no-untyped-call]
     for option, value in kind.options_for(data, given).items():
         config.model.init_args[option] = value
-
-
-def check_fit(model: GenerativeModel, data: Any) -> None:
-    """Refuse data that are not the model's, as far as it can be told before they are loaded.
-
-    Args:
-        model: the model.
-        data: the DataModule.
-
-    Raises:
-        ValueError: names what differs.
-    """
-    if hasattr(data, "image_channels") and hasattr(data, "image_size"):
-        model.check_images(torch.Size((data.image_channels, data.image_size, data.image_size)))
-    if getattr(data, "class_names", {}):
-        model.check_data(data)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 __all__ = ["local_path"]
+
+
+class RemotePathError(ValueError, ArgumentTypeError):
+    """A path that is not of this machine."""
 
 
 def local_path(path: str) -> Path:
@@ -14,8 +19,8 @@ def local_path(path: str) -> Path:
         path: the path.
 
     Raises:
-        ValueError: it is a remote one.
+        RemotePathError: it is a remote one.
     """
     if "://" in path:
-        raise ValueError(f"{path} is no folder of this machine: give one, and copy it when the command is done")
+        raise RemotePathError(f"{path} is no folder of this machine: give one, and copy it when the command is done")
     return Path(path)

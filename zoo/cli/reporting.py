@@ -31,53 +31,50 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
 
     A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
 
-    It comes after all other callbacks, so that what they measured at a step is in that step's checkpoint.
-
     Args:
         folder: the run's folder.
         every_n_train_steps: steps between two checkpoints.
         summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
+        config: the configuration, which loggers get when training starts.
 
     Attributes:
         last_model_path: the latest checkpoint, "" before the first.
         saved_step: its step.
+        has_begun: whether training has.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary) -> None:
+    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary, config: dict[str, Any]) -> None:
         super().__init__()
         self.path = folder / "checkpoints" / "last.ckpt"
         self.every_n_train_steps = every_n_train_steps
         self.last_model_path = ""
         self.saved_step = 0
-        self.finished = False
-        self._summary = summary
+        self.finished = self.has_begun = False
+        self._summary, self._config = summary, config
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
+        self.saved_step, self.finished, self.has_begun = trainer.global_step, False, True
+        self.last_model_path = str(self.path) if self.saved_step else ""
+        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        trainer.log_every_n_steps = int(min(interval, steps))  # type: ignore[attr-defined]
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self._config)
+            if isinstance(logger, MetricsFile):
+                logger.resume(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """What other callbacks did is no training."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._summary.go_on()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is no training."""
-        super().on_validation_end(trainer, pl_module)
-        self._summary.go_on()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
-        self.saved_step, self.finished = trainer.global_step, False
-        self.last_model_path = str(self.path) if self.saved_step else ""
-        steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
-        trainer.log_every_n_steps = max(1, int(min(trainer.log_every_n_steps, steps)))
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsFile):
-                logger.resume(trainer.global_step)
 
     def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the step is due."""
         if trainer.global_step % self.every_n_train_steps == 0:
             self.save_now(trainer)
+        self._summary.go_on()
 
     def save_now(self, trainer: Trainer) -> Path:
         """Save the run, unless this step is saved already."""
@@ -86,9 +83,8 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         return self.path
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
-            self.last_model_path, self.saved_step = str(self.path), trainer.global_step
+        trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
+        self.last_model_path, self.saved_step = str(self.path), trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""

@@ -79,7 +79,8 @@ class RunFolder:
         if self.config.exists():
             if not self._checkpoints() and not self.path.joinpath("metrics.csv").exists():
                 return None  # it failed before its first step: there is nothing to go on with, and nothing to lose
-            return current_names(load_settings(self.config))
+            held: dict[str, Any] = current_names(load_settings(self.config))
+            return held
         # Another rank may be writing the configuration at this moment: see `write_atomically`.
         passing = (LOCK, f".{self.config.name}.tmp")
         if self.path.exists() and any(path.name not in passing for path in self.path.iterdir()):
@@ -89,7 +90,7 @@ class RunFolder:
         return None
 
     def checkpoint(self) -> Path | None:
-        """The checkpoint to go on from; None starts at step 0. Says so if it is not the last one."""
+        """The checkpoint that a run that has begun goes on from; says so if it is not the one that should be there."""
         found = next(iter(self._checkpoints()), None)
         if found != self.last and global_rank() == 0:
             then = f"it goes on from {found}" if found else "it starts at step 0"
@@ -100,28 +101,38 @@ class RunFolder:
         """The checkpoints that are there, the latest first."""
         return [path for path in (self.last, self.previous) if path.exists()]
 
-    def claim(self, config: dict[str, Any], steps: int | None = None) -> None:
+    def claim(self, config: dict[str, Any], steps: int | None = None) -> Path | None:
         """Make the folder and write the configuration into it (rank zero only).
-
-        One that is there is kept as `config.1.yaml`, `config.2.yaml`, ..., the latest with the highest number.
 
         Args:
             config: the resolved configuration.
-            steps: steps of the run so far, which the kept file tells.
+            steps: steps of the run under the configuration that it had, which is then kept as `config.1.yaml`,
+                `config.2.yaml`, ..., the latest with the highest number.
+
+        Returns:
+            The file with the earlier configuration, if any.
 
         Raises:
             OSError: it cannot be written to.
         """
+        kept: Path | None = None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if steps is not None:
                 number = 1
-                while (kept := self.path / f"config.{number}.yaml").exists():
+                while (self.path / f"config.{number}.yaml").exists():
                     number += 1
+                kept = self.path / f"config.{number}.yaml"
                 write_atomically(kept, f"# Until step {steps}; then another configuration.\n{self.config.read_text()}")
             write_atomically(self.config, yaml.safe_dump(config, sort_keys=False))
         except OSError as error:
             raise OSError(f"cannot make the run folder {self.path}: {error.strerror or error}") from error
+        return kept
+
+    def reclaim(self, kept: Path) -> None:
+        """Give the run the configuration back that `claim` has put away."""
+        write_atomically(self.config, kept.read_text().partition("\n")[2])
+        kept.unlink()
 
     def finished(self, checkpoint: Path, max_steps: int, max_epochs: int | None) -> int | None:
         """Steps of a run that has reached the end that is asked for and done what comes at the end, else None.

@@ -14,12 +14,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zoo.cli.sample_files import save_picture
+from zoo.datamodules.base.folders import SUFFIXES
+from zoo.datamodules.base.pictures import eight_bits
 from zoo.engine.images import image_grid
 
 __all__ = ["translate_folder"]
 
-# As `zoo.datamodules.ImageFolder` has them.
-KINDS = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+KINDS = tuple(sorted(SUFFIXES))
 LEAST = 8  # pixels of a side that every translator takes
 
 
@@ -138,15 +139,10 @@ def _open(path: Path) -> Image.Image:
     """A picture, upright, on white."""
     try:
         with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits and more: convert() would cut, not scale
-                values = np.asarray(upright, np.float64)
-                if values.max() > 255 or upright.mode.startswith("I;16"):
-                    values = values / 257
-                upright = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-            upright = upright.convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture") from error
+            upright = eight_bits(ImageOps.exif_transpose(opened)).convert("RGBA")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = f" ({error})" if isinstance(error, ValueError) else ""  # the others name the file again
+        raise ValueError(f"{path} cannot be read as a picture{why}") from error
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
 
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = [
@@ -73,11 +74,8 @@ class CrossRankBatchNorm(_BatchNorm):
         local = x.numel() // x.size(1)
         mean = x.mean(axes)
         deviation = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().sum(axes)
-        # Every rank fills its own row: one sum then gathers all rows, and its gradient is a sum as well.
-        rows = x.new_zeros(world_size(), 2 * x.size(1) + 1)
         own = torch.cat([mean, deviation, mean.new_full((1,), local)])
-        own_row = torch.tensor(dist.get_rank(), device=x.device)
-        gathered: Tensor = all_reduce(rows.index_put((own_row,), own))
+        gathered: Tensor = all_reduce(_own_row(own))
         means, deviations, counts = torch.split(gathered, [x.size(1), x.size(1), 1], dim=1)
         counts = counts.detach()
         total = counts.sum()
@@ -127,9 +125,14 @@ def all_gather_rows(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    rows = x.new_zeros(world_size(), *x.shape)
-    gathered: Tensor = all_reduce(rows.index_put((torch.tensor(dist.get_rank(), device=x.device),), x))
+    gathered: Tensor = all_reduce(_own_row(x))
     return gathered.flatten(0, 1)
+
+
+def _own_row(x: Tensor) -> Tensor:
+    """A row for each rank, zero but for its own: one sum then gathers all rows, and its gradient is a sum as well."""
+    rank = dist.get_rank()  # not an index on the device, for whose copy the host would wait
+    return F.pad(x[None], [0, 0] * x.dim() + [rank, world_size() - 1 - rank])
 
 
 def average(value: Tensor) -> Tensor:

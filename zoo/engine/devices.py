@@ -1,11 +1,21 @@
-"""What devices differ in: float64, generators, copies from the CPU."""
+"""What devices differ in: float64, generators, copies from the CPU, how CUDA rounds float32.
+
+On CUDA a fit in float32 multiplies in TF32, which keeps 10 bits of each factor: convolutions because torch does so, and
+products of matrices, for which torch asks, because `tf32_products` says so. NVIDIA_TF32_OVERRIDE=0 in the environment,
+or `torch.backends.cudnn.allow_tf32 = False` in Python, leaves both in float32. Measures are exact and deterministic
+always: `exact_kernels`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["double", "generators", "has_float64", "upload"]
+__all__ = ["double", "exact_kernels", "generators", "has_float64", "tf32_products", "upload"]
 
 
 def has_float64(device: torch.device | str | None) -> bool:
@@ -52,3 +62,52 @@ def generators(device: torch.device) -> list[torch.Generator]:
     elif device.type == "mps":
         own.append(torch.mps._get_default_mps_generator())
     return own
+
+
+@contextmanager
+def tf32_products(device: torch.device) -> Iterator[None]:
+    """Products of matrices on CUDA as convolutions are there: in TF32, unless the user has chosen otherwise.
+
+    Args:
+        device: the model's.
+    """
+    before = torch.get_float32_matmul_precision()
+    chosen = before != "highest" or torch.backends.cudnn.conv.fp32_precision != "tf32"  # type: ignore[attr-defined]
+    if device.type != "cuda" or chosen:
+        yield
+        return
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def exact_kernels() -> Iterator[None]:
+    """Products and convolutions on CUDA in full float32, and always by the same algorithm."""
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.deterministic
+    precisions = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision
+    # torch has these settings twice, and refuses to read the older ones where the newer ones differ: set both.
+    older = _readable(lambda: cudnn.allow_tf32), _readable(torch.get_float32_matmul_precision)
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
+    torch.set_float32_matmul_precision("highest")
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        if older[0] is not None:
+            cudnn.allow_tf32 = older[0]
+        if older[1] is not None:
+            torch.set_float32_matmul_precision(older[1])
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision = precisions
+
+
+def _readable(setting: Callable[[], Any]) -> Any:
+    try:
+        return setting()
+    except RuntimeError:
+        return None

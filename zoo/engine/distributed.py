@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from zoo.engine.cross_rank import CrossRankSync
+from zoo.engine.devices import upload
 from zoo.engine.restarts import join_after_restart
 from zoo.engine.stopping import rank_timeout
 
@@ -169,7 +170,7 @@ class MultiNetStrategy(DDPStrategy):
         for bucket in buckets:
             present = [p.grad is not None for p in bucket]
             parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket]
-            flags = torch.tensor(present, dtype=bucket[0].dtype, device=bucket[0].device)
+            flags = upload(torch.tensor(present, dtype=bucket[0].dtype), bucket[0].device)
             result.append((bucket, present, torch.cat([*parts, flags])))
         return result
 

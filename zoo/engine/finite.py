@@ -86,7 +86,7 @@ def broken_network(networks: Iterable[tuple[str, nn.Module]]) -> str | None:
     names: list[str] = []
     flags: list[Tensor] = []
     for name, network in networks:
-        if tensors := list(network.parameters()):
+        if tensors := [p.detach() for p in network.parameters()]:
             names.append(name)
             norms = [norm.float() for norm in torch._foreach_norm(tensors)]
             flags.append(torch.stack(norms).isfinite().all())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
 import torch
@@ -27,6 +28,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from zoo.engine import rng
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
+from zoo.engine.devices import generators, tf32_products
+from zoo.engine.keyed_kernels import kernels
+from zoo.engine.lean_step import LeanStep, know_arguments
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
 from zoo.engine.restarts import advice
@@ -93,6 +97,7 @@ class ExactTraining(Callback):
         self._seconds = 0.0  # of wall time before this process
         self._started = time.monotonic()
         self._accepted: torch.Size | None = None  # shape of the images seen so far
+        self._products = ExitStack()  # how products are computed on CUDA, while a fit runs
         self._rank_state: dict[str, Any] | None = None  # of a checkpoint, until the device is known
         self._options: Options = []  # that the optimizers were built with
         self._earlier_options: Options | None = None  # of a checkpoint, until its optimizer states are loaded
@@ -114,10 +119,12 @@ class ExactTraining(Callback):
                 # Lightning does so after it has loaded a checkpoint, whose weights would be rounded to float32.
                 trainer.precision_plugin.convert_module(pl_module)
             model.seed = trainer.strategy.broadcast(rng.run_seed())
-            if not model.automatic_optimization:
-                loop = trainer.fit_loop.epoch_loop
-                if not isinstance(loop.manual_optimization, OneStepPerBatch):
-                    loop.manual_optimization = OneStepPerBatch(trainer)
+            loop = trainer.fit_loop.epoch_loop
+            if model.automatic_optimization:
+                if not isinstance(loop.automatic_optimization, LeanStep):
+                    loop.automatic_optimization = LeanStep(trainer)
+            elif not isinstance(loop.manual_optimization, OneStepPerBatch):
+                loop.manual_optimization = OneStepPerBatch(trainer)
             install_boundaries(trainer)
             shield_loaders(trainer)
             connector = cast(Any, trainer)
@@ -140,6 +147,13 @@ class ExactTraining(Callback):
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
         skip_idle_checks(trainer, pl_module)
+        if pl_module.device.type == "cuda":
+            kernels()  # compiled now, not in the first step
+        if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
+            step.look()
+        know_arguments(trainer)
+        self._products.close()
+        self._products.enter_context(tf32_products(pl_module.device))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Key torch's own generators (dropout and the like) by seed, batch and rank: resumed runs draw the same."""
@@ -153,9 +167,8 @@ class ExactTraining(Callback):
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seed = rng.key(model.seed, "torch", model.batch_index, trainer.global_rank)
-        torch.default_generator.manual_seed(seed)
-        if model.device.type == "cuda":
-            torch.cuda.default_generators[model.device.index or 0].manual_seed(seed)
+        for generator in generators(model.device):
+            generator.manual_seed(seed)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -166,10 +179,12 @@ class ExactTraining(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the losses since the last logging step."""
+        self._products.close()
         cast(Trainable, pl_module).raise_if_not_finite()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what it means that a rank waited in vain."""
+        """Leave torch's settings as they were; say what it means that a rank waited in vain."""
+        self._products.close()
         if note := advice(exception):
             exception.add_note(note)
         elif trainer.world_size > 1 and "by peer" in str(exception):
@@ -187,9 +202,9 @@ class ExactTraining(Callback):
         state = move_data_to_device(model.rank_state_dict(), torch.device("cpu"))
         states = [state]
         if _distributed_is_initialized() and dist.get_world_size() > 1:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, state)
-            states = gathered
+            gathered: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+            dist.gather_object(state, gathered)
+            states = gathered or []  # other ranks write nothing
         checkpoint["zoo"] = {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "seed": model.seed,

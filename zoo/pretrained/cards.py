@@ -119,7 +119,8 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     title, use = PICTURES[pictures]
     if columns := entry.get("columns"):
         title, use = f"{title}; columns: {', '.join(columns)}", use.format(target=entry["targets"][-1])
-    lines = [f"# {slug}", "", *[f"![{title}]({slug}.png)", ""] * bool(title), "| | |", "|---|---|"]
+    lines = [f"# {slug}", "", *[f"![{title}]({slug}.png)", ""] * bool(title)]
+    lines += [*([entry["note"], ""] if "note" in entry else []), "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in rows]
     if entry["metrics"]:
         lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]

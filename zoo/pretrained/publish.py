@@ -31,7 +31,7 @@ BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
 
 
-def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) -> list[Path]:
+def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, note: str | None = None) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
@@ -43,6 +43,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
         run: folder of a finished run.
         slug: name of the checkpoint; by default the recipe's without its budget.
         out_dir: where the files go; by default `zoo/weights` of this installation.
+        note: what whoever looked at the pictures says of them; the card has it below the grid.
 
     Returns:
         The files written.
@@ -71,6 +72,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None) 
             f"{config_path} is not the configuration of a run: {error} is missing or no mapping"
         ) from error
 
+    information |= {"note": note} if note else {}
     networks = list(model.inference_networks)
     path = target / f"{slug}.safetensors"
     temporary = target / f".{slug}.new.safetensors"

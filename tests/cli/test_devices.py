@@ -1,0 +1,68 @@
+"""Where commands compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from jsonargparse import Namespace
+
+from zoo.cli import fit, parsing
+from zoo.dcgan import DCGAN
+
+
+class Data:
+    """One batch of zeros."""
+
+    splits = {"val": range(2)}  # noqa: RUF012
+
+    def prepare_data(self) -> None: ...
+
+    def setup(self, stage: str | None) -> None: ...
+
+    def predict_dataloader(self) -> list[Any]:
+        return [{"image": torch.zeros(2, 3, 8, 8)}]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Any:
+    """A command whose Trainer has another device than the CPU."""
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    folder = SimpleNamespace(path=tmp_path)
+    return SimpleNamespace(datamodule=Data(), folder=folder, trainer=SimpleNamespace(strategy=strategy))
+
+
+def test_measures_are_computed_on_the_trainers_device(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, places = DCGAN(8, base_channels=4), []
+
+    def distance(model: DCGAN, data: Any, **_: Any) -> Any:
+        places.append(model.device.type)
+        return SimpleNamespace(value=1.0, protocol="fd")
+
+    monkeypatch.setattr(fit, "frechet_distance", distance)
+    fit._measure(cli, model, "val")
+    assert places == ["meta"]
+
+
+def test_predictions_are_computed_on_the_trainers_device(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, places = DCGAN(8, base_channels=4), []
+
+    def real_and_fake(batch: Any, **_: Any) -> Any:
+        places.extend([model.device.type, batch["image"].device.type])
+        return None, torch.zeros(2, 3, 8, 8)
+
+    monkeypatch.setattr(model, "real_and_fake", real_and_fake)
+    fit._predict(cli, model)
+    assert places == ["meta", "meta"]
+    assert len([*cli.folder.path.glob("predictions/*.png")]) == 2
+
+
+@pytest.mark.parametrize(("devices", "processes"), [("auto", 1), (-1, 4), ("-1", 4), (2, 2), ("0,3", 2)])
+def test_one_device_unless_more_are_asked_for(devices: Any, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert parsing._processes(Namespace(devices=devices, accelerator="auto", num_nodes=1)) == processes

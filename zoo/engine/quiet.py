@@ -1,0 +1,26 @@
+"""Warnings of Lightning that are wrong for the models and data here."""
+
+from __future__ import annotations
+
+import warnings
+
+__all__ = ["hide_wrong_warnings"]
+
+WRONG = (
+    # Averages of weights stay in evaluation mode.
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    # Our loaders have a plan for a sampler: in evaluation it is the split's own order.
+    ".*sampler has shuffling enabled.*",
+    # Models name the fields of other people's batches there; DataModules of this package have no such hook.
+    ".*You have overridden `on_after_batch_transfer` in `LightningModule`.*",
+    # Our training loaders have a state.
+    ".*dataloader is not resumable.*",
+    # It would keep the weights from before each step; ours are those after it.
+    "(?s).*Using ModelCheckpoint with manual optimization.*",
+)
+
+
+def hide_wrong_warnings() -> None:
+    """Hide them in this process, whatever else of its warnings is shown."""
+    for pattern in WRONG:
+        warnings.filterwarnings("ignore", pattern)
