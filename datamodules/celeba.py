@@ -169,4 +169,5 @@ class CelebA(ImageDataModule):
         pixels, start = square(file, WIDTH), (WIDTH - self.crop) // 2
         pixels = pixels[:, start : start + self.crop, start : start + self.crop].transpose(1, 2, 0)
         size = (self.image_size, self.image_size)
+        # NOTE(paper): the code of DCGAN and StarGAN resizes bilinearly.
         return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)

@@ -246,5 +246,6 @@ class Half(ImageFolder):
         self.half = half
         self.name = f"{self.name}-{('left', 'right')[half]}"
 
+    # NOTE(paper): the authors' code squeezes pictures that are not square, here their central square is cut out.
     def _square(self, name: str) -> np.ndarray[Any, Any]:
         return square(self.folder / name, self.image_size, channels=self.image_channels, half=self.half)

@@ -55,8 +55,6 @@ class BetaVAE(VAE):
         learning_rate: float = 1e-4,
         **options: Unpack[VAEOptions],
     ) -> None:
-        if min(beta, gamma) < 0 or capacity_steps < 1:
-            raise ValueError("beta and gamma must not be negative, capacity_steps at least 1")
         super().__init__(
             image_size, image_channels, latent_dim, networks=networks, learning_rate=learning_rate, **options
         )
@@ -65,7 +63,7 @@ class BetaVAE(VAE):
     @property
     def current_capacity(self) -> float:
         """C(t) at the present training step."""
-        share = min(1.0, self.batch_index / self.hparams["capacity_steps"])
+        share = min(1.0, (self.batch_index + 1) / self.hparams["capacity_steps"])
         return float((self.hparams["capacity"] or 0.0) * share)
 
     def weighted(self, kl: Tensor) -> Tensor:

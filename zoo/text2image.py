@@ -30,7 +30,8 @@ from zoo.nn.text2image import Discriminator, Generator, initialize
 
 __all__ = ["Text2Image"]
 
-DECAY = Decay("repeated", every=13_800)
+# Halved when the authors' epochs 100, 200, ..., 600 begin, each of 139 batches.
+DECAY = Decay("milestones", milestones={(100 * k - 1) * 139: 0.5**k for k in range(1, 7)})
 
 
 class Text2Image(SentenceToImageGAN):
@@ -56,7 +57,7 @@ class Text2Image(SentenceToImageGAN):
         mismatch_weight: w, the share of mismatched pairs among the pairs that the discriminator refuses; 0 needs none.
         interpolation_weight: v, the weight of sentences between two; 0 makes none.
         learning_rate: Adam's step size, for both networks.
-        decay: how this rate falls; None keeps it. By default it is halved every 13,800 steps.
+        decay: how this rate falls; None keeps it. By default it is halved six times, first at step 13,761.
         options: see `NoiseOptions`.
 
     Raises:

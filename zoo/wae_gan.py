@@ -62,7 +62,7 @@ class WAEGAN(WAE):
         prior_std: float = 1.0,
         discriminator_features: Sequence[int] = (512, 512, 512, 512),
         density_trick: bool = False,
-        input_noise_std: float = 0.0,
+        input_noise_std: float = 0.01,
         pretraining_steps: int = 200,
         learning_rate: float = 1e-3,
         discriminator_learning_rate: float = 5e-4,
@@ -102,9 +102,9 @@ class WAEGAN(WAE):
         return generator_term("non_saturating", self.discriminate(z))
 
     def discriminator_loss(self, batch: Batch, shared: None) -> Terms:
-        """-lambda E log D(z) - lambda E log(1 - D(enc(x))); the prior's draws and the noise are the phase's own."""
+        """-lambda E log D(z) - lambda E log(1 - D(enc(x))); the prior's draws are the autoencoder's."""
         x = (batch["image"] + 1) / 2
-        prior = self.prior(len(x), self.draw_key("prior/discriminator"), self.first_index(len(x)))
+        prior = self.prior(len(x), self.draw_key("prior"), self.first_index(len(x)))
         with torch.no_grad():
             z = self.code(x, "discriminator")
         prior_logits, code_logits = self.discriminate(torch.cat([prior, z])).chunk(2)

@@ -97,6 +97,18 @@ class ImageDataModule(RunPosition):
         if "Unpack[" in str(annotations.get("options")):
             del annotations["options"]
 
+    def __repr__(self) -> str:
+        """Name, image size, splits, classes and license, as far as they are known; nothing is read or rendered."""
+        channels = getattr(self, "image_channels", None)
+        size = f"{self.image_size}x{self.image_size}"
+        images = [f"images {size if channels is None else f'{channels}x{size}'}"]
+        images += [f"{name} {len(split):,}" for name, split in self.splits.items()] or ["splits not opened yet"]
+        classes = [f"{len(names)} of {field}" for field, names in self.class_names.items()]
+        parts = [*images, *([f"classes: {', '.join(classes)}"] if classes else []), f"license: {self.license}"]
+        return f"{type(self).__name__}({self.name}: {', '.join(parts)})"
+
+    __str__ = __repr__  # Lightning's asks for all loaders
+
     # The data set ----------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -70,6 +70,7 @@ def test_the_parsers_words_are_understood() -> None:
     ("args", "words"),
     [
         (["train", "--config=dcgan-emoji32-smoke"], ["'train'", "take 'fit'"]),
+        (["import", "dcgan", "G.pth", "--from=pytorch-examples", "--out=G.pth"], ["G.pth", ".safetensors"]),
         (["generate", "dcgan-emoji32"], ["'generate'", "take 'sample'"]),
         (["fit", "dcgan-emoji32-smoke"], ["--config dcgan-emoji32-smoke"]),
         ([*FIT, "--resume"], ["--resume", "the same command resumes"]),
@@ -79,6 +80,8 @@ def test_the_parsers_words_are_understood() -> None:
         ([*FIT, "--data=ImageFolder"], ["ImageFolder needs data_dir", "--data.data_dir"]),
         ([*FIT, "--optimizer=adam"], ["optimizer", "--model.help"]),
         ([*FIT, "--trainer.limit_train_batches=0"], ["limit_train_batches", "at least 1"]),
+        ([*FIT, "--trainer.max_time=5m"], ["max_time", "5m", "00:01:30:00"]),
+        ([*FIT, "--trainer.devices=x"], ["devices", "'x'", "0,2"]),
         ([*FIT, "--trainer.max_steps=0"], ["max_steps", "at least 1"]),
         ([*FIT, "--runs_dir=s3://bucket/runs"], ["s3://bucket/runs", "no folder of this machine"]),
         ([*FIT, "--name=../../x"], ["../../x", "--runs_dir"]),

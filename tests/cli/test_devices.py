@@ -10,7 +10,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from zoo.cli import fit
+from zoo.cli import fit, parsing
 from zoo.dcgan import DCGAN
 
 
@@ -65,4 +65,4 @@ def test_one_device_unless_more_are_asked_for(devices: Any, processes: int, monk
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     for name in ("WORLD_SIZE", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    assert fit._processes(Namespace(devices=devices, accelerator="auto", num_nodes=1)) == processes
+    assert parsing._processes(Namespace(devices=devices, accelerator="auto", num_nodes=1)) == processes

@@ -161,7 +161,7 @@ def test_capacity_grows_per_step_and_stops() -> None:
     seen = []
     for model.batch_index in (0, 5, 10, 1000):
         seen.append(model.current_capacity)
-    assert seen == [0.0, 2.5, 5.0, 5.0]
+    assert seen == [0.5, 3.0, 5.0, 5.0]
     model.batch_index = 10
     for kl in (3.0, 8.0):
         assert model.weighted(torch.tensor(kl)).item() == pytest.approx(100 * abs(kl - 5))

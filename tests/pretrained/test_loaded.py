@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 import zoo
 from tests.contract import Data, trainer
+from zoo.pretrained import files
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,23 @@ def test_samples_in_another_precision(model: Any, dtype: torch.dtype) -> None:
     found = model.to(dtype).sample(2, seed=0)
     assert found.dtype == dtype
     assert (found.float() - expected).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
+def test_a_header_that_asks_for_too_much_takes_no_memory(kind: str, tmp_path: Path) -> None:
+    model = zoo.DCGAN(8, 3, 4, base_channels=4)
+    path = tmp_path / f"file.{kind}"
+    model.hparams["base_channels"] = 2**17  # 2 TiB
+    if kind == "ckpt":
+        saved = {
+            "hyper_parameters": dict(model.hparams),
+            "state_dict": model.state_dict(),
+            "zoo": {"class": "zoo.dcgan.DCGAN"},
+        }
+        torch.save(saved, path)
+    else:
+        files.save(model, path)
+    with pytest.raises(
+        ValueError, match=r"is not a checkpoint of this zoo\.dcgan\.DCGAN: \S+ has shape \(4, 4, 4, 4\)"
+    ):
+        zoo.load(path)

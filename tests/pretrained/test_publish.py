@@ -194,6 +194,16 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
         verify.verify("dcgan-tiny8", data_dir="nowhere")
 
 
+def test_a_distance_with_the_usual_options(run: Path, out: Path) -> None:
+    """A configuration holds the options that were given, perhaps none."""
+    callbacks = [{"class_path": "zoo.callbacks.FrechetDistance", "init_args": {"every_n_steps": 5}}]
+    configure(run, config_of(run) | {"trainer": {"max_steps": 2, "precision": None, "callbacks": callbacks}})
+    publish.publish(run)
+    (metric,) = pretrained.index(out)["dcgan-tiny8"]["metrics"]
+    assert metric["arguments"] | {"num_samples": 2048, "split": "train", "seed": 0} == metric["arguments"]
+    assert metric["history"] == [[0, 80.5], [2, 40.0]]
+
+
 def test_fid_is_published_beside_fd_and_verified_with_ones_own_weights(run: Path, out: Path, tmp_path: Path) -> None:
     config = config_of(run)
     config["trainer"]["callbacks"] = [distance(), distance(inception_weights="/home/me/inception.pth")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +26,12 @@ from torchvision import transforms
 from torchvision.datasets import FakeData
 
 import zoo
-from tests.contract import Data, state_of, trainer
+from tests.contract import Data, share, state_of, trainer
+from tests.models import test_dcgan as of_dcgan
+from tests.models import test_stargan as of_stargan
+from tests.models import test_text2image as of_text2image
 from tests.numerics import assert_near
+from tests.ranks import on_ranks
 from zoo.base.batches import named_fields
 from zoo.base.validating import evaluated_terms
 
@@ -359,3 +365,36 @@ def test_a_fit_from_another_model_s_checkpoint(checkpoint: Path) -> None:
     vae = zoo.VAE(8, 3, 2, hidden_features=(4,))
     with pytest.raises(ValueError, match="the checkpoint is of DCGAN, not of VAE"):
         trainer(max_epochs=2).fit(vae, datamodule=Data([{"image": images()}]), ckpt_path=checkpoint)
+
+
+# Several ranks -------------------------------------------------------------------------------------------------------
+
+
+def validated(name: str) -> list[dict[str, float]]:
+    """Values of a validation in which ranks have unequal numbers of batches, and indices of the predictions."""
+    case = CONTRACTS[name]()
+    torch.manual_seed(0)
+    model, batch = case.tiny(), case.batch(5)
+    rank = int(os.environ["RANK"])
+    own = [share(batch, i, 5) for i in range(rank, 5, 2)]
+    run = trainer(2)
+    loader = DataLoader(own, batch_size=None)  # type: ignore[arg-type,var-annotated]
+    (values,) = run.validate(model, loader, verbose=False)
+    found: Any = run.predict(model, loader)
+    return [dict(values), {str(int(i)): 0.0 for part in found for i in part["index"]}]
+
+
+CONTRACTS: dict[str, Any] = {
+    "StarGAN": of_stargan.TestStarGAN,
+    "Text2Image": of_text2image.TestText2Image,
+    "DCGAN": of_dcgan.TestDCGAN,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_ranks_validate_unequal_numbers_of_batches(name: str) -> None:
+    (first, own), (second, other) = on_ranks(2, validated, name)
+    assert first == second
+    assert all(math.isfinite(value) for value in first.values())
+    assert sorted(own | other) == [str(i) for i in range(5)]

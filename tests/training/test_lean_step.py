@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
 
-from tests.contract import Data, state_of, trainer
-from tests.models import test_vae
+from tests.contract import Data, ModelContract, state_of, trainer
+from tests.models import test_dcgan, test_infogan, test_vae
 from zoo.engine import loop
 from zoo.engine.lean_step import LeanStep
 from zoo.vae import VAE
@@ -80,3 +80,39 @@ def test_a_model_with_a_hook_takes_lightnings_way() -> None:
     model.__class__ = Clipping
     fit.fit(model, datamodule=Data([case.batch(4)]))
     assert not fit.fit_loop.epoch_loop.automatic_optimization._is_plain  # type: ignore[attr-defined]
+
+
+class Counting(Callback):
+    """Uses hooks inside the step of an adversarial model."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.calls.append("step")
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        self.calls.append("backward")
+
+
+@pytest.mark.parametrize("case", [test_dcgan.TestDCGAN, test_infogan.TestInfoGANSimultaneous])
+def test_adversarial_models_train_the_same_without_idle_hooks(case: type[ModelContract]) -> None:
+    ends, counting = [], Counting()
+    for callbacks in ([], [counting]):
+        torch.manual_seed(0)
+        model = case().tiny()
+        fit = trainer(callbacks=callbacks)
+        fit.fit(model, datamodule=Data([case().batch(4, seed=i) for i in range(3)]))
+        assert model._hooks_are_idle is not bool(callbacks)  # type: ignore[attr-defined]
+        assert fit.global_step == 3
+        ends.append(state_of(model))
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+    assert counting.calls.count("step") == counting.calls.count("backward") == 6
+
+
+def test_a_model_that_clips_takes_lightnings_way() -> None:
+    case = test_dcgan.TestDCGAN()
+    model = case.tiny()
+    model.gradient_clip = 1.0
+    trainer().fit(model, datamodule=Data([case.batch(4)]))
+    assert not model._hooks_are_idle

@@ -20,6 +20,7 @@ from zoo.base.conventions import refuse_single_optimizer
 from zoo.base.model import GenerativeModel, Terms
 from zoo.base.validating import log_objectives
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.engine.lean_step import hooks_are_idle
 from zoo.engine.scaling import one_scale
 from zoo.engine.schedulers import step_schedulers, warn_of_plateaus
 from zoo.nn.layers import update_ema
@@ -123,6 +124,7 @@ class AdversarialModel(GenerativeModel):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
         self._active: tuple[str, ...] | None = None
+        self._hooks_are_idle = False
         self._pending: list[tuple[int, Batch]] = []
 
     # What an architecture defines ------------------------------------------------------------------------------------
@@ -226,6 +228,12 @@ class AdversarialModel(GenerativeModel):
             )
         if unknown := sorted(set(self.step_every) - set(self.phases)):
             raise ValueError(f"step_every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
+        # Its own hook clips and does nothing else.
+        own = ["on_before_optimizer_step"] * (
+            self.gradient_clip is None
+            and type(self).on_before_optimizer_step is AdversarialModel.on_before_optimizer_step
+        )
+        self._hooks_are_idle = hooks_are_idle(self.trainer, *own)
         self.lay_out()
         if self.compiled:
             for network in _networks(self):
@@ -298,8 +306,8 @@ class AdversarialModel(GenerativeModel):
                 for index, batch in batches:
                     if len(batches) > 1:
                         shared = self._share(index, batch, (phase,))
-                    self.manual_backward(self._total(phase, loss(batch, shared), logged) / len(batches))
-                optimizers[phase].step()
+                    self._backward(self._total(phase, loss(batch, shared), logged), len(batches))
+                self._step(optimizers[phase])
             optimizers[phase].zero_grad()
         return logged
 
@@ -317,12 +325,29 @@ class AdversarialModel(GenerativeModel):
             for phase, loss in objectives.items():
                 inputs = [p for p in _parameters(optimizers[phase]) if p.requires_grad]
                 total = self._total(phase, loss(batch, shared), logged)
-                self.manual_backward(total / len(batches), inputs=inputs, retain_graph=(phase,) != last)
+                self._backward(total, len(batches), inputs=inputs, retain_graph=(phase,) != last)
         with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
             for phase in objectives:
-                optimizers[phase].step()
+                self._step(optimizers[phase])
                 optimizers[phase].zero_grad()
         return logged
+
+    def _backward(self, total: Tensor, batches: int, **options: Any) -> None:
+        """Gradients of a loss, of which a batch has its share."""
+        loss = total if batches == 1 else total / batches
+        if self._hooks_are_idle:
+            torch.autograd.backward(loss, **options)
+        else:
+            self.manual_backward(loss, **options)
+
+    def _step(self, optimizer: LightningOptimizer) -> None:
+        """One step of an optimizer, which the loop counts."""
+        if self._hooks_are_idle:
+            optimizer._on_before_step()
+            optimizer.optimizer.step()
+            optimizer._on_after_step()
+        else:
+            optimizer.step()
 
     def _share(self, index: int, batch: Batch, active: tuple[str, ...]) -> Any:
         self.batch_index = index

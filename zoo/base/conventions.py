@@ -78,7 +78,7 @@ class ConventionalModule(CheckedOptions, WatchedModule):
             if stage not in (None, RunningStage.PREDICTING) and (values := self.label_values(named)):
                 refuse_other_labels(named, values, type(self).__name__)
         if type(batch) is dict and all(named.get(name) is value for name, value in batch.items()):
-            self._taken = named.keys(), image_of(named).dtype
+            self._taken = set(named), image_of(named).dtype  # not the view, which would hold the batch
         return named
 
     _taken: tuple[Any, Any] = (None, None)

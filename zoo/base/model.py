@@ -328,15 +328,19 @@ class GenerativeModel(ShapedByData, ConventionalModule):
         return torch.optim.Adam(parameters, lr=learning_rate, fused=not clips, **options)
 
     def momentum_descent(self, parameters: Iterable[nn.Parameter], learning_rate: float, momentum: float) -> SGD:
-        """Gradient descent with momentum, in its fused form where that is right.
+        """Gradient descent with momentum in its fused form, which waits for no GPU.
 
         Args:
             parameters: what to optimize.
             learning_rate: step size.
             momentum: share of the last step.
         """
-        # Where a scaler skips the first step, torch's fused form leaves the momentum without a value, and goes on.
-        return SGD(parameters, learning_rate, momentum, fused=not self.has_grad_scaler)
+        optimizer = SGD(parameters, learning_rate, momentum, fused=True)
+        if self.has_grad_scaler:
+            # Where the scaler skips the first step, torch's fused form leaves a momentum without a value, and goes on.
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return optimizer
 
     @property
     def has_grad_scaler(self) -> bool:

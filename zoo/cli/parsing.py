@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ import lightning.pytorch.callbacks as lightning_callbacks
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -54,6 +56,8 @@ class ZooCLI(LightningCLI):
         if local and world:  # torchrun has decided; Lightning would expect one process on a CPU, and one node
             trainer.devices = local if trainer.devices == "auto" else trainer.devices
             trainer.num_nodes = world // local if trainer.num_nodes == 1 else trainer.num_nodes
+        if isinstance(trainer.devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", trainer.devices):
+            raise ValueError(f"trainer.devices cannot be {trainer.devices!r}: give a number, a list as 0,2, or auto")
         link(self.parser, config, self.given)
         resolved = _plain_config(self.parser, config)
         self.folder = RunFolder(_run_path(self.options, resolved))
@@ -103,7 +107,11 @@ class ZooCLI(LightningCLI):
         if self.command == "fit":
             added += [StepBar()] if bar else []
             if (allowance := self._get(self.config_init, "trainer.max_time")) is not None:
-                added.append(Allowance(allowance))
+                try:
+                    added.append(Allowance(allowance))
+                except (MisconfigurationException, TypeError) as error:
+                    what = f"trainer.max_time cannot be {allowance!r}"
+                    raise ValueError(f"{what}: give DD:HH:MM:SS, such as 00:01:30:00 for 90 minutes") from error
             kwargs["max_time"] = None
         if keeps:
             summary = RunSummary(self.folder.path)

@@ -85,7 +85,8 @@ def progressive_gan(paths: Sequence[Path], *, layout: str = "pytorch_GAN_zoo") -
         axes = axes_of(names, 4) | {"groupScaleZero.1.weight": 2, "decisionLayer.weight": 2}
         expect(states[1], axes, paths[1], layout)
         discriminator = _rescaled(states[1], names, {"last": 1.0})
-        # Its deviation over a group divides by one less than the group's size.
+        # Its deviation over a group divides by one less than the group's size. NOTE(paper): exact for batches that are
+        # multiples of the group's size, on which the code was trained.
         discriminator["conv.weight"][:, -1] *= math.sqrt(GROUP / (GROUP - 1))
         fill(model.discriminator, discriminator, paths[1])
     model.available_networks = ("generator", "generator_ema", "discriminator")[: 1 + len(states)]

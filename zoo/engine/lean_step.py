@@ -1,4 +1,4 @@
-"""Lightning's step with one optimizer, without the hooks that nobody uses.
+"""Lightning's step without the hooks that nobody uses.
 
 On small models these take as long as the networks. What a step does, and in which order, is as in Lightning: loss,
 gradients set to none, backward, optimizer. Whatever a model, a callback, a precision or a strategy adds to this takes
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
 from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
@@ -20,9 +21,9 @@ from torch.optim import Optimizer
 
 from zoo.engine.overhead import NoProfiler
 
-__all__ = ["LeanStep"]
+__all__ = ["LeanStep", "hooks_are_idle", "know_arguments"]
 
-MODEL_HOOKS = ("optimizer_step", "optimizer_zero_grad", "backward", "configure_gradient_clipping", "lr_scheduler_step")
+MODEL_HOOKS = ("optimizer_step", "optimizer_zero_grad", "backward", "configure_gradient_clipping")
 HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
@@ -33,20 +34,7 @@ class LeanStep(_AutomaticOptimization):
 
     def look(self) -> None:
         """See at the start of a fit whether all hooks are idle."""
-        trainer, model = self.trainer, self.trainer.lightning_module
-        precision, kind = trainer.precision_plugin, type(trainer.lightning_module)
-        self._is_plain = (
-            type(trainer.strategy) is SingleDeviceStrategy
-            and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
-            and trainer.accumulate_grad_batches == 1
-            and not trainer.gradient_clip_val
-            and type(trainer.profiler) is NoProfiler  # type: ignore[attr-defined]
-            and all(getattr(kind, name) is getattr(LightningModule, name) for name in (*MODEL_HOOKS, *HOOKS))
-            and not any(_overrides(callback, name) for callback in trainer.callbacks for name in HOOKS)  # type: ignore[attr-defined]
-            and is_param_in_hook_signature(model.training_step, "batch_idx", min_args=2)
-        )
-        if self._is_plain:
-            trainer.fit_loop.epoch_loop._build_kwargs = _arguments  # type: ignore[method-assign]
+        self._is_plain = self.trainer.accumulate_grad_batches == 1 and hooks_are_idle(self.trainer)
 
     def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]) -> dict[str, Any]:
         """The step of one batch."""
@@ -68,11 +56,38 @@ class LeanStep(_AutomaticOptimization):
         return {"loss": loss.detach()}
 
 
+def hooks_are_idle(trainer: Trainer, *own: str) -> bool:
+    """Whether nothing is done in a step but the step.
+
+    Args:
+        trainer: a Trainer with its model and callbacks.
+        own: hooks of the model that the caller answers for.
+    """
+    kind, precision, strategy = type(trainer.lightning_module), trainer.precision_plugin, type(trainer.strategy)
+    return (
+        strategy is SingleDeviceStrategy
+        and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
+        and not trainer.gradient_clip_val
+        and type(trainer.profiler) in (NoProfiler, PassThroughProfiler)  # type: ignore[attr-defined]
+        and all(getattr(kind, n) is getattr(LightningModule, n) for n in (*MODEL_HOOKS, *HOOKS) if n not in own)
+        and not any(_overrides(callback, name) for callback in trainer.callbacks for name in HOOKS)  # type: ignore[attr-defined]
+    )
+
+
+def know_arguments(trainer: Trainer) -> None:
+    """Let the loop know what `training_step` takes, whose signature Lightning reads anew in each step.
+
+    Args:
+        trainer: a Trainer at the start of a fit.
+    """
+    if is_param_in_hook_signature(trainer.lightning_module.training_step, "batch_idx", min_args=2):
+        trainer.fit_loop.epoch_loop._build_kwargs = _arguments  # type: ignore[method-assign]
+
+
 def _overrides(callback: Callback, name: str) -> bool:
     return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
 
 
 def _arguments(kwargs: OrderedDict[str, Any], batch: Any, batch_idx: int) -> OrderedDict[str, Any]:
-    """The arguments of `training_step`, whose names need not be read anew in each step."""
     kwargs["batch"], kwargs["batch_idx"] = batch, batch_idx
     return kwargs

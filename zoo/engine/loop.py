@@ -29,7 +29,8 @@ from zoo.engine import rng
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
-from zoo.engine.lean_step import LeanStep
+from zoo.engine.keyed_kernels import kernels
+from zoo.engine.lean_step import LeanStep, know_arguments
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
 from zoo.engine.restarts import advice
@@ -146,8 +147,11 @@ class ExactTraining(Callback):
             cast(Trainable, pl_module).load_rank_state_dict(move_data_to_device(self._rank_state, pl_module.device))
             self._rank_state = None
         skip_idle_checks(trainer, pl_module)
+        if pl_module.device.type == "cuda":
+            kernels()  # compiled now, not in the first step
         if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
             step.look()
+        know_arguments(trainer)
         self._products.close()
         self._products.enter_context(tf32_products(pl_module.device))
 

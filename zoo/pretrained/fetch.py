@@ -114,7 +114,7 @@ def _fetch(slug: str, entry: dict[str, Any], path: Path) -> None:
             return
         partial = path.with_suffix(".part")
         if "url" in entry:
-            _download(entry["url"], partial)
+            _download(entry["url"], partial, int(entry.get("bytes") or 0))
         elif "hf" in entry or "wandb" in entry:
             _download_from_hub(slug, entry, partial)
         else:
@@ -143,8 +143,8 @@ def _download_from_hub(slug: str, entry: dict[str, Any], partial: Path) -> None:
         shutil.rmtree(partial.with_suffix(".artifact"), ignore_errors=True)
 
 
-def _download(url: str, partial: Path) -> None:
-    """Fetch a file, from where an earlier attempt stopped."""
+def _download(url: str, partial: Path, size: int) -> None:
+    """Fetch a file of a known size (0 if it is not known), from where an earlier attempt stopped."""
     # Here, because `zoo list` needs none of it and shall answer at once.
     import http.client
     import urllib.error
@@ -153,7 +153,7 @@ def _download(url: str, partial: Path) -> None:
     for attempt in range(5):
         time.sleep(0.2 * attempt)
         try:
-            if not (reason := _continue(url, partial)):
+            if not (reason := _continue(url, partial, size)):
                 return
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing is left to fetch
@@ -167,8 +167,8 @@ def _download(url: str, partial: Path) -> None:
     raise OSError(f"cannot fetch {url}: {reason}; what has come is kept, try again")
 
 
-def _continue(url: str, partial: Path) -> str:
-    """One attempt; returns why it is not complete."""
+def _continue(url: str, partial: Path, size: int) -> str:
+    """One attempt; returns why it is not complete. More than `size` bytes are not read: the sum then says the rest."""
     import urllib.request
 
     from tqdm import tqdm
@@ -185,7 +185,9 @@ def _continue(url: str, partial: Path) -> str:
             while block := response.read(2**16):
                 file.write(block)
                 bar.update(len(block))
+                if size and file.tell() > size:  # no published file: do not fill the disk
+                    return ""
             file.flush()
             os.fsync(file.fileno())
-    size = partial.stat().st_size
-    return f"stopped at {size} of {total} bytes" if total and size != total else ""
+    came = partial.stat().st_size
+    return f"stopped at {came} of {total} bytes" if total and came != total else ""

@@ -61,7 +61,7 @@ def _from_safetensors(path: Path) -> GenerativeModel:
     from zoo.base.loaded import mark_loaded
 
     header, tensors = read(path)
-    model = _build(header["class"], header["hparams"], path)
+    model = _build(header["class"], header["hparams"], path, tensors)
     prefixes = tuple(f"{name}." for name in header["networks"])
     own = model.state_dict()
     expected = {key for key in own if key.startswith(prefixes)}
@@ -88,7 +88,9 @@ def _from_checkpoint(path: Path) -> GenerativeModel:
     name = saved.get("zoo", {}).get("class", "")
     if not name or not {"hyper_parameters", "state_dict"} <= saved.keys():
         raise ValueError(f"{path} is no checkpoint of a run of this package (it names no class)")
-    model = _build(name, {k: v for k, v in saved["hyper_parameters"].items() if not k.startswith("_")}, path)
+    model = _build(
+        name, {k: v for k, v in saved["hyper_parameters"].items() if not k.startswith("_")}, path, saved["state_dict"]
+    )
     try:
         model.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
@@ -97,7 +99,8 @@ def _from_checkpoint(path: Path) -> GenerativeModel:
     return model
 
 
-def _build(name: str, hparams: dict[str, Any], path: Path) -> GenerativeModel:
+def _build(name: str, hparams: dict[str, Any], path: Path, tensors: dict[str, torch.Tensor]) -> GenerativeModel:
+    """The model of a file's header, once its parameters are known to be as large as the file's."""
     import torch
 
     from zoo.base import GenerativeModel
@@ -118,6 +121,20 @@ def _build(name: str, hparams: dict[str, Any], path: Path) -> GenerativeModel:
     if "compile" in hparams:  # a matter of the machine that trained
         hparams = hparams | {"compile": False}
     with torch.random.fork_rng(devices=[]):  # building draws initial weights: the caller's random state stays
+        try:
+            with torch.device("meta"):  # without memory: a header may ask for any size
+                sizes = {name: tuple(p.shape) for name, p in kind(**hparams).named_parameters()}
+        except NotImplementedError:  # a constructor that reads a number from a tensor
+            sizes = {}
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} has hyperparameters that {name} does not take: {reason}") from error
+        for key, size in sizes.items():
+            if key in tensors and tuple(tensors[key].shape) != size:
+                found = tuple(tensors[key].shape)
+                raise ValueError(
+                    f"{path} is not a checkpoint of this {name}: {key} has shape {found}, expected is {size}"
+                )
         try:
             return kind(**hparams)
         except (TypeError, ValueError, RuntimeError) as error:

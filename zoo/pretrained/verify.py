@@ -45,11 +45,12 @@ def measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[Meas
         settings = callback.get("init_args", {})
         kind = callback["class_path"].rpartition(".")[2]
         # A module of the user's own as extractor is not at hand where the value is verified.
-        if kind == "FrechetDistance" and isinstance(settings["extractor"], str):
-            name = "inception" if settings["inception_weights"] else settings["extractor"]
-            identity = {"extractor": name}
+        if kind == "FrechetDistance" and isinstance(settings.get("extractor", ""), str):
+            # A configuration holds the options that were given, those of earlier versions hold all.
             options = ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
-            measure, arguments = FRECHET, {k: settings[k] for k in options}
+            defaults = MEASURES[FRECHET].__signature__.parameters
+            measure, arguments = FRECHET, {k: settings.get(k, defaults[k].default) for k in options}
+            identity = {"extractor": "inception" if arguments["inception_weights"] else arguments["extractor"]}
         elif kind == "Measure":
             own = Measure(**settings)
             measure, arguments = own.measure, own.arguments
