@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["DeviceWork"]
@@ -33,7 +33,7 @@ class DeviceWork:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._profile.__exit__(*error)  # type: ignore[arg-type]
+        self._profile.__exit__(*error)
         events = [e for e in self._profile.events() or [] if e.device_type == DeviceType.CUDA]
         milliseconds: dict[str, float] = {}
         for event in events:

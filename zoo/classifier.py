@@ -120,6 +120,10 @@ class Classifier(SingleObjectiveModel):
         """
         return cast(Tensor, self.network(x)).softmax(1)
 
+    def label_values(self, batch: Batch) -> range:
+        """The classes."""
+        return range(len(self.class_names))
+
     def objective(self, batch: Batch) -> Terms:
         """Cross entropy in nats, with moved images and smoothed labels where these options are on.
 

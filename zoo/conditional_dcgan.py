@@ -156,6 +156,10 @@ class ConditionalDCGAN(NoiseToImageGAN):
 
     # Training --------------------------------------------------------------------------------------------------------
 
+    def label_values(self, batch: Batch) -> range:
+        """The classes."""
+        return range(self.num_classes)
+
     def forward_shared(self, batch: Batch) -> Tensor:
         """The fakes of this batch, of the classes of its real images."""
         return cast(Tensor, self.generator(self.training_noise(len(batch["image"])), batch["label"]))

@@ -55,6 +55,10 @@ class LabelPriorAAE(AAE):
         """The discriminator also takes the label, one of ten or none."""
         return 2, 2, {"style": 2 + PARTS + 1}
 
+    def label_values(self, batch: Batch) -> range:
+        """The ten classes, and -1 without one."""
+        return range(-1, PARTS)
+
     def priors(self, batch: Batch) -> dict[str, Tensor]:
         """Draws from the part of each image's class."""
         n = len(batch["image"])

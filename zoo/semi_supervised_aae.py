@@ -77,6 +77,10 @@ class SemiSupervisedAAE(ClusteringAAE):
         """
         return super().modern(**{"classification_learning_rate": 1e-3} | options)
 
+    def label_values(self, batch: Batch) -> range:
+        """The classes, and -1 without one."""
+        return range(-1, self.hparams["num_classes"])
+
     def objectives(self) -> dict[str, Objective]:
         """The three phases of an AAE, then that of the labels."""
         return super().objectives() | {"classification": self.classification_loss}

@@ -106,17 +106,14 @@ class StarGAN(AdversarialModel):
         self.target_names = self.labels.names
         self.decay = Decay.of(decay)
         self.generator = self.generator_class(image_channels, base_channels, num_blocks, self.labels.num_features)
-        width = base_channels if discriminator_channels is None else discriminator_channels
-        self.discriminator = self.discriminator_class(
-            image_size, image_channels, width, discriminator_layers, len(self.labels.names)
-        )
+        sizes = image_size, image_channels, discriminator_channels or base_channels, discriminator_layers
+        self.discriminator = self.discriminator_class(*sizes, len(self.labels.names))
         self.average_networks()
 
     @classmethod
     def celeba_rafd(cls, image_size: int = 256, **options: Any) -> StarGAN:
         """The paper's joint training on CelebA (label set 0) and RaFD (label set 1); options replace arguments."""
-        setting: dict[str, Any] = {"categories": [RAFD], "joint": True}
-        return cls(image_size, **setting | options)
+        return cls(image_size, **dict[str, Any](categories=[RAFD], joint=True) | options)
 
     # Translation -----------------------------------------------------------------------------------------------------
 
@@ -207,10 +204,13 @@ class StarGAN(AdversarialModel):
         names = getattr(data, "class_names", {})
         self.require_same("labels", names.get("attributes", names.get("label", self.target_names)), self.target_names)
 
+    def label_values(self, batch: Batch) -> range | None:
+        """The classes, where they stand in `label`."""
+        return self.labels.label_values(batch)
+
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
         """Domain vectors c, those of the targets c', and the translations."""
-        domain = self.labels.domain(batch)
-        target = self.draw_targets(domain)
+        target = self.draw_targets(domain := self.labels.domain(batch))
         return {"domain": domain, "target": target, "fake": self.generator(batch["image"], target)}
 
     def draw_targets(self, domain: Tensor) -> Tensor:

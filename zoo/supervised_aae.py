@@ -52,6 +52,10 @@ class SupervisedAAE(AAE, ClassCodeModel):
         """The decoder also takes the class."""
         return self.latent_dim, self.hparams["num_classes"] + self.latent_dim, {"style": self.latent_dim}
 
+    def label_values(self, batch: Batch) -> range:
+        """The classes."""
+        return range(self.num_classes)
+
     def decoder_input(self, codes: dict[str, Tensor], batch: Batch) -> Tensor:
         """The label and the style."""
         return torch.cat([self.onehot(batch["label"]), codes["style"]], 1)

@@ -148,7 +148,7 @@ class Plain:
         losses = {"autoencoder": loss.detach()}
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
-            prior = self.prior("prior/discriminator", n)
+            prior = self.prior("prior", n)
             with self.settings.autocast():
                 with torch.no_grad():
                     z = self.code(x, "discriminator")
@@ -200,7 +200,7 @@ class Textbook(Plain):
         losses = {"autoencoder": loss.detach()}
         if self.discriminator is not None:
             self.optimizer_d.zero_grad()
-            prior = self.prior("prior/discriminator", len(x))
+            prior = self.prior("prior", len(x))
             on_code = torch.sigmoid(self.judge(self.code(x, "discriminator").detach()))
             on_prior = F.binary_cross_entropy(torch.sigmoid(self.judge(prior)), ones)
             loss_d = self.penalty_weight * (on_prior + F.binary_cross_entropy(on_code, zeros))

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from lightning.pytorch import Callback
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loops import _EvaluationLoop
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tests.cli.parts import Noise, Watched, checkpoint, command, die, same
 from tests.ranks import on_ranks
@@ -112,7 +112,6 @@ class Twins(Noise):
 # Dying ----------------------------------------------------------------------------------------------------------------
 
 EVENTS: list[tuple[Any, str]] = [
-    (LightningOptimizer, "step"),
     (ExactTraining, "on_train_batch_end"),
     (MetricsFile, "log_metrics"),
     (_EvaluationLoop, "run"),
@@ -122,7 +121,6 @@ EVENTS: list[tuple[Any, str]] = [
     (BoundaryFitLoop, "on_advance_end"),
     (BoundaryFitLoop, "on_run_end"),
     (files, "_keep"),
-    (files, "_sync_folder"),
 ]
 
 
@@ -151,6 +149,8 @@ def die_at(count: int, mark: Path) -> None:
 
     for owner, name in EVENTS:
         before_and_after(owner, name, event)
+    for register in (register_optimizer_step_pre_hook, register_optimizer_step_post_hook):
+        register(lambda optimizer, args, options: event(type(optimizer), "step", args))
     save = torch.save
 
     def half(saved: Any, file: Any, **options: Any) -> None:
@@ -168,17 +168,20 @@ def die_at(count: int, mark: Path) -> None:
 def die_in(place: str, mark: Path) -> None:
     """Die in the last batch, in the pictures at the end of training, or in the last checkpoint."""
 
-    def last_batch(owner: Any, name: str, args: Any) -> None:
-        if args[0]._strategy.lightning_module.global_step == STEPS - 1:
-            mark.write_text(place)
-            die()
-
     def at_once(owner: Any, name: str, args: Any) -> None:
         mark.write_text(place)
         die()
 
     if place == "last batch":
-        before_and_after(LightningOptimizer, "step", last_batch)
+        is_last: list[bool] = [False]
+        before_and_after(
+            ExactTraining,
+            "on_train_batch_start",
+            lambda owner, name, args: is_last.append(args[1].global_step == STEPS - 1),
+        )
+        register_optimizer_step_post_hook(
+            lambda optimizer, args, options: at_once(None, "", ()) if is_last[-1] else None
+        )
     elif place == "pictures":
         for callback in (SampleGrid, TranslationSheet):
             inner = callback.on_train_end

@@ -70,6 +70,7 @@ def test_the_parsers_words_are_understood() -> None:
     ("args", "words"),
     [
         (["train", "--config=dcgan-emoji32-smoke"], ["'train'", "take 'fit'"]),
+        (["import", "dcgan", "G.pth", "--from=pytorch-examples", "--out=G.pth"], ["G.pth", ".safetensors"]),
         (["generate", "dcgan-emoji32"], ["'generate'", "take 'sample'"]),
         (["fit", "dcgan-emoji32-smoke"], ["--config dcgan-emoji32-smoke"]),
         ([*FIT, "--resume"], ["--resume", "the same command resumes"]),

@@ -10,8 +10,7 @@ from tests.cli.kills import prove
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "ranks", "kills"), [("dcgan-ema", 1, 5), ("cyclegan", 2, 4)])
-def test_a_run_that_is_killed_again_and_again(tmp_path: Path, model: str, ranks: int, kills: int) -> None:
-    deaths = prove(model, ranks, kills, tmp_path, print)
-    assert len(deaths) == kills
+def test_a_run_that_is_killed_again_and_again(tmp_path: Path) -> None:
+    deaths = prove("dcgan-ema", 1, 4, tmp_path, print)
+    assert len(deaths) == 4
     assert [death.partition(" on ")[0] for death in deaths[-3:]] == ["last batch", "pictures", "last checkpoint"]

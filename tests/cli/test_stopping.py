@@ -91,7 +91,6 @@ def straight_on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("signum", "ranks", "code"),
     [
-        (signal.SIGTERM, [0], 143),
         (signal.SIGTERM, [1], 143),
         (signal.SIGINT, [0, 1], 130),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +26,12 @@ from torchvision import transforms
 from torchvision.datasets import FakeData
 
 import zoo
-from tests.contract import Data, state_of, trainer
+from tests.contract import Data, share, state_of, trainer
+from tests.models import test_dcgan as of_dcgan
+from tests.models import test_stargan as of_stargan
+from tests.models import test_text2image as of_text2image
 from tests.numerics import assert_near
+from tests.ranks import on_ranks
 from zoo.base.batches import named_fields
 from zoo.base.validating import evaluated_terms
 
@@ -92,7 +99,7 @@ def test_attributes_and_sentences_are_found_in_tuples() -> None:
     [
         (
             torch.rand(4, 3, 8, 8),
-            r"image has values from 0\.\d+ to 0\.\d+, as if they lay in \[0, 1\]; models take",
+            r"image has values from \S+ to \S+, as if they lay in \[0, 1\]; models take",
         ),
         (255 * torch.rand(4, 3, 8, 8), r"image has values from \S+ to 2\d\d\S*; models take \[-1, 1\]: add Normalize"),
         (torch.full((4, 3, 8, 8), torch.nan), r"image has values from nan to nan"),
@@ -115,6 +122,65 @@ def test_what_cannot_be_right_is_refused_at_the_first_batch(batch: Any, message:
 def test_a_range_is_looked_at_in_each_loop() -> None:
     with pytest.raises(ValueError, match="as if they lay"):
         trainer().validate(gan(), DataLoader(torch.rand(4, 3, 8, 8), batch_size=4))  # type: ignore[arg-type]
+
+
+CLASSES = "ConditionalDCGAN takes `label` as whole numbers in 0..2, one for each image"
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (None, "batches hold 'image'"),
+        (["a", "b", "c", "d"], "batches hold 'image', 'caption'"),
+        (torch.zeros(4), r"those of 4 images are float32 of shape \(4,\)"),
+        (torch.zeros(4, 1, dtype=torch.int64), "batches hold 'image', 'attributes'"),
+        (torch.zeros(3, dtype=torch.int64), r"those of 4 images are int64 of shape \(3,\)"),
+        (torch.tensor([0, 1, 2, 3]), "they go from 0 to 3"),
+        (torch.tensor([0, -1, 2, 1]), "they go from -1 to 2"),
+    ],
+)
+def test_labels_of_another_kind_are_refused_at_the_first_batch(label: Any, message: str) -> None:
+    model = zoo.ConditionalDCGAN(8, 3, num_classes=3, latent_dim=4, base_channels=4)
+    good = one((images(), torch.tensor([0, 1, 2, 0])))
+    bad = one((images(),) if label is None else (images(), label))
+    for run in (lambda: trainer().fit(model, bad), lambda: trainer().validate(model, bad, verbose=False)):
+        with pytest.raises(ValueError, match=f"^{CLASSES}; {message}$"):
+            run()
+    with pytest.raises(ValueError, match=f"^{CLASSES}; {message}$"):  # after batches of the other loader
+        trainer(num_sanity_val_steps=1).fit(model, bad, good)
+    trainer().fit(gan(), bad)  # an unconditional model does not read them
+
+
+READERS: dict[str, tuple[Callable[[], Any], int]] = {  # models that read labels, and the least one
+    "Classifier": (lambda: zoo.Classifier(8, 3, ("a", "b", "c"), base_channels=4), 0),
+    "LabelPriorAAE": (lambda: zoo.LabelPriorAAE(8, 3, hidden_features=[4]), -1),
+    "SemiSupervisedAAE": (lambda: zoo.SemiSupervisedAAE(8, 3, 4, 3, hidden_features=[4]), -1),
+    "SupervisedAAE": (lambda: zoo.SupervisedAAE(8, 3, 4, 3, hidden_features=[4]), 0),
+    "StarGAN": (lambda: zoo.StarGAN(8, 3, [], [["a", "b", "c"]], base_channels=4, discriminator_layers=2), 0),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_model_that_reads_labels_says_which(name: str) -> None:
+    make, least = READERS[name]
+    model = make()
+    last = model.label_values({}).stop - 1
+    with pytest.raises(
+        ValueError, match=rf"^{name} takes `label` as .* in {least}\.\.{last}, .*; they go from 99 to 99$"
+    ):
+        trainer().fit(model, one((images(), torch.full((4,), 99))))
+    if name != "StarGAN":  # which compares names
+        with pytest.raises(ValueError, match=f"^the data have 2 classes, the model {last + 1}: set num_classes alike$"):
+            model.check_data(SimpleNamespace(class_names={"label": ["a", "b"]}))
+
+
+def test_pairs_and_single_images_are_not_mistaken() -> None:
+    pairs, single = {"image_a": images(), "image_b": images()}, (images(), torch.zeros(4, dtype=torch.int64))
+    translator = zoo.CycleGAN(16, 3, 4, 1, discriminator_layers=1)
+    with pytest.raises(ValueError, match=r"^batches must hold the tensor 'image_b' .*; there are 2 elements"):
+        trainer().fit(translator, one(single))
+    with pytest.raises(ValueError, match=r"^batches must hold the tensor 'image' .* DCGAN; there are 'image_a', "):
+        trainer().fit(gan(), one(pairs))
 
 
 # Torchvision ----------------------------------------------------------------------------------------------------------
@@ -299,3 +365,36 @@ def test_a_fit_from_another_model_s_checkpoint(checkpoint: Path) -> None:
     vae = zoo.VAE(8, 3, 2, hidden_features=(4,))
     with pytest.raises(ValueError, match="the checkpoint is of DCGAN, not of VAE"):
         trainer(max_epochs=2).fit(vae, datamodule=Data([{"image": images()}]), ckpt_path=checkpoint)
+
+
+# Several ranks -------------------------------------------------------------------------------------------------------
+
+
+def validated(name: str) -> list[dict[str, float]]:
+    """Values of a validation in which ranks have unequal numbers of batches, and indices of the predictions."""
+    case = CONTRACTS[name]()
+    torch.manual_seed(0)
+    model, batch = case.tiny(), case.batch(5)
+    rank = int(os.environ["RANK"])
+    own = [share(batch, i, 5) for i in range(rank, 5, 2)]
+    run = trainer(2)
+    loader = DataLoader(own, batch_size=None)  # type: ignore[arg-type,var-annotated]
+    (values,) = run.validate(model, loader, verbose=False)
+    found: Any = run.predict(model, loader)
+    return [dict(values), {str(int(i)): 0.0 for part in found for i in part["index"]}]
+
+
+CONTRACTS: dict[str, Any] = {
+    "StarGAN": of_stargan.TestStarGAN,
+    "Text2Image": of_text2image.TestText2Image,
+    "DCGAN": of_dcgan.TestDCGAN,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_ranks_validate_unequal_numbers_of_batches(name: str) -> None:
+    (first, own), (second, other) = on_ranks(2, validated, name)
+    assert first == second
+    assert all(math.isfinite(value) for value in first.values())
+    assert sorted(own | other) == [str(i) for i in range(5)]

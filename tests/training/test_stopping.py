@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import threading
 import time
@@ -89,11 +88,6 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, straight: dict[str, 
     model = Interrupted()
     assert fit(model, tmp_path, checkpoint=tmp_path / "last.ckpt").global_step == 15
     assert all(torch.equal(value, straight[name]) for name, value in model.state_dict().items())
-
-
-def test_a_trainer_that_has_fitted_can_be_copied(tmp_path: Path) -> None:
-    run = fit(Interrupted(), tmp_path, epochs=1, enable_checkpointing=False, logger=False)
-    assert isinstance(pickle.loads(pickle.dumps(run._signal_connector)), StopSignals)
 
 
 def test_without_checkpoints_nothing_is_written(tmp_path: Path) -> None:

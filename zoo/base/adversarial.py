@@ -233,7 +233,7 @@ class AdversarialModel(GenerativeModel):
             self.gradient_clip is None
             and type(self).on_before_optimizer_step is AdversarialModel.on_before_optimizer_step
         )
-        self._hooks_are_idle = hooks_are_idle(self.trainer, *own)
+        self._hooks_are_idle = hooks_are_idle(self.trainer, self, *own)
         self.lay_out()
         if self.compiled:
             for network in _networks(self):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "image_of", "named_fields", "refuse_other_range", "scaled_images"]
+__all__ = ["Batch", "image_of", "named_fields", "refuse_other_labels", "refuse_other_range", "scaled_images"]
 
 Batch = dict[str, Any]
 """One batch: a dict with keys such as `image` (N, C, H, W) in [-1, 1] and `label` (N,) int64."""
@@ -61,7 +61,8 @@ def named_fields(batch: Any, fields: Sequence[str], model: str) -> Batch:
             f"batches must be dicts, tuples or tensors, not {type(batch).__name__}: {model} takes {fields[0]!r}"
         )
     for name in fields if fields[0] in IMAGES[1:] else fields[:1]:
-        if not isinstance(named.get(name), Tensor):
+        value = named.get(name)
+        if not isinstance(value, Tensor) or (name in IMAGES[1:] and value.dim() < 3):  # labels are no other domain
             others = OTHER_NAMES.get(name, ())
             like = f" (or {', '.join(map(repr, others))})" if others else ""
             raise ValueError(f"batches must hold the tensor {name!r}{like} for {model}; there are {found}")
@@ -118,3 +119,29 @@ def refuse_other_range(batch: Batch) -> None:
         raise ValueError(
             f"{name} has {what}; models take [-1, 1]: add Normalize(0.5, 0.5) after ToTensor(), or give uint8"
         )
+
+
+def refuse_other_labels(batch: Batch, values: range, model: str) -> None:
+    """Refuse labels that are not a class for each image; waits for the device.
+
+    Args:
+        batch: named fields.
+        values: the labels that there may be, -1 among them where an image may have none.
+        model: name of the model, for the message.
+
+    Raises:
+        ValueError: names what the labels are, and what they should be.
+    """
+    batch = batch.get("labelled", batch)  # where few images have labels
+    label, n = batch.get("label"), len(image_of(batch))
+    wanted = f"{model} takes `label` as whole numbers in {values[0]}..{values[-1]}, one for each image"
+    if label is None:
+        raise ValueError(f"{wanted}; batches hold {', '.join(map(repr, batch))}")
+    if not isinstance(label, Tensor):
+        raise ValueError(f"{wanted}; batches hold a {type(label).__name__}")
+    if label.shape != (n,) or label.is_floating_point():
+        kind = str(label.dtype).removeprefix("torch.")
+        raise ValueError(f"{wanted}; those of {n} images are {kind} of shape {tuple(label.shape)}")
+    low, high = (int(value) for value in label.aminmax()) if n else (0, 0)
+    if low < values[0] or high > values[-1]:
+        raise ValueError(f"{wanted}; they go from {low} to {high}")

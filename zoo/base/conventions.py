@@ -14,10 +14,17 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from torch import Tensor
 
-from zoo.base.batches import Batch, image_of, named_fields, refuse_other_range, scaled_images
+from zoo.base.batches import (
+    Batch,
+    image_of,
+    named_fields,
+    refuse_other_labels,
+    refuse_other_range,
+    scaled_images,
+)
 from zoo.engine.finite import WatchedModule
 from zoo.engine.loop import ExactTraining
 from zoo.engine.quiet import hide_wrong_warnings
@@ -55,27 +62,42 @@ class ConventionalModule(CheckedOptions, WatchedModule):
             dataloader_idx: number of the loader.
 
         Raises:
-            ValueError: there are no images, or the first images of a run have another range.
+            ValueError: there are no images, or the first ones have another range, or labels that the model lacks.
         """
-        if type(batch) is dict and batch.keys() == self._taken[0] and image_of(batch).dtype == self._taken[1]:
+        stage = None if self._trainer is None else self._trainer.state.stage
+        seen = stage in self._stages_seen
+        if seen and type(batch) is dict and (batch.keys(), image_of(batch).dtype) == self._taken:
             return batch  # like the one before, which was taken as it is
         named = named_fields(batch, self.batch_fields, type(self).__name__)
         named = scaled_images(named, cast(Any, self.hparams).get("image_channels"), cast(torch.dtype, self.dtype))
         if not self._range_is_known:
             refuse_other_range(named)
             self._range_is_known = True
+        if not seen:
+            self._stages_seen = (*self._stages_seen, stage)
+            if stage not in (None, RunningStage.PREDICTING) and (values := self.label_values(named)):
+                refuse_other_labels(named, values, type(self).__name__)
         if type(batch) is dict and all(named.get(name) is value for name, value in batch.items()):
             self._taken = set(named), image_of(named).dtype  # not the view, which would hold the batch
         return named
 
     _taken: tuple[Any, Any] = (None, None)
     _range_is_known = False
+    _stages_seen: tuple[Any, ...] = ()
+
+    def label_values(self, batch: Batch) -> range | None:
+        """The values of `label` that training reads, -1 among them where an image may have none; None if it reads none.
+
+        Args:
+            batch: named fields, from which a model may see where else its classes stand.
+        """
+        return None
 
     def setup(self, stage: str) -> None:
         """Look at the range of the first images, unless the DataModule says that it keeps to [-1, 1]."""
         super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
-        self._taken = None, None
+        self._taken, self._stages_seen = (None, None), ()
         self._range_is_known = getattr(data, "value_range", None) == (-1, 1)
 
     # Predictions -----------------------------------------------------------------------------------------------------

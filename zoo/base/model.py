@@ -269,7 +269,13 @@ class GenerativeModel(ShapedByData, ConventionalModule):
 
         Args:
             data: the DataModule, or None.
+
+        Raises:
+            ValueError: names what differs; here the number of classes.
         """
+        names, values = getattr(data, "class_names", {}).get("label", []), self.label_values({})
+        if names and values and len(names) != values.stop:
+            raise ValueError(f"the data have {len(names)} classes, the model {values.stop}: set num_classes alike")
 
     @staticmethod
     def require_same(what: str, given: Sequence[str], own: Sequence[str]) -> None:

@@ -149,6 +149,8 @@ def import_(parser: Parser, arguments: list[str]) -> None:
     parser.epilog = "\n".join([*lines, "", parser.epilog or ""])
     options = parser.parse_args(arguments)
     check(options.architecture, options.layout, len(options.files))
+    if options.out.suffix != ".safetensors":
+        raise UsageError(f"--out {options.out} must end in .safetensors")
     if options.out.exists() and not options.force:
         raise UsageError(f"{options.out} exists: take another --out, or --force")
     from zoo import convert, pretrained

@@ -29,6 +29,7 @@ from zoo.cli.quiet import quiet
 from zoo.cli.reporting import Allowance, RunCheckpoint
 from zoo.cli.run_folder import global_rank
 from zoo.cli.run_lock import RunLock
+from zoo.cli.sample_files import save_picture
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 from zoo.engine.stopping import Stopped
@@ -217,7 +218,7 @@ def _predict(cli: ZooCLI, model: GenerativeModel) -> None:
         batch = move_data_to_device(batch, model.device)
         _, fake = model.real_and_fake(batch, seed=0, first=first)
         for i, image in enumerate(fake):
-            image_grid(image[None], 1, gap=0).save(folder / f"{first + i:06d}.png")
+            save_picture(image_grid(image[None], 1, gap=0), folder / f"{first + i:06d}.png")
         first += len(fake)
     print(f"{first} images: {folder}")
 

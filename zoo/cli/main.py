@@ -136,7 +136,8 @@ def _train(parser: Parser, arguments: list[str]) -> None:
         parser.add_argument(
             "--fresh", action="store_true", help="start anew; an earlier run is moved aside, not deleted"
         )
-        parser.add_argument("--checkpoint_every", type=int, default=250, help="steps between two checkpoints (250)")
+        steps = "steps between two checkpoints (250, unless half a minute has not passed; or ten minutes)"
+        parser.add_argument("--checkpoint_every", type=int, help=steps)
         parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases (offline without an account)")
     else:
         parser.add_argument("--ckpt", help="checkpoint to use (the run's last one)")
@@ -151,7 +152,7 @@ def _train(parser: Parser, arguments: list[str]) -> None:
         ]
     )
     options, rest = parser.parse_known_args(arguments)
-    if name == "fit" and options.checkpoint_every < 1:
+    if name == "fit" and options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise UsageError(f"--checkpoint_every must be at least 1, not {options.checkpoint_every}")
     from zoo.cli import fit
 

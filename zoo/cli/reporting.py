@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import cached_property
@@ -30,10 +31,12 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
     """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
 
     A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
+    Where the number of steps is not chosen, it is 250, which a GPU does in a second: so none is written within half a
+    minute of the one before, and one process writes one after ten minutes at the latest.
 
     Args:
         folder: the run's folder.
-        every_n_train_steps: steps between two checkpoints.
+        every_n_train_steps: steps between two checkpoints; None leaves it to steps and time.
         summary: what measures the training, from the end of one batch's callbacks to the end of the next batch.
         config: the configuration, which loggers get when training starts.
 
@@ -43,8 +46,13 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         has_begun: whether training has.
     """
 
-    def __init__(self, folder: Path, every_n_train_steps: int, summary: RunSummary, config: dict[str, Any]) -> None:
+    default_steps, least_seconds, most_seconds = 250, 30.0, 600.0
+
+    def __init__(
+        self, folder: Path, every_n_train_steps: int | None, summary: RunSummary, config: dict[str, Any]
+    ) -> None:
         super().__init__()
+        self._saved_at = time.monotonic()
         self.path = folder / "checkpoints" / "last.ckpt"
         self.every_n_train_steps = every_n_train_steps
         self.last_model_path = ""
@@ -55,6 +63,7 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
         self.saved_step, self.finished, self.has_begun = trainer.global_step, False, True
+        self._saved_at = time.monotonic()
         self.last_model_path = str(self.path) if self.saved_step else ""
         steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -71,10 +80,18 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         self._summary.go_on()
 
     def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if the step is due."""
-        if trainer.global_step % self.every_n_train_steps == 0:
+        """Save if it is time."""
+        if self._is_due(trainer):
             self.save_now(trainer)
         self._summary.go_on()
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if self.every_n_train_steps is not None:
+            return trainer.global_step % self.every_n_train_steps == 0
+        seconds = time.monotonic() - self._saved_at
+        if trainer.global_step % self.default_steps == 0:
+            return bool(trainer.strategy.broadcast(seconds >= self.least_seconds))  # all ranks by one clock
+        return trainer.world_size == 1 and seconds >= self.most_seconds
 
     def save_now(self, trainer: Trainer) -> Path:
         """Save the run, unless this step is saved already."""
@@ -85,6 +102,7 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
         self.last_model_path, self.saved_step = str(self.path), trainer.global_step
+        self._saved_at = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""

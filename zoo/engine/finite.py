@@ -86,7 +86,8 @@ def broken_network(networks: Iterable[tuple[str, nn.Module]]) -> str | None:
     names: list[str] = []
     flags: list[Tensor] = []
     for name, network in networks:
-        if tensors := list(network.parameters()):
+        tensors: list[Tensor] = list(network.parameters())
+        if tensors:
             names.append(name)
             norms = [norm.float() for norm in torch._foreach_norm(tensors)]
             flags.append(torch.stack(norms).isfinite().all())

@@ -34,7 +34,9 @@ class LeanStep(_AutomaticOptimization):
 
     def look(self) -> None:
         """See at the start of a fit whether all hooks are idle."""
-        self._is_plain = self.trainer.accumulate_grad_batches == 1 and hooks_are_idle(self.trainer)
+        self._is_plain = self.trainer.accumulate_grad_batches == 1 and hooks_are_idle(
+            self.trainer, self.trainer.lightning_module
+        )
 
     def run(self, optimizer: Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]) -> dict[str, Any]:
         """The step of one batch."""
@@ -56,14 +58,15 @@ class LeanStep(_AutomaticOptimization):
         return {"loss": loss.detach()}
 
 
-def hooks_are_idle(trainer: Trainer, *own: str) -> bool:
+def hooks_are_idle(trainer: Trainer, model: LightningModule, *own: str) -> bool:
     """Whether nothing is done in a step but the step.
 
     Args:
-        trainer: a Trainer with its model and callbacks.
+        trainer: a Trainer with its callbacks.
+        model: its model.
         own: hooks of the model that the caller answers for.
     """
-    kind, precision, strategy = type(trainer.lightning_module), trainer.precision_plugin, type(trainer.strategy)
+    kind, precision, strategy = type(model), trainer.precision_plugin, type(trainer.strategy)
     return (
         strategy is SingleDeviceStrategy
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))

@@ -39,8 +39,10 @@ def join_after_restart(backend: str, rank: int, world_size: int, timeout: timede
     """
     if not (attempt := _attempt()) or os.environ.get("GROUP_WORLD_SIZE") != "1" or dist.is_initialized():
         return
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.PrefixStore(f"attempt-{attempt}", dist.TCPStore(address, port, world_size, timeout=timeout))
+    store = PrefixStore(f"attempt-{attempt}", TCPStore(address, port, world_size, timeout=timeout))
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout, **options)
 
 

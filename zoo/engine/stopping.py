@@ -118,13 +118,6 @@ class StopSignals(_SignalConnector):
         self._pending = self._group = None
         super().teardown()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A Trainer that has fitted can be sent to a process; what belongs to this process stays here.
-        return super().__getstate__() | {"_left": None, "_group": None, "_pending": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _left=threading.Event())
-
     def _requeue_signal(self) -> signal.Signals | None:
         environment = self.trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:

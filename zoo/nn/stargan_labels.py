@@ -76,6 +76,10 @@ class LabelSets:
         known = [mask[:, i : i + 1].expand(-1, size) for i, size in enumerate(self.sizes)]
         return torch.cat([labels * torch.cat(known, 1), mask], 1)
 
+    def label_values(self, batch: dict[str, Any]) -> range | None:
+        """The classes that `label` holds, if there is one set of them and no `attributes`."""
+        return range(len(self.names)) if self.categorical == [True] and "attributes" not in batch else None
+
     def targets(self, domain: Tensor) -> dict[str, Tensor]:
         """For each label, the domain vectors that images are given to have this label changed.
 
