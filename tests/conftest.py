@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _owned_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test starts from the same random state and leaves no seed behind."""
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+def _owned_randomness() -> Iterator[None]:
+    """Every test starts from the same random state and leaves no seed behind, for fixtures of modules either."""
+    os.environ.pop("PL_GLOBAL_SEED", None)
     torch.manual_seed(0)
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
