@@ -135,13 +135,14 @@ class Text2Image(SentenceToImageGAN):
 
     # Training --------------------------------------------------------------------------------------------------------
 
-    def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
+    def forward_shared(self, batch: Batch) -> dict[str, Any]:
         """Embeddings of the batch and, for the generator's step, between two; and the images of all of them."""
         text = self.embedding(batch, "caption")
         draws_between = self.hparams["interpolation_weight"] > 0 and self.active_phases != ("discriminator",)
         between, first = self._between(text) if draws_between else (text[:0], 0)
         z = torch.cat([self.training_noise(len(text)), self.noise(len(between), self.draw_key("z between"), first)])
-        return {"text": text, "all": (every := torch.cat([text, between])), "fake": self.generator(z, every)}
+        every = torch.cat([text, between])
+        return {"text": text, "all": every, "fake": self.generator(z, every), "first": first}
 
     def _between(self, text: Tensor) -> tuple[Tensor, int]:
         """This rank's share of (t_i + t_{i + B / 2}) / 2 over the batch of all ranks, and the number of its first."""
@@ -150,7 +151,7 @@ class Text2Image(SentenceToImageGAN):
         start, stop = rank * half // world, (rank + 1) * half // world
         return self.scaled((everything[start:stop] + everything[half + start : half + stop]) / 2), start
 
-    def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
+    def discriminator_loss(self, batch: Batch, shared: dict[str, Any]) -> Terms:
         """-E log D(x, t), -(1 - w) E log(1 - D(G(z, t), t)) and -w E log(1 - D(x, t'))."""
         x, text, weight = batch["image"], shared["text"], self.hparams["mismatch_weight"]
         # Real and fake images separately, as each has its own batch statistics.
@@ -166,11 +167,13 @@ class Text2Image(SentenceToImageGAN):
             terms["mismatched"] = weight * F.softplus(at_least_float32(logits)).mean()
         return terms
 
-    def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
+    def generator_loss(self, batch: Batch, shared: dict[str, Any]) -> Terms:
         """-(sum log D(G(z, t), t) + v sum log D(G(z, s), s)) / number of t and s, over all ranks."""
-        fake = self.augmented(shared["fake"], "fake")
+        n, fake = len(shared["text"]), shared["fake"]
+        if self.augment:
+            between = self.augmented(fake[n:], "between", shared["first"])
+            fake = torch.cat([self.augmented(fake[:n], "fake"), between])
         loss = F.softplus(-at_least_float32(self.discriminator(fake, shared["all"])))
-        n = len(shared["text"])
         terms = {"adversarial": global_mean(loss[:n].sum(), len(loss))}
         if weight := self.hparams["interpolation_weight"]:
             terms["between"] = weight * global_mean(loss[n:].sum(), len(loss))

@@ -202,9 +202,10 @@ class ImageDataModule(RunPosition):
             resolutions.append(2 * resolutions[-1])
         return {resolution: self.at_resolution(resolution) for resolution in reversed(resolutions)}
 
-    def val_dataloader(self) -> Loader:
-        """The validation split, each image once."""
-        return self.evaluation_loader("val")
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The validation split, each image once; nothing where the data set has none."""
+        self.split("train")
+        return self.evaluation_loader("val") if "val" in self.splits else []
 
     def test_dataloader(self) -> Loader:
         """The test split, each image once."""

@@ -12,7 +12,7 @@ import zoo
 from tests.contract import Data, ModelContract, trainer
 from tests.numerics import assert_near
 from zoo import pretrained
-from zoo.base import Batch
+from zoo.base import Batch, GenerativeModel
 from zoo.engine import rng
 from zoo.nn.text2image import PROJECTION_DIM, Discriminator, Generator, Residual
 from zoo.pretrained.migrations import current_arguments
@@ -64,6 +64,9 @@ class TestText2ImageSentences(TestText2Image):
         "augment": True,
         "decay": HALVED,
     }
+
+    def test_overfits_one_batch(self, model: GenerativeModel) -> None:
+        pytest.skip("DiffAugment shows the discriminator other images in each step, so that it cannot")
 
     def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         return {

@@ -95,19 +95,22 @@ class NoiseToImageGAN(AdversarialModel):
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
 
-    def augmented(self, x: Tensor, purpose: str) -> Tensor:
+    def augmented(self, x: Tensor, purpose: str, first: int | None = None) -> Tensor:
         """Images as the discriminator sees them: the images themselves, or in training changed at random by `augment`.
 
         Args:
             x: images.
             purpose: what they are, such as "real" and "fake"; each has draws of its own.
+            first: global index of the first one; None if each image of the batch is one of them.
 
         Shape:
             Input and output: (N, C, H, W).
         """
         if not (self.augment and self.training):
             return x
-        return diff_augment(x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)))
+        return diff_augment(
+            x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)) if first is None else first
+        )
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
