@@ -66,7 +66,7 @@ class ConventionalModule(CheckedOptions, WatchedModule):
         """
         stage = None if self._trainer is None else self._trainer.state.stage
         seen = stage in self._stages_seen
-        if seen and type(batch) is dict and (batch.keys(), image_of(batch).dtype) == self._taken:
+        if seen and type(batch) is dict and batch.keys() == self._taken[0] and image_of(batch).dtype == self._taken[1]:
             return batch  # like the one before, which was taken as it is
         named = named_fields(batch, self.batch_fields, type(self).__name__)
         named = scaled_images(named, cast(Any, self.hparams).get("image_channels"), cast(torch.dtype, self.dtype))
