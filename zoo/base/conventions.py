@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Self, cast
 
@@ -31,9 +30,6 @@ from zoo.engine.quiet import hide_wrong_warnings
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
-
-# Every model can be validated; who gives no validation loader knows that.
-warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")
 
 
 class ConventionalModule(CheckedOptions, WatchedModule):

@@ -13,6 +13,8 @@ WRONG = (
     ".*sampler has shuffling enabled.*",
     # Models name the fields of other people's batches there; DataModules of this package have no such hook.
     ".*You have overridden `on_after_batch_transfer` in `LightningModule`.*",
+    # Every model can be validated; who gives no validation loader knows that.
+    ".*You defined a `validation_step` but have no `val_dataloader`.*",
     # Our training loaders have a state.
     ".*dataloader is not resumable.*",
     # It would keep the weights from before each step; ours are those after it.
