@@ -27,12 +27,16 @@ class Result:
         protocol: how the value was made: features, images, weights and the like.
         metric: short name.
         seconds: duration of the measurement.
+        standard_error: standard error of the value, None where there is none.
+        deviation: deviation of the value over seeds, None for a single seed.
     """
 
     value: float
     protocol: str
     metric: str = "fd"
     seconds: float = 0.0
+    standard_error: float | None = None
+    deviation: float | None = None
 
 
 @contextmanager
