@@ -18,3 +18,4 @@ from zoo.callbacks.measures.registry import *  # noqa: F403
 from zoo.callbacks.measures.sets import *  # noqa: F403
 from zoo.callbacks.measures.text import *  # noqa: F403
 from zoo.callbacks.measures.translation import *  # noqa: F403
+from zoo.callbacks.measures.translation_sets import *  # noqa: F403

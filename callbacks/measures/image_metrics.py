@@ -291,17 +291,16 @@ def image_metrics(
     results = []
     for name in names:
         # The other ranks wait: the rows are on rank zero, and the arithmetic is a small part of the time.
-        found: Value | None = None
-        if at.rank == 0:
-            if statistics is None:
-                found = IMAGE_METRICS[name].compute(sets, at.seed)
-            else:
-                mean, covariance = (part.to(sets.fake.device) for part in read_statistics(statistics))
-                found = gaussian_distance(mean, covariance, *moments_of(sets.fake)), None, {}
-            found = float(found[0]), None if found[1] is None else float(found[1]), found[2]
-        value, error, own = from_rank_zero(found)
+        found: Value = torch.nan, None, {}
+        if at.rank == 0 and statistics is None:
+            found = IMAGE_METRICS[name].compute(sets, at.seed)
+        elif at.rank == 0:
+            mean, covariance = (part.to(sets.fake.device) for part in read_statistics(statistics))
+            found = gaussian_distance(mean, covariance, *moments_of(sets.fake)), None, {}
+        value, error, own = found
+        numbers = {"value": value} if error is None else {"value": value, "error": error}
         shown = IMAGE_METRICS[name].inception if is_inception else name
-        results.append(replace(at.result(value, shown, **facts, **own), standard_error=error))
+        results.append(at.result(numbers, shown, **facts, **from_rank_zero(own)))
     return results
 
 

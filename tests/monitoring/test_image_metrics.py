@@ -81,7 +81,7 @@ def test_all_metrics_come_from_one_pass(cache: Path) -> None:
         "kd[features=random-6-classes, resize=none, pixels=8bit, real=noise8-train-60, fake=60, weights=raw, "
         "subsets=100, subset_size=60]"
     )
-    errors = {name: result.standard_error for name, result in found.items()}
+    errors = {name: result.error for name, result in found.items()}
     assert {name for name, error in errors.items() if error is None} == {"fd", "density"}
     p = found["precision"].value
     assert errors["precision"] == pytest.approx((p * (1 - p) / 60) ** 0.5)

@@ -64,7 +64,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
         return
     width = max(len(result.metric) for result in results)
     for result in results:
-        spread = result.deviation if result.deviation is not None else result.standard_error
+        spread = result.deviation if result.deviation is not None else result.error
         value = f"{result.value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
         print(f"{result.metric:<{width}}  {value:<18} {result.protocol}")
 
