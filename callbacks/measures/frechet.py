@@ -31,10 +31,10 @@ from zoo.callbacks.base import (
     evaluating,
     from_rank_zero,
 )
+from zoo.callbacks.extractors import features_of, load_extractor
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.measures.statistics import RealStatistics
-from zoo.callbacks.metrics.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
 from zoo.engine.devices import has_float64
 
@@ -115,7 +115,7 @@ def frechet_distance(
         stage = {"stage": reached}
     return at.result(
         value,
-        getattr(network, "metric", "fd"),
+        "fid" if getattr(network, "is_inception", False) else "fd",
         features=network.name,
         resize=getattr(network, "resize", "none"),
         real=real_name,

@@ -18,9 +18,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from zoo.callbacks.base import Classifies, HasTranslations, Result, Translates, evaluating, require_protocol
+from zoo.callbacks.extractors import features_of, load_extractor
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
-from zoo.callbacks.metrics.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
 from zoo.callbacks.metrics.paired import PairedSimilarity
 from zoo.datamodules.base import TranslationTask
