@@ -27,7 +27,7 @@ from zoo.callbacks.extractors import features_of
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.real_features import RealFeatures
 from zoo.callbacks.metrics.bank import FeatureBank
-from zoo.callbacks.metrics.manifold import density_coverage, precision_recall
+from zoo.callbacks.metrics.manifold import manifold_metrics
 from zoo.engine.devices import exact_kernels, has_float64
 
 __all__ = ["FeatureSets", "compared_features", "real_count", "stage_of"]
@@ -50,14 +50,9 @@ class FeatureSets:
     side: int
 
     @cached_property
-    def precision_recall(self) -> tuple[Tensor, Tensor]:
-        """Precision and recall, k = 3."""
-        return precision_recall(self.real, self.fake, k=3)
-
-    @cached_property
-    def density_coverage(self) -> tuple[Tensor, Tensor]:
-        """Density and coverage, k = 5."""
-        return density_coverage(self.real, self.fake, k=5)
+    def manifold(self) -> dict[str, Tensor]:
+        """Precision and recall (k = 3), density and coverage (k = 5), authenticity."""
+        return manifold_metrics(self.real, self.fake)
 
     @cached_property
     def fake_logits(self) -> Tensor:

@@ -29,7 +29,6 @@ from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.class_score import class_score
 from zoo.callbacks.metrics.frechet import frechet_distance_of, frechet_infinity, gaussian_distance, moments_of
 from zoo.callbacks.metrics.kernel import kernel_distance
-from zoo.callbacks.metrics.manifold import authenticity
 from zoo.engine.files import nearest
 
 __all__ = ["IMAGE_METRICS", "ImageMetric", "frechet_distance", "image_metrics", "inception_name"]
@@ -67,7 +66,7 @@ def _fd_infinity(sets: FeatureSets, seed: int) -> Value:
 
 def _kd(sets: FeatureSets, seed: int) -> Value:
     size, smaller = min(1000, len(sets.real), len(sets.fake)), min(len(sets.real), len(sets.fake))
-    mean, deviation = kernel_distance(sets.real, sets.fake, subset_size=size, seed=seed)
+    mean, deviation = kernel_distance(sets.real, sets.fake, subset_size=size)  # the subsets of torch-fidelity
     # The subsets overlap: their mean is about as exact as the value of smaller / size independent subsets.
     return mean, deviation * (size / smaller) ** 0.5, {"subsets": 100, "subset_size": size}
 
@@ -85,23 +84,23 @@ def _share(value: Tensor, of: Tensor, **facts: Any) -> Value:
 
 
 def _precision(sets: FeatureSets, seed: int) -> Value:
-    return _share(sets.precision_recall[0], sets.fake, k=3)
+    return _share(sets.manifold["precision"], sets.fake, k=3)
 
 
 def _recall(sets: FeatureSets, seed: int) -> Value:
-    return _share(sets.precision_recall[1], sets.real, k=3)
+    return _share(sets.manifold["recall"], sets.real, k=3)
 
 
 def _density(sets: FeatureSets, seed: int) -> Value:
-    return sets.density_coverage[0], None, {"k": 5}
+    return sets.manifold["density"], None, {"k": 5}
 
 
 def _coverage(sets: FeatureSets, seed: int) -> Value:
-    return _share(sets.density_coverage[1], sets.real, k=5)
+    return _share(sets.manifold["coverage"], sets.real, k=5)
 
 
 def _authenticity(sets: FeatureSets, seed: int) -> Value:
-    return _share(authenticity(sets.real, sets.fake), sets.fake)
+    return _share(sets.manifold["authenticity"], sets.fake)
 
 
 IMAGE_METRICS = {
@@ -109,11 +108,11 @@ IMAGE_METRICS = {
     "fd_infinity": ImageMetric("fid_infinity", "lower", 100, _fd_infinity),
     "kd": ImageMetric("kid", "lower", 2, _kd),
     "cs": ImageMetric("is", "higher", 1, _cs, needs_classes=True),
-    "precision": ImageMetric("precision", "higher", 4, _precision),
-    "recall": ImageMetric("recall", "higher", 4, _recall),
+    "precision": ImageMetric("precision", "higher", 6, _precision),
+    "recall": ImageMetric("recall", "higher", 6, _recall),
     "density": ImageMetric("density", "higher", 6, _density),
     "coverage": ImageMetric("coverage", "higher", 6, _coverage),
-    "authenticity": ImageMetric("authenticity", "higher", 2, _authenticity),
+    "authenticity": ImageMetric("authenticity", "higher", 6, _authenticity),
 }
 """All metrics by the name that they have with any features but Inception's."""
 

@@ -460,7 +460,7 @@ def test_two_with_different_features(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_efficientnet_of_the_extra(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    from zoo.callbacks.metrics import EfficientNetLite0
+    from zoo.callbacks.extractors import EfficientNetLite0
 
     extractor = EfficientNetLite0()
     x = torch.rand(4, 3, 32, 32) * 2 - 1
