@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.callbacks.base import HasTranslations, Result, Translates, evaluating
+from zoo.callbacks.extractors import features_of, load_extractor
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.measures.translation import check_domains, named, tasks, translated
-from zoo.callbacks.extractors import features_of, load_extractor
 from zoo.callbacks.metrics.frechet import FrechetMetric
 
 __all__ = ["translation_fd"]

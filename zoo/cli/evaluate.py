@@ -60,7 +60,9 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
     if rank:
         return
     if options.json:
-        print(json.dumps([{"metric": r.metric, **{k: v for k, v in vars(r).items() if k != "metric"}} for r in results]))
+        print(
+            json.dumps([{"metric": r.metric, **{k: v for k, v in vars(r).items() if k != "metric"}} for r in results])
+        )
         return
     width = max(len(result.metric) for result in results)
     for result in results:

@@ -18,8 +18,8 @@ from zoo.callbacks.measures.image_metrics import USUAL
 from zoo.callbacks.measures.picture_folder import PictureFolder
 from zoo.engine.files import nearest
 from zoo.pretrained import index, load, read
-from zoo.pretrained.migrations import current_names
 from zoo.pretrained.measures import configured_measures
+from zoo.pretrained.migrations import current_names
 from zoo.pretrained.verify import LOCAL
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def evaluate(
         model: a model, the name or file of a checkpoint, a run folder, or a folder of pictures.
         data: a DataModule, or a folder of pictures; None takes the data of the model's own training.
         metrics: names of image metrics ("fd", or "fid" with Inception) and of measures in
-            `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual image
-            metrics for models that sample, and "own" for others.
+            `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual
+            image metrics for models that sample, and "own" for others.
         extractor: network of the features: see `image_metrics`.
         split: split of the images; None takes the metrics' usual one: the training images for image metrics, the test
             images for most others.
@@ -88,7 +88,9 @@ def evaluate(
     if data is None:
         if settings is None:
             what = "a folder of pictures" if isinstance(network, PictureFolder) else type(network).__name__
-            raise ValueError(f"{what} has no data of its own: give a DataModule or a folder of pictures to compare with")
+            raise ValueError(
+                f"{what} has no data of its own: give a DataModule or a folder of pictures to compare with"
+            )
         data = _data(settings, data_dir)
     elif isinstance(data, str | os.PathLike):
         data = PictureFolder(data)
