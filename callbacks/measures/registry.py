@@ -27,7 +27,7 @@ from zoo.engine.files import nearest
 __all__ = ["MEASURES", "MeasureFunction", "find_measure", "measure"]
 
 
-R = TypeVar("R", Result, list[Result])
+R = TypeVar("R", bound=Result | list[Result])
 
 
 class MeasureFunction(Generic[R]):

@@ -93,7 +93,7 @@ def evaluate(
             )
         data = _data(settings, data_dir)
     elif isinstance(data, str | os.PathLike):
-        data = PictureFolder(data)
+        data = PictureFolder(Path(data))
     images, others = _sorted(metrics, network, own)
     results: list[Result] = []
     options: dict[str, Any] = {} if num_samples is None else {"num_samples": num_samples}
