@@ -25,10 +25,11 @@ import zoo
 from benchmarks.environment import RESULTS, environment
 from zoo import recipes
 from zoo.callbacks.base import Grows
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.measures import IMAGE_METRICS, MEASURES
 from zoo.pretrained import index, publish, verify
+from zoo.pretrained.measures import FRECHET
 
-SETS = ("evaluate", "frechet_distance", "swd")
+SETS = ("frechet_distance", "image_metrics", "swd")
 """Measures that compare real images with as many of the model's."""
 CONTROLS = ("identity", "real", "floor", "shuffled")
 """Options of measures whose value is none of the model."""
@@ -102,14 +103,16 @@ def wanted(entry: dict[str, Any]) -> list[verify.Measurement]:
     Args:
         entry: its index entry.
     """
-    old = {_key(m.get("measure", verify.FRECHET), m["arguments"]): m for m in reversed(entry["metrics"])}
+    old: dict[str, dict[str, list[list[Any]]]] = {}
+    for metric in entry["metrics"]:
+        old.setdefault(_key_of(metric), {})[metric["name"]] = metric.get("history", [])
     if entry["recipe"] in recipes.list_recipes():
         config = yaml.safe_load(recipes.find(entry["recipe"]).read_text())
         asked = [(m.measure, verify.portable(m.arguments)) for m in verify.measurements({"callbacks": {}}, config)]
     else:
-        asked = [(m.get("measure", verify.FRECHET), m["arguments"]) for m in entry["metrics"]]
+        asked = [(m.get("measure", FRECHET), m["arguments"]) for m in entry["metrics"]]
     unique = {_key(measure, arguments): (measure, arguments) for measure, arguments in asked}
-    return [verify.Measurement(*pair, old.get(key, {}).get("history", [])) for key, pair in unique.items()]
+    return [verify.Measurement(*pair, old.get(key, {})) for key, pair in unique.items()]
 
 
 def _key(measure: str, arguments: dict[str, Any]) -> str:
@@ -161,8 +164,9 @@ def measure(
         if before:
             values = {seed: found[i]["value"] for seed, found in before.items()}
             row |= {"untrained": statistics.median(values.values()), "untrained_seeds": values}
-            if len(metrics) == 1:
-                metric |= {"untrained": row["untrained"], "better": MEASURES[measurement.measure].better}
+            kinds = {name: kind for m, kind in IMAGE_METRICS.items() for name in (m, kind.inception)}
+            better = getattr(kinds.get(metric["name"]), "better", MEASURES[measurement.measure].better)
+            metric |= {"untrained": row["untrained"], "better": better}
         rows.append((metric, row))
     return rows
 
@@ -172,7 +176,8 @@ def other_real_images(data: Data, measurement: verify.Measurement, seeds: Sequen
     function = MEASURES[measurement.measure]
     split = measurement.arguments.get("split") or function.split
     try:
-        others = OtherImages(data, measurement.arguments.get("num_samples") or function.num_samples or 0, split)
+        whole = min(10_000, len(data.split(split))) if hasattr(data, "split") else 0  # the usual number
+        others = OtherImages(data, measurement.arguments.get("num_samples") or function.num_samples or whole, split)
     except (ValueError, StopIteration):
         return []
     return verify.measured(others, data, measurement, seeds=seeds)  # type: ignore[arg-type]
@@ -182,7 +187,7 @@ def file_names(slug: str, metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Names of the files of the metrics' rows; that of the Fréchet distance is named after the checkpoint alone."""
     given: dict[str, int] = {}
     for metric in metrics:
-        is_distance = metric.get("measure", verify.FRECHET) == verify.FRECHET
+        is_distance = metric.get("measure", FRECHET) == FRECHET
         name = f"quality-{slug}" if is_distance else f"quality-{slug}-{metric['name']}"
         given[name] = given.get(name, 0) + 1
         yield f"{name}.json" if given[name] == 1 else f"{name}-{given[name]}.json"
@@ -269,7 +274,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _key_of(metric: dict[str, Any]) -> str:
-    return _key(metric.get("measure", verify.FRECHET), metric["arguments"])
+    return _key(metric.get("measure", FRECHET), metric["arguments"])
 
 
 def write_rows(slug: str, metrics: list[dict[str, Any]], rows: dict[str, dict[str, Any] | None], folder: Path) -> None:

@@ -50,9 +50,14 @@ class Measure(MeasuringCallback):
         self.higher_is_better = self.function.better == "higher"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells several of these callbacks apart."""
+        return {"measure": self.measure, **self.arguments}
+
+    @property
     def state_key(self) -> str:
-        """Tells several of these callbacks apart in a checkpoint."""
-        return self._generate_state_key(measure=self.measure, **self.arguments)
+        """Name in a checkpoint."""
+        return self._generate_state_key(**self.identity)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check model and data before any time is spent."""

@@ -30,6 +30,7 @@ class Result:
         error: standard error of the value over the images, as if they were independent.
         chance: what knowing nothing of the image gives, such as always naming the most frequent class.
         count: number of images that were counted, where the value is a share of them.
+        deviation: deviation of the value over seeds, where it is a mean over several.
     """
 
     value: float
@@ -39,6 +40,7 @@ class Result:
     error: float | None = None
     chance: float | None = None
     count: int | None = None
+    deviation: float | None = None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from zoo.callbacks.base import (
     Assembles,
@@ -36,8 +36,11 @@ from zoo.engine.files import nearest
 __all__ = ["MEASURES", "MeasureFunction", "find_measure", "measure"]
 
 
-class MeasureFunction:
-    """A measure: a function of a model and a DataModule that needs no Trainer.
+R = TypeVar("R", Result, list[Result])
+
+
+class MeasureFunction(Generic[R]):
+    """A measure: a function of a model and a DataModule that needs no Trainer, and gives a value or several.
 
     Attributes:
         name: name of the measure.
@@ -52,7 +55,7 @@ class MeasureFunction:
 
     def __init__(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., R],
         needs: type,
         better: Literal["lower", "higher"],
         unit: Literal["", "%"],
@@ -77,7 +80,7 @@ class MeasureFunction:
             inspect.Parameter("num_samples", kind, default=num_samples, annotation=int | None),
             inspect.Parameter("seed", kind, default=0, annotation=int),
         ]
-        self.__signature__ = inspect.Signature([*common, *own], return_annotation=Result)
+        self.__signature__ = inspect.Signature([*common, *own], return_annotation=get_type_hints(function).get("return", Result))
 
     def __call__(
         self,
@@ -88,7 +91,7 @@ class MeasureFunction:
         num_samples: int | None = None,
         seed: int = 0,
         **options: Any,
-    ) -> Result:
+    ) -> R:
         """Measure. The model and all random generators are left as they were; every rank must call this.
 
         Args:
@@ -147,7 +150,7 @@ class MeasureFunction:
 DRAWING = (Assembles, ComparesSets, GivesLogWeights, Samples)
 """What of a model takes a seed."""
 
-MEASURES: dict[str, MeasureFunction] = {}
+MEASURES: dict[str, MeasureFunction[Any]] = {}
 """All measures by name."""
 
 
@@ -159,13 +162,13 @@ COMMON = """
     seed: seed of what the measure draws."""
 
 
-def _documented(function: Callable[..., Result]) -> str:
+def _documented(function: Callable[..., Any]) -> str:
     """Docstring of a measure, with the arguments that all measures have."""
     text, _, own = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")
     return f"{text}\n\nArgs:{COMMON}{own}"
 
 
-def find_measure(name: str) -> MeasureFunction:
+def find_measure(name: str) -> MeasureFunction[Any]:
     """A measure by name.
 
     Raises:
@@ -186,7 +189,7 @@ def measure(
     num_samples: int | None = None,
     check: Callable[..., None] | None = None,
     draws: bool = False,
-) -> Callable[[Callable[..., Result]], MeasureFunction]:
+) -> Callable[[Callable[..., R]], MeasureFunction[R]]:
     """Make a measure of a function of an `Evaluation` and options, and enter it into `MEASURES` under its name.
 
     Args:
@@ -203,7 +206,7 @@ def measure(
         ValueError: there is another measure of that name.
     """
 
-    def decorated(function: Callable[..., Result]) -> MeasureFunction:
+    def decorated(function: Callable[..., R]) -> MeasureFunction[R]:
         made = MeasureFunction(function, needs, better, unit, data_needs, split, num_samples, check, draws)
         before = MEASURES.get(made.name)
         if before is not None and before.__module__ != made.__module__:

@@ -53,7 +53,7 @@ def tiny() -> DCGAN:
 
 def distance(**options: Any) -> verify.Measurement:
     settings = {"num_samples": 40, "extractor": Pixels(), "chunk_size": 16, "progress": False, "seed": 0}
-    return verify.Measurement("frechet_distance", settings | options, [])
+    return verify.Measurement("frechet_distance", settings | options)
 
 
 def test_a_row_has_value_untrained_and_floor(tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("other")
 def test_the_recipe_says_what_is_measured() -> None:
     error, gap = quality.wanted(ENTRY)
-    assert error == ("class_error", MATCHED, [[0, 90.0]])
-    assert (gap.measure, gap.history) == ("mig", [])
+    assert error == ("class_error", MATCHED, {"class_error": [[0, 90.0]]})
+    assert (gap.measure, gap.histories) == ("mig", {})
     published = quality.wanted(ENTRY | {"recipe": None})
     assert [m.measure for m in published] == ["frechet_distance", "class_error"]
     assert quality.choose("x", [error, gap], ["mig"]) == [gap]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.callbacks.base import Result
-from zoo.callbacks.measure import Measure
 from zoo.callbacks.measures import MEASURES
 from zoo.engine.devices import name_of
 from zoo.pretrained import cards, entry_of, load
+from zoo.pretrained.measures import FRECHET, configured_measures
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Measurement", "Verification", "data_module", "measured", "measurements", "portable", "verify"]
 
-FRECHET = "frechet_distance"
 SEEDS = 5
 """Seeds over which a published value is a mean."""
 RELATIVE = 1e-3
@@ -35,11 +34,14 @@ LOCAL = ("data_dir", "data_dir_b", "cache_dir", "num_workers", "seed", "batch_si
 
 
 class Measurement(NamedTuple):
-    """What a run measured of its model: by what, with which arguments, and all (step, value)."""
+    """What a run measured of its model: by what, with which arguments, and all (step, value) of each metric.
+
+    A measure that gives a single value has its history under the name "".
+    """
 
     measure: str
     arguments: dict[str, Any]
-    history: list[list[Any]]
+    histories: dict[str, list[list[Any]]] = {}  # noqa: RUF012
 
 
 def measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[Measurement]:
@@ -49,25 +51,11 @@ def measurements(saved: dict[str, Any], config: dict[str, Any]) -> Iterator[Meas
         saved: its checkpoint.
         config: its configuration.
     """
-    callbacks = config["trainer"]["callbacks"] or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        settings = callback.get("init_args", {})
-        kind = callback["class_path"].rpartition(".")[2]
-        # A module of the user's own as extractor is not at hand where the value is verified.
-        if kind == "FrechetDistance" and isinstance(settings.get("extractor", ""), str):
-            # A configuration holds the options that were given, those of earlier versions hold all.
-            options = ("num_samples", "extractor", "inception_weights", "split", "seed", "chunk_size")
-            defaults = MEASURES[FRECHET].__signature__.parameters
-            measure, arguments = FRECHET, {k: settings.get(k, defaults[k].default) for k in options}
-            identity = {"extractor": "inception" if arguments["inception_weights"] else arguments["extractor"]}
-        elif kind == "Measure":
-            own = Measure(**settings)
-            measure, arguments = own.measure, own.arguments
-            identity = {"measure": measure, **arguments}
-        else:
-            continue
-        state = _state(saved["callbacks"], kind, identity)
-        yield Measurement(measure, arguments, [list(pair) for pair in state.get("history", [])])
+    for measure, arguments, callback, identity in configured_measures(config):
+        state = _state(saved["callbacks"], callback, identity)
+        kept = state.get("metrics") or {"": state}
+        histories = {name: [list(pair) for pair in of.get("history", [])] for name, of in kept.items()}
+        yield Measurement(measure, arguments, histories)
 
 
 def _state(states: dict[str, Any], kind: str, identity: dict[str, Any]) -> dict[str, Any]:
@@ -107,14 +95,14 @@ def measured(
     Args:
         model: the model.
         data: its DataModule.
-        measurement: the measure, its arguments and its history, which the first metric gets.
+        measurement: the measure, its arguments and the histories of its metrics.
         seeds: seeds of what the measure draws; None for five, or one where nothing is drawn.
         selected: split by whose values the options were chosen; the protocol says so.
 
     Raises:
         ValueError: there is no such measure, or its protocol depends on the seed.
     """
-    measure, arguments, history = measurement
+    measure, arguments, histories = measurement
     if measure not in MEASURES:
         raise ValueError(f"a published value is of the measure {measure!r}, which this version does not have")
     function, first = MEASURES[measure], arguments.get("seed", 0)
@@ -130,7 +118,8 @@ def measured(
         metrics.append({"name": results[0].metric, "measure": measure} | _numbers(results, seeds, function.unit))
         protocol = results[0].protocol
         metrics[-1]["protocol"] = f"{protocol[:-1]}, selected={selected}]" if selected else protocol
-        metrics[-1] |= {"arguments": portable(arguments), "history": [] if len(metrics) > 1 else history}
+        history = histories.get(results[0].metric) or (histories.get("") if len(metrics) == 1 else None)
+        metrics[-1] |= {"arguments": portable(arguments), "history": history or []}
         metrics[-1]["hardware"] = name_of(next(model.parameters()).device)
     return metrics
 
@@ -248,7 +237,7 @@ def verify(
         if measure == FRECHET:
             arguments = arguments | {"inception_weights": inception_weights if metric["name"] == "fid" else None}
         key = json.dumps([measure, arguments], sort_keys=True, default=str)
-        groups.setdefault(key, (Measurement(measure, arguments, []), []))[1].append(metric)
+        groups.setdefault(key, (Measurement(measure, arguments), []))[1].append(metric)
     for measurement, metrics in groups.values():
         seeds = [measurement.arguments.get("seed", 0)]
         found = measured(model, data, measurement, seeds=seeds, selected=entry.get("selected"))
