@@ -20,7 +20,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from zoo.callbacks.base import HasReference, Result, evaluating, require_protocol
+from zoo.callbacks.base import (
+    Assembles,
+    ComparesSets,
+    GivesLogWeights,
+    HasReference,
+    Result,
+    Samples,
+    evaluating,
+    require_protocol,
+)
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.engine.files import nearest
 
@@ -41,6 +50,7 @@ class MeasureFunction(Generic[R]):
         unit: "%" for percentages, else nothing.
         split: usual split of the images.
         num_samples: usual number of images or draws; None for all images.
+        draws: whether the value depends on the seed.
     """
 
     def __init__(
@@ -53,12 +63,14 @@ class MeasureFunction(Generic[R]):
         split: str,
         num_samples: int | None,
         check: Callable[..., None] | None,
+        draws: bool,
     ) -> None:
         functools.update_wrapper(self, function)
         self.__doc__ = _documented(function)
         self.name, self.function = function.__name__, function
         self.needs, self.data_needs, self.better, self.unit = needs, data_needs, better, unit
         self.split, self.num_samples, self._check = split, num_samples, check
+        self.draws = draws or needs in DRAWING
         own = list(inspect.signature(function).parameters.values())[1:]
         kind = inspect.Parameter.KEYWORD_ONLY
         common = [
@@ -137,6 +149,9 @@ class MeasureFunction(Generic[R]):
                 raise ValueError(f"{self.name}: {name} must be one of {', '.join(choices)}, not {value!r}")
 
 
+DRAWING = (Assembles, ComparesSets, GivesLogWeights, Samples)
+"""What of a model takes a seed."""
+
 MEASURES: dict[str, MeasureFunction[Any]] = {}
 """All measures by name."""
 
@@ -175,6 +190,7 @@ def measure(
     split: str = "test",
     num_samples: int | None = None,
     check: Callable[..., None] | None = None,
+    draws: bool = False,
 ) -> Callable[[Callable[..., R]], MeasureFunction[R]]:
     """Make a measure of a function of an `Evaluation` and options, and enter it into `MEASURES` under its name.
 
@@ -186,13 +202,14 @@ def measure(
         split: usual split of the images.
         num_samples: usual number of images or draws; None for all images.
         check: called with the `Evaluation` and the given options before any time is spent; refuses what does not fit.
+        draws: the measure itself draws by the seed, though the model does not.
 
     Raises:
         ValueError: there is another measure of that name.
     """
 
     def decorated(function: Callable[..., R]) -> MeasureFunction[R]:
-        made = MeasureFunction(function, needs, better, unit, data_needs, split, num_samples, check)
+        made = MeasureFunction(function, needs, better, unit, data_needs, split, num_samples, check, draws)
         before = MEASURES.get(made.name)
         if before is not None and before.__module__ != made.__module__:
             raise ValueError(f"there is a measure {made.name!r} already, in {before.__module__}: take another name")

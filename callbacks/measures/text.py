@@ -43,7 +43,7 @@ def r_precision(
     return at.result(found, name, retriever=label, judge=judge, candidates=candidates, captions=at.images())
 
 
-@measure(needs=Retrieves, better="higher", unit="%")
+@measure(needs=Retrieves, better="higher", unit="%", draws=True)
 def retrieval(at: Evaluation, *, candidates: int = 100) -> Result:
     """Share of real images, in percent, that match their own sentence better than sentences of other classes.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tests.ranks import on_ranks
 from zoo import load
 from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.measures.translation_sets import squared_mmd
 from zoo.callbacks.metrics import PairedSimilarity
 from zoo.datamodules.attributes import Attributes
 from zoo.datamodules.emoji import Emoji
@@ -251,6 +252,11 @@ def test_the_way_back() -> None:
     assert result.protocol == "cycle_error[domains=3, test=colours16-test-20, weights=raw]"
 
 
+def rounded(image: Tensor) -> Tensor:
+    """As a picture of 8 bits holds it."""
+    return ((image + 1) * 127.5).round() / 127.5 - 1
+
+
 class Mean(nn.Module):
     """Features: the mean colour."""
 
@@ -265,10 +271,12 @@ def test_distance_to_the_target_domain() -> None:
     options: dict[str, Any] = {"extractor": Mean()}
     data = Colors()
     found = MEASURES["translation_fd"](Painter(), data, domain="red", **options)
-    ours, theirs = data.image[7:].amax(1).mean((1, 2)).double(), data.image[:7, 0].mean((1, 2)).double()
+    ours, theirs = (rounded(image).mean((1, 2)).double() for image in (data.image[7:].amax(1), data.image[:7, 0]))
     expected = (ours.mean() - theirs.mean()) ** 2 + (ours.std() - theirs.std()) ** 2
     assert found.value == pytest.approx(float(expected), rel=1e-4)
-    assert found.protocol.startswith("translation_fd[to=red, features=mean-colour, resize=none, test=colours16-test-20")
+    assert found.protocol.startswith(
+        "translation_fd[to=red, features=mean-colour, resize=none, pixels=8bit, test=colours16-test-20"
+    )
     each = [MEASURES["translation_fd"](Painter(), data, domain=d, **options).value for d in data.domain_names]
     mean = MEASURES["translation_fd"](Painter(), data, **options)
     assert mean.value == pytest.approx(sum(each) / 3, rel=1e-9)
@@ -283,7 +291,7 @@ def test_floor_is_of_other_real_images() -> None:
     options: dict[str, Any] = {"extractor": Mean(), "domain": "red"}
     data = Colors()
     floor = MEASURES["translation_fd"](Painter(right=0), data, floor=True, **options)
-    ours, theirs = (data.of(split)[:7, 0].mean((1, 2)).double() for split in ("test", "train"))
+    ours, theirs = (rounded(data.of(split)[:7, 0]).mean((1, 2)).double() for split in ("test", "train"))
     expected = (ours.mean() - theirs.mean()) ** 2 + (ours.std() - theirs.std()) ** 2
     assert floor.value == pytest.approx(float(expected), rel=1e-4)
     assert floor.value < MEASURES["translation_fd"](Painter(), data, identity=True, **options).value
@@ -291,6 +299,38 @@ def test_floor_is_of_other_real_images() -> None:
     assert floor.protocol.startswith("translation_fd_floor[to=red,")
     with pytest.raises(ValueError, match="identity and floor exclude each other"):
         MEASURES["translation_fd"](Painter(), data, identity=True, floor=True, **options)
+
+
+def test_kernel_distance_has_no_bias() -> None:
+    """By hand, pair by pair; halves of the same set come out on both sides of 0."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(5, 3)), generator.normal(size=(4, 3)) + 1
+
+    def mean(a: Any, b: Any, same: bool) -> float:
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not same or i != j]
+        return float(np.mean([(a[i] @ b[j] / 3 + 1) ** 3 for i, j in pairs]))
+
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    assert squared_mmd(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(expected, rel=1e-12)
+    halves = torch.randn(200, 2, 20, 3, generator=torch.Generator().manual_seed(1))
+    values = torch.stack([squared_mmd(*pair) for pair in halves])
+    assert abs(values.mean()) < 3 * values.std() / 200**0.5
+
+
+def test_kernel_distance_to_the_target_domain() -> None:
+    options: dict[str, Any] = {"extractor": Mean(), "domain": "red"}
+    data = Colors()
+    found = MEASURES["translation_kd"](Painter(right=0), data, **options)
+    ours = data.image[7:].amax(1, keepdim=True)
+    red = torch.cat([ours, -torch.ones_like(ours), -torch.ones_like(ours)], 1)
+    expected = squared_mmd(data.image[:7].mean((2, 3)), red.mean((2, 3)))
+    assert found.value == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
+    assert found.protocol.startswith("translation_kd[to=red, features=mean-colour, resize=none, pixels=8bit, test=")
+    identity = MEASURES["translation_kd"](Painter(), data, identity=True, **options)
+    assert identity.value > 10 * abs(found.value)
+    floor = MEASURES["translation_kd"](Painter(), data, floor=True, **options)
+    assert floor.metric == "translation_kd_floor"
+    assert abs(floor.value) < identity.value
 
 
 def test_an_extractor_is_looked_at_at_rest_and_left_as_it_was() -> None:
@@ -351,8 +391,10 @@ def values() -> list[float]:
     options: dict[str, dict[str, Any]] = {
         "domain_accuracy": {"classifier": Judge()},
         "translation_fd": {"extractor": Mean()},
+        "translation_kd": {"extractor": Mean(), "floor": True},
     }
-    names = ("paired_l1", "paired_psnr", "paired_ssim", "domain_accuracy", "cycle_error", "translation_fd")
+    names = ("paired_l1", "paired_psnr", "paired_ssim", "domain_accuracy", "cycle_error")
+    names += ("translation_fd", "translation_kd")
     return [MEASURES[name](Painter(0.1, 2), Colors(), **options.get(name, {})).value for name in names]
 
 
