@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+import zoo
+from tests.numerics import assert_near
 from tests.ranks import on_ranks
 from zoo.callbacks.extractors import EXTRACTORS, Extractor, InceptionV3, features_of, inception, load_extractor
 from zoo.engine.images import to_levels
@@ -50,6 +57,63 @@ def test_named_extractors_are_frozen_and_say_what_they_are(name: str) -> None:
     assert features.shape == (2, network.num_features)
     assert network.logits(features).shape == (2, network.num_classes)
     assert network.resize
+
+
+@pytest.mark.parametrize("slug", ["classifier-mnist28", "classifier-fashionmnist28"])
+def test_own_classifiers_see_their_images_as_they_were_trained(slug: str) -> None:
+    network, model = load_extractor(slug), zoo.load(slug)
+    x = to_levels(torch.rand(3, 1, 28, 28) * 2 - 1).float() / 127.5 - 1
+    features = features_of(network, x)
+    assert_near(network.logits(features).softmax(1), model.classify(x))
+    assert_near(features_of(network, F.pad(x, (2, 2, 2, 2), value=-1.0)), features)  # as the DataModules pad to 32
+    assert features_of(network, torch.rand(2, 3, 64, 64)).shape == (2, features.shape[1])
+
+
+# DINOv2 --------------------------------------------------------------------------------------------------------------
+
+
+class Mean(nn.Module):
+    """In the place of DINOv2: the mean of the 224 x 224 pixels, after checks of what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1:] == (3, 224, 224)
+        return x.mean((2, 3))
+
+
+def test_dinov2_sees_images_as_a_library_of_pictures_resizes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def fetched(*args: Any, **options: Any) -> str:
+        asked.append(options)
+        return "model.safetensors"
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=fetched))
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda name, **options: Mean()))
+    network = load_extractor("dinov2")
+    assert asked == [{"cache_dir": str(tmp_path / "extractors"), "local_files_only": True}]
+    levels = torch.randint(0, 256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    picture = Image.fromarray(levels[0].permute(1, 2, 0).numpy()).resize((224, 224), Image.Resampling.BICUBIC)
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    expected = ((np.asarray(picture) / 255 - mean) / deviation).mean((0, 1))
+    assert features_of(network, levels / 127.5 - 1)[0].numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_dinov2_without_its_package_or_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> str:
+        raise RuntimeError("no such host\nmore about it")
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^dinov2 needs timm: pip install .*\[dinov2\]', or take .*lite0'$"):
+        load_extractor("dinov2")
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=fail))
+    with pytest.raises(OSError, match=r"^cannot fetch dinov2 \(no such host\): fetch timm/vit_\S+ with .*lite0'$"):
+        load_extractor("dinov2")
 
 
 # Inception -----------------------------------------------------------------------------------------------------------
