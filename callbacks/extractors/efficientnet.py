@@ -52,7 +52,9 @@ class EfficientNetLite0(Extractor):
         """
         x = F.interpolate((x + 1) * 127.5, (128, 128), mode="bilinear", antialias=True)
         x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
-        return cast(Any, self.network).extract_features(x).mean((2, 3))  # type: ignore[no-any-return]
+        # A CPU's cache holds the maps of a few images: twice as fast, and the same bits.
+        parts = x.split(16) if x.device.type == "cpu" else [x]
+        return torch.cat([cast(Any, self.network).extract_features(part).mean((2, 3)) for part in parts])
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits of ImageNet's classes.
@@ -70,6 +72,9 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
         pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
         if hasattr(block, "_expand_conv"):
             pairs.append((block, "_expand_conv", "_bn0"))
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
     for module, convolution, norm in pairs:
         setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
         setattr(module, norm, nn.Identity())
