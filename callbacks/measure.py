@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 
@@ -64,6 +64,7 @@ class Measure(MeasuringCallback):
         if stage == "fit":
             self.function.check(pl_module, getattr(trainer, "datamodule", None), **self.arguments)
 
-    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result | list[Result]:
         """Measure now."""
-        return self.function(model, trainer.datamodule, **self.arguments)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        return cast("Result | list[Result]", self.function(model, data, **self.arguments))

@@ -158,7 +158,7 @@ class CycleGAN(AdversarialModel):
 
     def real_images(self, batch: Batch) -> Tensor:
         """Real images of domain b."""
-        return batch["image_b"]
+        return cast(Tensor, batch["image_b"])
 
     def translations(self, batch: Batch) -> dict[str, Tensor]:
         """Columns (N, C, H, W) of a sheet, by name: images of each domain, translated, and back again."""

@@ -1,8 +1,7 @@
 """Features of real and of generated images, made once for all metrics that compare them.
 
-Features are computed in chunks of a fixed size by global index, the last one padded, and every rank computes its chunks.
-So they depend on the number of ranks only by rounding errors of the extractor, of which there are none with chunks of
-the same size.
+Features are computed in chunks of a fixed size by global index, the last one padded; every rank computes its chunks. So
+they do not depend on the number of ranks.
 
 Memory: two float32 rows of d features for each image, 390 MiB for 50,000 images with 2,048 features, and a few chunks
 of images; the features of the real images are kept in a file for the next time.

@@ -293,7 +293,7 @@ def image_metrics(
         found: Value = torch.nan, None, {}
         if at.rank == 0 and statistics is None:
             found = IMAGE_METRICS[name].compute(sets, at.seed)
-        elif at.rank == 0:
+        elif at.rank == 0 and statistics is not None:
             mean, covariance = (part.to(sets.fake.device) for part in read_statistics(statistics))
             found = gaussian_distance(mean, covariance, *moments_of(sets.fake)), None, {}
         value, error, own = found

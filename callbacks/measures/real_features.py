@@ -53,14 +53,14 @@ class RealFeatures:
         for tensor in (first, *self.extractor.state_dict().values()):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         self.key = digest.hexdigest()
-        key, rows = _LATEST.get(self.extractor, ("", None))
+        key, latest = _LATEST.get(self.extractor, ("", None))
         if key == self.key:
-            return rows
+            return latest
         for path in self.folder.glob(f"*-{self.key[:16]}.safetensors"):
             try:
                 with safetensors.safe_open(path, "pt") as file:
                     facts = file.metadata() or {}
-                    rows = file.get_tensor("features")
+                    rows: Tensor = file.get_tensor("features")
             except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError):
                 continue
             if facts.get("key") == self.key and facts.get("sha256") == _digest(rows) and len(rows) == count:

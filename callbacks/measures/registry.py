@@ -36,7 +36,7 @@ from zoo.engine.files import nearest
 __all__ = ["MEASURES", "MeasureFunction", "find_measure", "measure"]
 
 
-R = TypeVar("R", Result, list[Result])
+R = TypeVar("R", bound=Result | list[Result])
 
 
 class MeasureFunction(Generic[R]):
@@ -80,7 +80,9 @@ class MeasureFunction(Generic[R]):
             inspect.Parameter("num_samples", kind, default=num_samples, annotation=int | None),
             inspect.Parameter("seed", kind, default=0, annotation=int),
         ]
-        self.__signature__ = inspect.Signature([*common, *own], return_annotation=get_type_hints(function).get("return", Result))
+        self.__signature__ = inspect.Signature(
+            [*common, *own], return_annotation=get_type_hints(function).get("return", Result)
+        )
 
     def __call__(
         self,

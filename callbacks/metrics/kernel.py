@@ -67,7 +67,7 @@ def kernel_distance(
             double(rows[torch.from_numpy(draws.choice(len(rows), subset_size, replace=False)).to(rows.device)])
             for rows in (fake, real)
         )
-        within = 0.0
+        within: Any = 0.0
         for rows in (x, y):
             kernel = (rows @ rows.T).mul_(gamma).add_(coef).pow_(degree)
             within = within + (kernel.sum() - kernel.trace()) / (subset_size * (subset_size - 1))

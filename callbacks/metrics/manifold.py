@@ -122,16 +122,16 @@ def manifold_metrics(real: Tensor, fake: Tensor, *, k: int = 3, k_density: int =
     balls = torch.zeros((), dtype=torch.int64, device=center.device)
     least_distance = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=center.device)
     spacing = torch.zeros_like(least_distance)
-    for rows, columns, squared in _blocks(x, y):
-        inside[columns] |= (squared <= ball[rows]).any(0)
-        reached[rows] |= (squared <= fake_ball[columns]).any(1)
-        within = squared < wide_ball[rows]
+    for at, columns, squared in _blocks(x, y):
+        inside[columns] |= (squared <= ball[at]).any(0)
+        reached[at] |= (squared <= fake_ball[columns]).any(1)
+        within = squared < wide_ball[at]
         balls += within.sum()
-        covered[rows] |= within.any(1)
+        covered[at] |= within.any(1)
         distance, which = squared.min(0)
         closer = distance < least_distance[columns]
         least_distance[columns] = torch.where(closer, distance, least_distance[columns])
-        spacing[columns] = torch.where(closer, nearest[rows][which], spacing[columns])
+        spacing[columns] = torch.where(closer, nearest[at][which], spacing[columns])
     return {
         "precision": inside.double().mean(),
         "recall": reached.double().mean(),

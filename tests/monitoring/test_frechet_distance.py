@@ -43,7 +43,9 @@ def test_the_value_is_that_of_all_features_at_once(tmp_path: Path) -> None:
     expected = gaussian_distance(real.mean(0), torch.cov(real.T), fake.mean(0), torch.cov(fake.T))
     result = measure(tmp_path, extractor=extractor)
     assert result.value == pytest.approx(expected.item(), rel=1e-5)
-    assert result.protocol == "fd[features=random-6, resize=none, pixels=8bit, real=noise8-train-60, fake=60, weights=raw]"
+    assert (
+        result.protocol == "fd[features=random-6, resize=none, pixels=8bit, real=noise8-train-60, fake=60, weights=raw]"
+    )
     assert set(extractor.shapes[2:]) == {16}  # the last chunk of 12 was padded
 
 
@@ -270,7 +272,7 @@ class Maps(Nameless):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"extractor": "resnet"}, ValueError, "unknown extractor 'resnet': take 'efficientnet-lite0'"),
+        ({"extractor": "resnet"}, ValueError, "unknown extractor 'resnet': take inception"),
         ({"extractor": Nameless()}, ValueError, "Nameless needs a `name`"),
         ({"extractor": Maps()}, ValueError, r"maps must return \(N, d\) features, not \(16, 3, 8, 8\)"),
         ({"num_samples": 1}, ValueError, "num_samples must be at least 2, not 1"),

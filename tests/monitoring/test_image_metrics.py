@@ -74,9 +74,12 @@ def test_all_metrics_come_from_one_pass(cache: Path) -> None:
     found = measure(folder=cache, metrics=[*IMAGE_METRICS][:1] + [*IMAGE_METRICS][2:], extractor=network)
     assert [*found] == ["fd", "kd", "cs", "precision", "recall", "density", "coverage", "authenticity"]
     assert len(network.shapes) == 8  # four chunks of each side, once
-    assert found["fd"].value == frechet_distance(
-        GAN(), Images(), num_samples=60, chunk_size=16, extractor=Classes(), cache_dir=cache, progress=False
-    ).value
+    assert (
+        found["fd"].value
+        == frechet_distance(
+            GAN(), Images(), num_samples=60, chunk_size=16, extractor=Classes(), cache_dir=cache, progress=False
+        ).value
+    )
     assert found["kd"].protocol == (
         "kd[features=random-6-classes, resize=none, pixels=8bit, real=noise8-train-60, fake=60, weights=raw, "
         "subsets=100, subset_size=60]"
@@ -154,7 +157,11 @@ def test_inception_gives_the_names_of_the_field(cache: Path) -> None:
     [
         ({"metrics": ["fdi"]}, ValueError, "there is no metric 'fdi': did you mean 'fd'"),
         ({"metrics": []}, ValueError, "metrics is empty: take of fd, "),
-        ({"metrics": ["fid"]}, ValueError, "'fid' is the name of 'fd' with Inception's features: with random-6-classes"),
+        (
+            {"metrics": ["fid"]},
+            ValueError,
+            "'fid' is the name of 'fd' with Inception's features: with random-6-classes",
+        ),
         ({"metrics": ["cs"], "extractor": Features()}, ValueError, "cs needs an extractor with classes, random-6 has"),
         ({"num_samples": 5}, ValueError, "precision needs 6 images on each side, num_samples is 5"),
         ({"num_real": 3, "metrics": ["recall"]}, ValueError, "recall needs 6 images on each side, num_real is 3"),

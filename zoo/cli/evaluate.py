@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.cli.usage import Parser, UsageError
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    from zoo.callbacks.base import Result
+
+__all__ = ["evaluate", "lines"]
 
 
 def evaluate(parser: Parser, arguments: list[str]) -> None:
@@ -42,7 +45,8 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
     with _ranks(options.device) as (rank, device):
         from zoo.pretrained.evaluation import evaluate
 
-        results = evaluate(
+        results = _told(
+            evaluate,
             options.model,
             None if options.data is None else _data(options.data, rest),
             options.metrics.split(",") if options.metrics else None,
@@ -60,13 +64,35 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
     if rank:
         return
     if options.json:
-        print(json.dumps([{"metric": r.metric, **{k: v for k, v in vars(r).items() if k != "metric"}} for r in results]))
+        print(
+            json.dumps([{"metric": r.metric, **{k: v for k, v in vars(r).items() if k != "metric"}} for r in results])
+        )
         return
+    for line in lines(results):
+        print(line)
+
+
+def _told(function: Callable[..., list[Result]], *args: Any, **options: Any) -> list[Result]:
+    """The results; a metric that the model cannot have is a wrong command."""
+    try:
+        return function(*args, **options)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def lines(results: Sequence[Result]) -> list[str]:
+    """Results as text: name, value, deviation over seeds or else standard error, protocol.
+
+    Args:
+        results: the results.
+    """
     width = max(len(result.metric) for result in results)
+    text = []
     for result in results:
         spread = result.deviation if result.deviation is not None else result.error
         value = f"{result.value:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
-        print(f"{result.metric:<{width}}  {value:<18} {result.protocol}")
+        text.append(f"{result.metric:<{width}}  {value:<18} {result.protocol}")
+    return text
 
 
 def _overview() -> str:

@@ -18,15 +18,18 @@ from zoo.callbacks.measures.image_metrics import USUAL
 from zoo.callbacks.measures.picture_folder import PictureFolder
 from zoo.engine.files import nearest
 from zoo.pretrained import index, load, read
-from zoo.pretrained.migrations import current_names
 from zoo.pretrained.measures import configured_measures
+from zoo.pretrained.migrations import current_names
 from zoo.pretrained.verify import LOCAL
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "measure_once"]
+
+MOST = 50_000
+"""Pictures of a folder that are compared where nobody says how many."""
 
 Measures = list[tuple[str, dict[str, Any]]]
 """Names of measures with their arguments."""
@@ -58,13 +61,14 @@ def evaluate(
         model: a model, the name or file of a checkpoint, a run folder, or a folder of pictures.
         data: a DataModule, or a folder of pictures; None takes the data of the model's own training.
         metrics: names of image metrics ("fd", or "fid" with Inception) and of measures in
-            `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual image
-            metrics for models that sample, and "own" for others.
+            `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual
+            image metrics for models that sample, and "own" for others.
         extractor: network of the features: see `image_metrics`.
         split: split of the images; None takes the metrics' usual one: the training images for image metrics, the test
             images for most others.
         num_samples: number of generated images; None for the usual number.
-        num_real: number of real images; None for as many as generated ones, at most all of the split.
+        num_real: number of real images; None for as many as generated ones, at most all of the split, and for all
+            pictures of a folder.
         statistics: an `.npz` file with `mu` and `sigma` of real features, for "fd" and "fid" alone.
         seed: seed of the generated images.
         seeds: number of seeds, counted from `seed`, over which values are averaged.
@@ -88,10 +92,12 @@ def evaluate(
     if data is None:
         if settings is None:
             what = "a folder of pictures" if isinstance(network, PictureFolder) else type(network).__name__
-            raise ValueError(f"{what} has no data of its own: give a DataModule or a folder of pictures to compare with")
+            raise ValueError(
+                f"{what} has no data of its own: give a DataModule or a folder of pictures to compare with"
+            )
         data = _data(settings, data_dir)
     elif isinstance(data, str | os.PathLike):
-        data = PictureFolder(data)
+        data = PictureFolder(Path(data))
     images, others = _sorted(metrics, network, own)
     results: list[Result] = []
     options: dict[str, Any] = {} if num_samples is None else {"num_samples": num_samples}
@@ -99,21 +105,40 @@ def evaluate(
         options["split"] = split
     if images:
         if isinstance(network, PictureFolder) and num_samples is None:
-            options["num_samples"] = min(len(network.paths), 50_000)
+            options["num_samples"] = min(len(network.paths), MOST)
+        if isinstance(data, PictureFolder) and num_real is None:
+            num_real = min(len(data.paths), MOST)
         given = {"extractor": extractor, "num_real": num_real, "statistics": statistics, "cache_dir": cache_dir}
         given = {name: value for name, value in given.items() if value is not None}
         results += _over_seeds(
             image_metrics, network, data, seed, seeds, metrics=images, progress=progress, **given, **options
         )
     for name, arguments in others:
-        results += _over_seeds(find_measure(name), network, data, seed, seeds, **{**arguments, **options})
+        given = {**arguments, **options}
+        start = given.pop("seed", 0) + seed
+        results += _over_seeds(find_measure(name), network, data, start, seeds, **given)
     return results
+
+
+def measure_once(name: str, model: Any, data: Any, arguments: dict[str, Any]) -> list[Result]:
+    """The results of one measure.
+
+    Args:
+        name: name of the measure.
+        model: the model.
+        data: its DataModule.
+        arguments: those of the measure.
+
+    Raises:
+        ValueError: there is no such measure.
+    """
+    found = find_measure(name)(model, data, **arguments)
+    return [found] if isinstance(found, Result) else list(found)
 
 
 def _over_seeds(function: Any, model: Any, data: Any, seed: int, seeds: int, **options: Any) -> list[Result]:
     """The results of a measure; of several seeds the mean, with the deviation and in the protocol their number."""
-    start = options.pop("seed", 0) + seed
-    found = [function(model, data, seed=start + i, **options) for i in range(seeds)]
+    found = [function(model, data, seed=seed + i, **options) for i in range(seeds)]
     runs = [[result] if isinstance(result, Result) else list(result) for result in found]
     if seeds == 1:
         return runs[0]
