@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from zoo.callbacks.extractors.base import Extractor
+from zoo.callbacks.extractors.classifier import ClassifierFeatures
+from zoo.callbacks.extractors.dinov2 import DINOv2
 from zoo.callbacks.extractors.efficientnet import EfficientNetLite0
 from zoo.callbacks.extractors.inception import InceptionV3
 from zoo.engine.devices import exact_kernels
@@ -18,7 +21,10 @@ __all__ = ["EXTRACTORS", "features_of", "load_extractor"]
 
 EXTRACTORS: dict[str, Callable[[], Extractor]] = {
     "inception": InceptionV3,
+    "dinov2": DINOv2,
     "efficientnet-lite0": EfficientNetLite0,
+    "classifier-mnist28": partial(ClassifierFeatures, "classifier-mnist28"),
+    "classifier-fashionmnist28": partial(ClassifierFeatures, "classifier-fashionmnist28"),
 }
 """What makes each extractor; the names are those that `extractor` options take."""
 

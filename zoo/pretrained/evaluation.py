@@ -114,9 +114,9 @@ def evaluate(
             image_metrics, network, data, seed, seeds, metrics=images, progress=progress, **given, **options
         )
     for name, arguments in others:
-        given = {**arguments, **options}
-        start = given.pop("seed", 0) + seed
-        results += _over_seeds(find_measure(name), network, data, start, seeds, **given)
+        own_seed = arguments.get("seed", 0)
+        arguments = {k: v for k, v in arguments.items() if k != "seed"} | options
+        results += _over_seeds(find_measure(name), network, data, own_seed + seed, seeds, **arguments)
     return results
 
 
