@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Objective, Terms, TrainingOptions
 from zoo.base.latent import LatentVariableModel
+from zoo.engine import rng
 from zoo.nn.aae import Phase, Prior, draw_parts, falls_at
 from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, mlp
 from zoo.nn.losses import discriminator_terms, generator_term
@@ -139,7 +140,7 @@ class AAE(AdversarialModel, LatentVariableModel):
         """Numbers that the encoder gives, that the decoder takes, and that each discriminator takes, by its name."""
         return self.latent_dim * (2 if self.posterior == "gaussian" else 1), self.latent_dim, {"style": self.latent_dim}
 
-    def prior(self, n: int, key: int, first: int = 0, part: Tensor | None = None) -> Tensor:
+    def prior(self, n: int, key: rng.Key, first: int = 0, part: Tensor | None = None) -> Tensor:
         """Codes from the prior; row i depends on (key, first + i) only.
 
         Args:

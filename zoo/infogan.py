@@ -96,7 +96,7 @@ class InfoGAN(NoiseToImageGAN):
 
     # Latents ---------------------------------------------------------------------------------------------------------
 
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
+    def noise(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Inputs of the generator, z and c; row i depends on (key, first + i) only.
 
         Shape:

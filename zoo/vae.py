@@ -49,6 +49,8 @@ class VAEOptions(TypedDict, total=False):
     """Schedule of the step size (none)."""
     weight_std: float | None
     """Draw weights from N(0, weight_std), biases 0; none keeps torch's own initialization (none)."""
+    capture: bool
+    """Run each step as one CUDA graph: the host launches nothing else; a CPU runs the same step eagerly (false)."""
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -81,6 +83,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         optimizer: "adam" or "adagrad".
         decay: schedule of the step size.
         weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialization.
+        capture: run each step as one CUDA graph (see `zoo.engine.capture`).
 
     Raises:
         ValueError: an unsupported size.
@@ -104,10 +107,11 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         optimizer: Literal["adam", "adagrad"] = "adam",
         decay: Decay | None = None,
         weight_std: float | None = None,
+        capture: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.capture = latent_dim, capture
         self.learning_rate, self.optimizer, self.decay = learning_rate, optimizer, Decay.of(decay)
         if networks == "mlp":
             self.encoder = MLPEncoder(self.image_shape, hidden_features, 2 * latent_dim, activation)

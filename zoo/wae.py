@@ -135,6 +135,10 @@ class WAE(AdversarialModel, LatentVariableModel):
             "penalty": self.hparams["penalty_weight"] * self.penalty(z, prior),
         }
 
+    def step_pattern(self) -> bool:
+        """Whether the encoder alone learns."""
+        return self.pretraining
+
     @property
     def pretraining(self) -> bool:
         """Whether the encoder alone learns."""

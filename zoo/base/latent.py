@@ -103,7 +103,7 @@ class LatentVariableModel(AutoencoderModel):
 
     prior_std: float = 1.0
 
-    def prior(self, n: int, key: int, first: int = 0) -> Tensor:
+    def prior(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Codes from the prior; row i depends on (key, first + i) only.
 
         Shape:

@@ -13,7 +13,7 @@ from zoo.engine import rng
 __all__ = ["diff_augment", "random_affine", "random_shift"]
 
 
-def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
+def diff_augment(x: Tensor, key: rng.Key, first: int = 0) -> Tensor:
     """DiffAugment: random brightness, saturation, contrast, translation and cutout, differentiable in the images.
 
     Args:
@@ -61,7 +61,7 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
 
 def random_affine(
     x: Tensor,
-    key: int,
+    key: rng.Key,
     first: int = 0,
     *,
     rotation: float = 20.0,
@@ -98,7 +98,7 @@ def random_affine(
     return F.grid_sample(exact, grid, align_corners=False).to(x.dtype)
 
 
-def random_shift(x: Tensor, pixels: int, key: int, first: int = 0) -> Tensor:
+def random_shift(x: Tensor, pixels: int, key: rng.Key, first: int = 0) -> Tensor:
     """Images moved at random by whole pixels, what is uncovered filled with the border: differentiable in the images.
 
     Args:
