@@ -23,6 +23,7 @@ from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.nn.aae import Phase, Prior, draw_parts, falls_at
 from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, mlp
+from zoo.nn.layers import unit
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.schedules import Decay
 
@@ -181,7 +182,7 @@ class AAE(AdversarialModel, LatentVariableModel):
 
     def codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         """Codes of the batch's images, by the name of their discriminator."""
-        return {"style": self.code((batch["image"] + 1) / 2, purpose)}
+        return {"style": self.code(unit(batch["image"]), purpose)}
 
     def priors(self, batch: Batch) -> dict[str, Tensor]:
         """As many draws from the priors of these codes."""
@@ -207,7 +208,7 @@ class AAE(AdversarialModel, LatentVariableModel):
     def reconstruction_loss(self, batch: Batch, shared: None) -> Terms:
         """E ||x - dec(z)||^2, times the weight."""
         z = self.decoder_input(self.codes(batch, "reconstruction"), batch)
-        error = (self.decoder(z).sigmoid() - (batch["image"] + 1) / 2).square().flatten(1).sum(1).mean()
+        error = (self.decoder(z).sigmoid() - unit(batch["image"])).square().flatten(1).sum(1).mean()
         return {"error": self.reconstruction_weight * error}
 
     def discriminator_loss(self, batch: Batch, shared: None) -> Terms:

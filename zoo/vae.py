@@ -29,6 +29,7 @@ from zoo.nn.autoencoders import (
     MLPDecoder,
     MLPEncoder,
 )
+from zoo.nn.layers import unit
 from zoo.nn.schedules import Decay
 
 __all__ = ["VAE", "Networks", "VAEOptions", "kl_to_standard_normal"]
@@ -138,7 +139,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; batch shape of the output: (N, latent_dim).
         """
-        mean, log_var = self._posterior((x + 1) / 2)
+        mean, log_var = self._posterior(unit(x))
         return torch.distributions.Normal(mean, (0.5 * log_var).exp())
 
     @inference
@@ -160,7 +161,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         References:
             Burda, Grosse and Salakhutdinov 2016, equation 8.
         """
-        x = (x + 1) / 2
+        x = unit(x)
         mean, log_var = self._posterior(x)
         key = rng.key(seed, "log_weights")
         eps = rng.normal((len(x), num_samples, self.latent_dim), key, first, device=x.device, dtype=x.dtype)
@@ -179,7 +180,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        x = (x + 1) / 2
+        x = unit(x)
         mean, log_var = self._posterior(x)
         return kl_to_standard_normal(mean, log_var).sum(1) - self.log_likelihood(x, self.decoder(mean))
 
@@ -193,7 +194,10 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x, logits: (N, C, H, W); output: (N,).
         """
-        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+        return -self._cross_entropy(x, logits)
+
+    def _cross_entropy(self, x: Tensor, logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_var = self.encoder(x).chunk(2, 1)
@@ -207,7 +211,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             Output: scalars.
         """
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         mean, log_var = self._posterior(x)
         n = len(x)
         eps = rng.normal(
@@ -215,7 +219,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         )
         logits = self.decoder(mean + (0.5 * log_var).exp() * eps)
         kl = kl_to_standard_normal(mean, log_var).sum(1).mean()
-        return {"reconstruction": -self.log_likelihood(x, logits).mean(), "kl": self.weighted(kl)}
+        return {"reconstruction": self._cross_entropy(x, logits).mean(), "kl": self.weighted(kl)}
 
     def weighted(self, kl: Tensor) -> Tensor:
         """The KL term as it enters the objective; the VAE takes it as it is."""

@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 _INVERSE = pow(_GOLDEN, -1, 2**64)
+_TABLE = 2**18
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,13 @@ def _start(shape: Sequence[int], key: Key, first: int) -> int:
     return _signed(own + (first * math.prod(shape[1:]) + 1) * _GOLDEN)
 
 
-def _counters(shape: Sequence[int], key: Key, device: torch.device | str | None) -> Tensor:
-    """Numbers of the elements, from what a key on the device stands for on."""
-    numbers = torch.arange(math.prod(shape), dtype=torch.int64, device=device)
-    return numbers if isinstance(key, int) else numbers.add_(key.counter())
-
-
 def _bits(shape: Sequence[int], key: Key, first: int, device: torch.device | str | None) -> Tensor:
     """64 random bits per element as int64; element (i, j) comes from counter `(first + i) * row + j`."""
     # In place, as tiny models wait for these calls: each costs more than its arithmetic.
-    x = _counters(shape, key, device).mul_(_GOLDEN)
+    x = torch.arange(math.prod(shape), dtype=torch.int64, device=device)
+    if not isinstance(key, int):
+        x += key.counter()
+    x.mul_(_GOLDEN)
     x += _start(shape, key, first)
     for bits, factor in ((30, _MIX1), (27, _MIX2)):
         x.bitwise_xor_(_shift_right(x, bits)).mul_(factor)
@@ -135,7 +134,16 @@ def _on_gpu(
     """The draw as one kernel, on a GPU that has it; numbers in floating point as the bits of a float64."""
     if not _is_gpu(device) or (made := kernels()) is None:
         return None
-    return made[draw](_counters(shape, key, device), start=_start(shape, key, first), **options).view(*shape)
+    count, place = math.prod(shape), torch.device(device or "cpu")
+    counters = _table(place)[:count] if count <= _TABLE else torch.arange(count, device=place)
+    counters = counters if isinstance(key, int) else counters + key.counter()
+    return made[draw](counters, start=_start(shape, key, first), **options).view(*shape)
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """The first counters on a GPU: making them would be a kernel in each draw. They stay where they are for good."""
+    return torch.arange(_TABLE, device=device)
 
 
 def _is_gpu(device: torch.device | str | None) -> bool:
