@@ -75,6 +75,7 @@ class CycleGAN(AdversarialModel):
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
     multiple = 4
+    unsupported_options = {"capture": "the host draws what its pools exchange"}  # noqa: RUF012
 
     def __init__(
         self,
