@@ -23,7 +23,6 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 from zoo.callbacks.base import (
     Assembles,
     ComparesSets,
-    GivesLogWeights,
     HasReference,
     Result,
     Samples,
@@ -149,8 +148,8 @@ class MeasureFunction(Generic[R]):
                 raise ValueError(f"{self.name}: {name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-DRAWING = (Assembles, ComparesSets, GivesLogWeights, Samples)
-"""What of a model takes a seed."""
+DRAWING = (Assembles, ComparesSets, Samples)
+"""What of a model takes a seed by which a value moves; `log_weights` are averaged over hundreds of draws per image."""
 
 MEASURES: dict[str, MeasureFunction[Any]] = {}
 """All measures by name."""

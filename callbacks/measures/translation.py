@@ -19,7 +19,7 @@ from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 from zoo.callbacks.base import Classifies, HasTranslations, Result, Translates, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
-from zoo.callbacks.metrics.means import MeanWithError, ShareRight
+from zoo.callbacks.metrics.means import Averaged, MeanWithError, ShareRight
 from zoo.callbacks.metrics.paired import PairedSimilarity
 from zoo.datamodules.base import TranslationTask
 from zoo.engine.devices import double
@@ -131,21 +131,22 @@ def paired_lpips(at: Evaluation, *, identity: bool = False) -> Result:
     References:
         Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric".
     """
-    return _paired(at, _PairedDistance(at.device), identity, network="alex-0.1")
+    return _paired(at, _PairedDistance(), identity, network="alex-0.1")
 
 
-class _PairedDistance(MeanWithError):
+class _PairedDistance(Averaged):
     """The mean of LPIPS over images: torchmetrics' own class hangs where ranks have unequal numbers of batches."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.network = [LearnedPerceptualImagePatchSimilarity("alex").net.to(device).eval()]  # no part of the metric
+        self.network = [LearnedPerceptualImagePatchSimilarity("alex").net.eval()]  # no part of the metric
 
     def update(self, found: Tensor, true: Tensor) -> None:
-        super().update(self.network[0](found.float().clamp(-1, 1), true.float()).flatten())
+        network = self.network[0].to(found.device)
+        self.add(network(found.float().clamp(-1, 1), true.float()).flatten())
 
 
-def _paired(at: Evaluation, metric: MeanWithError, identity: bool, **facts: str) -> Result:
+def _paired(at: Evaluation, metric: PairedSimilarity | _PairedDistance, identity: bool, **facts: str) -> Result:
     metric = at.placed(metric)
     for task in tasks(at):
         if task.paired.any():

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from zoo.callbacks.metrics.means import MeanWithError
+from zoo.callbacks.metrics.means import Averaged
 from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["LikelihoodBound", "ParzenLogLikelihood"]
 
 
-class LikelihoodBound(MeanWithError):
+class LikelihoodBound(Averaged):
     """Negative evidence lower bound, or importance-weighted negative log-likelihood, in nats per image: their mean.
 
     From log weights log p(x, z_k) - log q(z_k | x): -mean_k ("elbo") and -log mean_k exp ("iw_nll").
@@ -42,9 +42,9 @@ class LikelihoodBound(MeanWithError):
         """
         log_weights = log_weights.double()
         if self.kind == "elbo":
-            super().update(-log_weights.mean(0))
+            self.add(-log_weights.mean(0))
         else:
-            super().update(math.log(len(log_weights)) - log_weights.logsumexp(0))
+            self.add(math.log(len(log_weights)) - log_weights.logsumexp(0))
 
 
 class ParzenLogLikelihood(AnyShare):

@@ -10,14 +10,14 @@ from torchmetrics import Metric
 
 from zoo.engine.devices import double
 
-__all__ = ["MeanWithError", "ShareRight", "share"]
+__all__ = ["Averaged", "MeanWithError", "ShareRight", "share"]
 
 
-class MeanWithError(Metric):
-    """Mean of values and its standard error; sums are float64 and added over ranks."""
+class Averaged(Metric):
+    """A metric that is a mean over images; sums are float64 and added over ranks. Subclasses give values to `add`."""
 
     is_differentiable = False
-    higher_is_better = None
+    higher_is_better: bool | None = None
     full_state_update = False
     count: Tensor
     total: Tensor
@@ -28,8 +28,8 @@ class MeanWithError(Metric):
         for name in ("count", "total", "squares"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, values: Tensor) -> None:
-        """Add values.
+    def add(self, values: Tensor) -> None:
+        """Add values of images.
 
         Shape:
             values: (N,).
@@ -44,6 +44,18 @@ class MeanWithError(Metric):
         mean = self.total / self.count
         variance = (self.squares / self.count - mean.square()).clamp(min=0) * self.count / (self.count - 1)
         return {"value": mean, "error": (variance / self.count).sqrt()}
+
+
+class MeanWithError(Averaged):
+    """Mean of values and its standard error."""
+
+    def update(self, values: Tensor) -> None:
+        """Add values.
+
+        Shape:
+            values: (N,).
+        """
+        self.add(values)
 
 
 def share(right: Tensor, targets: Tensor) -> dict[str, Tensor]:

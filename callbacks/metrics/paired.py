@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.callbacks.metrics.means import MeanWithError
+from zoo.callbacks.metrics.means import Averaged
 
 __all__ = ["PairedSimilarity", "structural_similarity"]
 
@@ -53,7 +53,7 @@ def structural_similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (luminance * contrast).mean((1, 2)), contrast.mean((1, 2))
 
 
-class PairedSimilarity(MeanWithError):
+class PairedSimilarity(Averaged):
     """Mean over images of their similarity to their true pairs.
 
     "l1" is the mean absolute difference of values in [0, 1]; "psnr" the peak signal-to-noise ratio in dB, at most 58.9
@@ -80,8 +80,8 @@ class PairedSimilarity(MeanWithError):
         found, true = (found.double() + 1) / 2, (true.double() + 1) / 2
         difference = (found - true).flatten(1)
         if self.kind == "l1":
-            super().update(difference.abs().mean(1))
+            self.add(difference.abs().mean(1))
         elif self.kind == "psnr":
-            super().update(-10 * difference.square().mean(1).clamp(min=ROUNDING).log10())
+            self.add(-10 * difference.square().mean(1).clamp(min=ROUNDING).log10())
         else:
-            super().update(structural_similarity(255 * found, 255 * true)[0])
+            self.add(structural_similarity(255 * found, 255 * true)[0])

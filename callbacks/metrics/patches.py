@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.callbacks.metrics.means import MeanWithError
+from zoo.callbacks.metrics.means import Averaged
 
 __all__ = ["MaskIoU", "NearestPatch"]
 
 
-class MaskIoU(MeanWithError):
+class MaskIoU(Averaged):
     """Intersection over union of predicted and true masks, from 0 to 1, the mean over the images.
 
     Args:
@@ -35,10 +35,10 @@ class MaskIoU(MeanWithError):
         inside, part = (found > self.threshold).flatten(1), (true > 0.5).flatten(1)
         either = (inside | part).sum(1)
         # Two empty masks agree.
-        super().update(torch.where(either > 0, (inside & part).sum(1).double() / either.clamp(min=1), 1.0))
+        self.add(torch.where(either > 0, (inside & part).sum(1).double() / either.clamp(min=1), 1.0))
 
 
-class NearestPatch(MeanWithError):
+class NearestPatch(Averaged):
     """Distance of a patch from the most similar place of an image: mean absolute difference of values in [0, 1].
 
     A patch is compared at its own size with every place of the image, and the smallest difference counts: a model may
@@ -62,4 +62,4 @@ class NearestPatch(MeanWithError):
                 windows = windows.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
                 least = torch.cdist(windows, patch.reshape(1, -1), p=1).min()
                 distances.append(least.double() / patch.numel())
-            super().update(torch.stack(distances).mean()[None])
+            self.add(torch.stack(distances).mean()[None])

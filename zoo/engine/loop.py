@@ -26,6 +26,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from zoo.engine import rng
+from zoo.engine.background import WRITER
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
@@ -183,8 +184,9 @@ class ExactTraining(Callback):
         cast(Trainable, pl_module).raise_if_not_finite()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave torch's settings as they were; say what it means that a rank waited in vain."""
+        """Leave torch's settings as they were, finish files; say what it means that a rank waited in vain."""
         self._products.close()
+        WRITER.settle()
         if note := advice(exception):
             exception.add_note(note)
         elif trainer.world_size > 1 and "by peer" in str(exception):
