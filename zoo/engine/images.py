@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["dequantized", "image_grid", "to_levels"]
+__all__ = ["dequantized", "from_levels", "image_grid", "to_levels"]
 
 
 def to_levels(images: Tensor) -> Tensor:
@@ -40,6 +40,21 @@ def dequantized(images: Tensor, seed: int, first: int = 0) -> Tensor:
 
     u = rng.uniform(images.shape, rng.key(seed, "dequantize"), first, device=images.device, dtype=images.dtype)
     return (((images + 1) * 127.5).round() + u) / 128 - 1
+
+
+def from_levels(levels: Tensor) -> Tensor:
+    """8-bit values as images in [-1, 1]: the same float32 values on every device.
+
+    Shape:
+        Input: any, uint8; output: the same, float32.
+    """
+    import torch
+
+    if levels.device.type == "cpu":
+        return levels.float().div_(127.5).sub_(1)
+    # CUDA would multiply by the reciprocal of a Python number: 111 of the 256 values would differ in their last bit.
+    half = torch.full((), 127.5, dtype=torch.float32, device=levels.device)
+    return levels.div(half).sub_(1)
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
