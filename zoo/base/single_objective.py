@@ -8,6 +8,7 @@ from operator import add
 from torch import Tensor
 
 from zoo.base.model import Batch, GenerativeModel, Terms
+from zoo.engine.lean_loop import logs_now
 from zoo.nn.schedules import Decay
 
 __all__ = ["SingleObjectiveModel"]
@@ -42,7 +43,7 @@ class SingleObjectiveModel(GenerativeModel):
         terms = self.objective(batch)
         loss = reduce(add, terms.values())
         self.check_finite("training", loss)
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_now(self.trainer):
             logged = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
         return loss
