@@ -30,8 +30,8 @@ from zoo.engine import rng
 __all__ = ["LAUNCH_MICROSECONDS", "PEAKS", "Launches", "bound"]
 
 PEAKS = {"H200": 790e12, "A100": 312e12}
-"""Dense bf16 products in FLOPs a second. H200: four fifths of the 989e12 in NVIDIA's data sheet (2024); A100: all of the
-312e12 in NVIDIA's data sheet (2021)."""
+"""Dense bf16 products in FLOPs a second. H200: four fifths of the 989e12 in NVIDIA's data sheet (2024); A100: all
+of the 312e12 in NVIDIA's data sheet (2021)."""
 
 LAUNCH_MICROSECONDS = 4.0
 """Time in which the host starts a kernel."""

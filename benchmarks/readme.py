@@ -48,8 +48,8 @@ is timed over a few sub-pixels and scaled up. Medians over rounds.
 BOUNDS = """## What bounds a step on a GPU
 
 FLOPs of a step, and the time that they take at half of a GPU's peak in bf16 (TFLOP/s: {peaks}), next to the time in
-which the host starts the kernels, {launch:g} microseconds each. The longer one bounds the step: launches can be captured
-in a graph, or shared by a larger batch. Kernels that a GPU ran are from the rows of speed below; the others are counted
+which the host starts the kernels, {launch:g} microseconds each. The longer one bounds the step: launches can be
+captured in a graph, or shared by a larger batch. Kernels that a GPU ran are from the rows of speed below; the others are counted
 without one by `python -m benchmarks.bounds`, which takes an operation as one kernel: too few where a GPU needs several.
 """
 
