@@ -37,6 +37,13 @@ host bounds the speed. *Outside*: share of the zoo's time beyond the passes of i
 about 0 comes out on either side of 0. Peak memory is what the loop adds to a fresh process.
 """
 
+LAUNCHES = """## Launches
+
+`python -m benchmarks.launches`. Operations that a training step gives the device, beside the plain loop's: on a GPU
+each is a kernel or a few, and small models wait for them. Counted without a GPU, in float32: views and allocations
+are left out, and keyed draws count as on a GPU. With `capture` the host launches one graph for all of them.
+"""
+
 SAMPLING = """## Exact sampling
 
 `python -m benchmarks.sampling <architecture>`. Models of exact likelihood draw sub-pixel by sub-pixel. The zoo's
@@ -149,6 +156,25 @@ def speed(rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def launches(rows: Iterable[Row]) -> str:
+    """A table of the operations of a step."""
+    header = ["architecture", "pixels", "zoo", "plain", "zoo / plain"]
+    parts = []
+    for row in rows:
+        lines = [
+            [
+                ", ".join([c["architecture"], *(f"{name}={value}" for name, value in c["options"].items())]),
+                str(c["image_size"]),
+                f"{c['zoo']:.0f}",
+                f"{c['plain']:.0f}",
+                f"**{c['zoo'] / c['plain']:.2f}**",
+            ]
+            for c in row["counts"]
+        ]
+        parts += [f"With {origin(row)}.\n", markdown(header, lines)]
+    return "\n".join(parts)
+
+
 def sampling(rows: Iterable[Row]) -> str:
     """One table of sampling speed per machine."""
     header = ["architecture", "images", "drawn together", "images/s", "naive", "zoo / naive", "commit"]
@@ -222,7 +248,12 @@ def _quality_cells(row: Row) -> list[str]:
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     parts = [HEAD]
-    kinds = (("quality", QUALITY, quality), ("sampling", SAMPLING, sampling), ("speed", SPEED, speed))
+    kinds = (
+        ("quality", QUALITY, quality),
+        ("sampling", SAMPLING, sampling),
+        ("speed", SPEED, speed),
+        ("launches", LAUNCHES, launches),
+    )
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]

@@ -69,12 +69,12 @@ class CycleGAN(AdversarialModel):
         Zhu et al. 2017, sections 3, 4 and 7; the authors' PyTorch code; Pumarola et al. 2018 (attention).
     """
 
-    batch_fields = ("image_a", "image_b")
-    main_function = "translate"
+    batch_fields, main_function = ("image_a", "image_b"), "translate"
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
     multiple = 4
+    unsupported_options = {"capture": "the host draws what its pools exchange"}  # noqa: RUF012
 
     def __init__(
         self,

@@ -27,10 +27,10 @@ class ClassifierFeatures(Extractor):
 
     def __init__(self, slug: str) -> None:
         super().__init__()
-        network = self.frozen(cast(nn.Module, load(slug).network))
-        self.network, self.head = cast(nn.Sequential, network)[:-1], cast(nn.Sequential, network)[-1]
-        self.name = slug
-        self.num_features, self.num_classes = cast(nn.Linear, self.head).in_features, self.head.out_features
+        network = cast(nn.Sequential, self.frozen(cast(nn.Module, load(slug).network)))
+        head = cast(nn.Linear, network[-1])
+        self.network, self.head, self.name = network[:-1], head, slug
+        self.num_features, self.num_classes = head.in_features, head.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of images; colors are averaged.

@@ -3,7 +3,7 @@
 Distances are |x|^2 + |y|^2 - 2 x.y in float64, of rows from which the mean of the real ones is subtracted: in float32
 the difference of large squares decides wrongly which of two near neighbours is nearer. Distances below a millionth of
 the rows' lengths are rounding errors of the extractor and count as 0, so copies lie at 0. Distances are made in blocks
-of 2,048 x 2,048 (32 MiB), of a set to itself only above the diagonal; about 200 MiB are needed beside the rows, however
+of 2,048 x 2,048 (32 MiB), of a set to itself only above the diagonal; about 360 MiB are needed beside the rows, however
 many these are.
 """
 
