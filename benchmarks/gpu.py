@@ -39,7 +39,7 @@ EAGER: list[Row] = [
 
 
 def rows() -> list[Row]:
-    """All rows: bf16, float32, then what can be compiled."""
+    """All rows: bf16, float32, then what can be compiled, and small models whose steps are captured."""
     both: list[Row] = [
         (name, replace(settings, device="cuda", precision=precision), steps)
         for precision in PRECISIONS
@@ -48,7 +48,12 @@ def rows() -> list[Row]:
     compiled: list[Row] = [
         (name, replace(settings, compile=True), steps) for name, settings, steps in both if name == "dcgan"
     ]
-    return both + compiled
+    captured: list[Row] = [
+        (name, replace(settings, options=(("capture", True),)), steps)
+        for name, settings, steps in both
+        if name in ("gan", "aae", "vae") or (name == "dcgan" and settings.batch_size == 128)
+    ]
+    return both + compiled + captured
 
 
 def main(arguments: list[str] | None = None) -> None:

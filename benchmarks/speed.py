@@ -163,6 +163,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
     flops: dict[str, int] = {}
     work: dict[str, dict[str, Any]] = {}
     float32: dict[str, Any] = {}
+    captured = dict(settings.options).get("capture", False)
 
     def program(model: GenerativeModel) -> Program:
         loops = {name: build(module, name, model, settings) for name in LOOPS[1:]}
@@ -176,7 +177,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
                 loops[name].step(next(stream))
             torch.set_float32_matmul_precision(products)
 
-        yield 3
+        yield 3 + 2 * captured  # a recording is no step
         float32.update(float32_settings())
         for name in loops:
             run(name, 3)
@@ -200,7 +201,7 @@ def measure(module: ModuleType, settings: Settings, rounds: int, steps: int) -> 
                 with DeviceWork(few) as counted:
                     run(name, few)
                 work[name] = counted.per_step
-        if settings.compile:
+        if settings.compile or captured:
             return
         with Operations() as counter:
             yield 1

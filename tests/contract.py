@@ -18,11 +18,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.fake_cuda import fit
+from tests.fake_cuda import captured_steps, fit
 from tests.numerics import assert_near
 from tests.ranks import on_ranks
+from tests.replays import captured_on_cpu, first_difference
 from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveModel
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.vae import VAE
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
 ACCELERATOR = "cpu"
@@ -294,6 +296,45 @@ class ModelContract:
         assert all(len(waits) == self.sampling_waits for waits in seen.draws), f"a draw waits: {seen.draws}"
         if seen.float64:
             fit(self.tiny(), trainer, Data(batches), draws, has_float64=False)
+
+    # A captured step ------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def capturable(self, model: GenerativeModel) -> GenerativeModel:
+        """The model with `capture`, where it takes the option in this form."""
+        takes = isinstance(model, AdversarialModel) and "capture" not in model.unsupported_options
+        if not (takes or isinstance(model, VAE)):
+            pytest.skip("has no option capture")
+        if getattr(model, "accumulate", 1) > 1 or getattr(model, "optimizer", "") == "adagrad":
+            pytest.skip("refused with capture: tests/training/test_capture.py")
+        model.capture = True
+        return model
+
+    def test_captured_steps_are_the_ordinary_ones(self, capturable: GenerativeModel) -> None:
+        """Repeated from a recording, as a graph repeats them: bit for bit the same weights."""
+        batches = [self.batch(4, seed=i) for i in range(3 * self.steps(capturable))]
+        ordinary = copy.deepcopy(capturable)
+        ordinary.capture = False
+        trainer().fit(ordinary, datamodule=Data(batches))
+        with captured_on_cpu() as recorders:
+            trainer().fit(capturable, datamodule=Data(batches))
+        assert recorders[0].count > 0
+        expected = state_of(ordinary)
+        different = [name for name, value in capturable.state_dict().items() if not torch.equal(value, expected[name])]
+        assert not different
+
+    def test_a_captured_step_decides_nothing_anew(self, capturable: GenerativeModel) -> None:
+        """On fake tensors of a GPU: steps of a pattern run the same operations with the same numbers and memory."""
+        if ModelContract not in type(self).__bases__:
+            pytest.skip("a further form of its architecture")
+        steps = self.steps(capturable)
+        batches = [self.batch(4, seed=i) for i in range(2 + 2 * steps)]
+        listed = captured_steps(capturable, trainer, Data(batches))
+        assert len(listed) == len(batches)
+        for one, other in zip(listed[2 : 2 + steps], listed[2 + steps :], strict=True):
+            assert first_difference(one, other) is None
+
+    # Resume ----------------------------------------------------------------------------------------------------------
 
     def test_resume_is_exact(self, tmp_path: Path) -> None:
         batches = [self.batch(4, seed=i) for i in range(8)]

@@ -28,12 +28,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.replays import Listing
 from zoo.base import GenerativeModel
-from zoo.engine import devices, rng
+from zoo.engine import capture, devices, rng
 from zoo.engine.finite import FiniteWatch
 from zoo.engine.loop import ExactTraining
 
-__all__ = ["Seen", "Watch", "fit", "on_fake_cuda"]
+__all__ = ["Seen", "Watch", "captured_steps", "fit", "on_fake_cuda"]
 
 aten = torch.ops.aten
 WAITS = (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default)
@@ -69,7 +70,7 @@ class Watch(TorchDispatchMode):
             raise RuntimeError(f"{func}: a generator of the CPU for a GPU")
         if func is aten._local_scalar_dense.default:  # any number will do: this one exchanges images of pools
             return args[0].dtype == torch.bool or (0.25 if args[0].is_floating_point() else 0)
-        if func is aten._fused_sgd_.default:  # has no fake kernel
+        if func in (aten._fused_sgd_.default, aten._fused_sgd_.tensor_lr, aten._fused_adam_.tensor_lr):  # not faked
             return None
         results = func(*args, **kwargs)
         for made in tree_leaves(results):
@@ -100,11 +101,11 @@ def moved(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True)
 
 def backward(tensors: Any, *_: Any, **__: Any) -> None:
     """torch.autograd.backward: torch's own asks the driver; here all gradients are zeros."""
-    nodes: set[Any] = set()
+    nodes: dict[Any, None] = {}  # in their order
     todo = [tensor.grad_fn for tensor in tree_leaves(tensors)]
     while todo:
         if (node := todo.pop()) is not None and node not in nodes:
-            nodes.add(node)
+            nodes[node] = None
             todo += [following for following, _ in node.next_functions]
     for leaf in [node.variable for node in nodes if hasattr(node, "variable")]:
         leaf.grad = torch.zeros_like(leaf)
@@ -160,6 +161,16 @@ def on_fake_cuda(has_float64: bool = True) -> Iterator[Watch]:
         yield stack.enter_context(watch)
 
 
+def on_gpu() -> dict[str, Any]:
+    """Options of a Trainer on a fake GPU."""
+    return {
+        "accelerator": CPUAccelerator(),
+        "strategy": SingleDeviceStrategy("cuda:0"),  # type: ignore[arg-type]
+        "log_every_n_steps": 1000,
+        "plugins": [MixedPrecision("bf16-mixed", "cuda")],
+    }
+
+
 @dataclass
 class Seen:
     """What was seen of a fit.
@@ -213,14 +224,26 @@ def fit(
 
     callback = LambdaCallback(on_train_batch_start=start, on_train_batch_end=end)
     with on_fake_cuda(has_float64) as watch:
-        run = trainer(
-            accelerator=CPUAccelerator(),
-            strategy=SingleDeviceStrategy("cuda:0"),  # type: ignore[arg-type]
-            log_every_n_steps=1000,
-            plugins=[MixedPrecision("bf16-mixed", "cuda")],
-            callbacks=[callback],
-        )
+        run = trainer(**on_gpu(), callbacks=[callback])
         run.fit(model, datamodule=data)
         model.rank_state_dict()
     seen.float64 = watch.float64
     return seen
+
+
+def captured_steps(model: GenerativeModel, trainer: Callable[..., Trainer], data: Any) -> list[list[tuple[str, ...]]]:
+    """The operations of each captured step of a fit on a fake GPU, in words.
+
+    Args:
+        model: the model, with `capture`.
+        trainer: makes a Trainer of options.
+        data: the DataModule.
+    """
+    listing, waits = Listing(), list[str]()
+    callback = LambdaCallback(
+        on_train_batch_start=lambda *_: watch.waits.clear(), on_train_batch_end=lambda *_: waits.extend(watch.waits)
+    )
+    with patch.object(capture, "recorder", lambda device: listing), on_fake_cuda() as watch:
+        trainer(**on_gpu(), callbacks=[callback]).fit(model, datamodule=data)
+    assert not waits, waits
+    return listing.steps

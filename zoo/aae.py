@@ -20,8 +20,10 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Objective, Terms, TrainingOptions
 from zoo.base.latent import LatentVariableModel
+from zoo.engine import rng
 from zoo.nn.aae import Phase, Prior, draw_parts, falls_at
 from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, mlp
+from zoo.nn.layers import unit
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.schedules import Decay
 
@@ -139,7 +141,7 @@ class AAE(AdversarialModel, LatentVariableModel):
         """Numbers that the encoder gives, that the decoder takes, and that each discriminator takes, by its name."""
         return self.latent_dim * (2 if self.posterior == "gaussian" else 1), self.latent_dim, {"style": self.latent_dim}
 
-    def prior(self, n: int, key: int, first: int = 0, part: Tensor | None = None) -> Tensor:
+    def prior(self, n: int, key: rng.Key, first: int = 0, part: Tensor | None = None) -> Tensor:
         """Codes from the prior; row i depends on (key, first + i) only.
 
         Args:
@@ -180,7 +182,7 @@ class AAE(AdversarialModel, LatentVariableModel):
 
     def codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         """Codes of the batch's images, by the name of their discriminator."""
-        return {"style": self.code((batch["image"] + 1) / 2, purpose)}
+        return {"style": self.code(unit(batch["image"]), purpose)}
 
     def priors(self, batch: Batch) -> dict[str, Tensor]:
         """As many draws from the priors of these codes."""
@@ -206,7 +208,7 @@ class AAE(AdversarialModel, LatentVariableModel):
     def reconstruction_loss(self, batch: Batch, shared: None) -> Terms:
         """E ||x - dec(z)||^2, times the weight."""
         z = self.decoder_input(self.codes(batch, "reconstruction"), batch)
-        error = (self.decoder(z).sigmoid() - (batch["image"] + 1) / 2).square().flatten(1).sum(1).mean()
+        error = (self.decoder(z).sigmoid() - unit(batch["image"])).square().flatten(1).sum(1).mean()
         return {"error": self.reconstruction_weight * error}
 
     def discriminator_loss(self, batch: Batch, shared: None) -> Terms:

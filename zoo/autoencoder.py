@@ -19,6 +19,7 @@ from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.base.latent import AutoencoderModel
 from zoo.engine import rng
 from zoo.nn.autoencoders import MLPDecoder, MLPEncoder
+from zoo.nn.layers import unit
 
 __all__ = ["Autoencoder"]
 
@@ -84,7 +85,7 @@ class Autoencoder(SingleObjectiveModel, AutoencoderModel):
         Shape:
             Output: scalar.
         """
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         reconstruction = torch.sigmoid(self.decoder(self.encoder(x)))
         return {"reconstruction": (reconstruction - x).square().flatten(1).sum(1).mean()}
 

@@ -9,8 +9,9 @@ et al., "Understanding disentangling in beta-VAE", 2018, arXiv 1804.03599, for t
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Unpack, cast
 
+import torch
 from torch import Tensor
 
 from zoo.engine.cross_rank import average
@@ -61,8 +62,13 @@ class BetaVAE(VAE):
         self.save_hyperparameters()
 
     @property
-    def current_capacity(self) -> float:
+    def current_capacity(self) -> float | Tensor:
         """C(t) at the present training step."""
+        if (numbers := self.step_numbers) is not None:
+            return numbers.number("capacity", self._capacity, cast(torch.dtype, self.dtype))
+        return self._capacity()
+
+    def _capacity(self) -> float:
         share = min(1.0, (self.batch_index + 1) / self.hparams["capacity_steps"])
         return float((self.hparams["capacity"] or 0.0) * share)
 

@@ -20,6 +20,7 @@ from zoo.base import Batch, inference
 from zoo.base.latent import ClassCodeModel
 from zoo.engine import rng
 from zoo.nn.augment import random_affine
+from zoo.nn.layers import unit
 
 __all__ = ["ClusteringAAE"]
 
@@ -83,7 +84,7 @@ class ClusteringAAE(AAE, ClassCodeModel):
 
     def codes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
         """Style and class probabilities."""
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         logits, style = self.heads(x, purpose)
         if self.affine_classes:
             logits, _ = self.heads(self.affine(x, purpose), f"{purpose}/class")
@@ -123,4 +124,4 @@ class ClusteringAAE(AAE, ClassCodeModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N, num_classes).
         """
-        return self.heads((x + 1) / 2)[0].softmax(1)
+        return self.heads(unit(x))[0].softmax(1)

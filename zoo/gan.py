@@ -22,6 +22,7 @@ from zoo.base import Batch, Terms, inference
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.autoencoders import mlp
+from zoo.nn.layers import unit
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.schedules import Decay
 
@@ -178,13 +179,13 @@ class GAN(NoiseToImageGAN):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        return F.softplus(-cast(Tensor, self.discriminator((x + 1) / 2)))
+        return F.softplus(-cast(Tensor, self.discriminator(unit(x))))
 
     # Training --------------------------------------------------------------------------------------------------------
 
     def forward_shared(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of this batch's images and fakes, in one pass; each of the two sets has a dropout of its own."""
-        real = (batch["image"] + 1) / 2
+        real = unit(batch["image"])
         fake = self.generator(self.training_noise(len(real)))
         both = torch.cat([self.augmented(fake, "fake"), self.augmented(real, "real")])
         widths = [cast(int, layer.in_features) for layer in self.discriminator.net]

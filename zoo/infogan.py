@@ -23,6 +23,7 @@ from zoo.base.latent import sweep
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.infogan import Generator, LatentCodes, RecognitionNetwork, SharedTrunk, initialize
+from zoo.nn.layers import unit
 from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
 __all__ = ["InfoGAN"]
@@ -96,7 +97,7 @@ class InfoGAN(NoiseToImageGAN):
 
     # Latents ---------------------------------------------------------------------------------------------------------
 
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
+    def noise(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Inputs of the generator, z and c; row i depends on (key, first + i) only.
 
         Shape:
@@ -160,7 +161,7 @@ class InfoGAN(NoiseToImageGAN):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N, size of the codes).
         """
-        logits, mean, _ = self.codes.split(self.recogniser(self.trunk((x + 1) / 2)))
+        logits, mean, _ = self.codes.split(self.recogniser(self.trunk(unit(x))))
         return torch.cat([*(part.softmax(1) for part in logits), mean], 1)
 
     @inference
@@ -183,7 +184,7 @@ class InfoGAN(NoiseToImageGAN):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        return F.softplus(-cast(Tensor, self.discriminator(self.trunk((x + 1) / 2))).flatten())
+        return F.softplus(-cast(Tensor, self.discriminator(self.trunk(unit(x)))).flatten())
 
     # Training --------------------------------------------------------------------------------------------------------
 
@@ -194,7 +195,7 @@ class InfoGAN(NoiseToImageGAN):
     def features(self, x: Tensor, purpose: str) -> Tensor:
         """Features of images in [0, 1] in training."""
         if self.augment:
-            x = (self.augmented(2 * x - 1, purpose) + 1) / 2
+            x = unit(self.augmented(2 * x - 1, purpose))
         return cast(Tensor, self.trunk(x))
 
     def fakes(self, batch: Batch, purpose: str) -> dict[str, Tensor]:
@@ -212,7 +213,7 @@ class InfoGAN(NoiseToImageGAN):
         """-E log D(x) - E log(1 - D(G(z, c))) - w L(G, Q)."""
         fakes = shared or self.fakes(batch, "z/discriminator")
         # Separately: the statistics of real and fake images must not mix in the batch normalization.
-        real = self.discriminator(self.features((batch["image"] + 1) / 2, "real")).flatten()
+        real = self.discriminator(self.features(unit(batch["image"]), "real")).flatten()
         return discriminator_terms("non_saturating", real, fakes["logits"]) | self.information(fakes)
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
@@ -223,17 +224,18 @@ class InfoGAN(NoiseToImageGAN):
     def information(self, fakes: dict[str, Tensor]) -> Terms:
         """-w L(G, Q) of each categorical code, and of the continuous ones together."""
         c = fakes["z"][:, self.latent_dim :]
+        logits, mean, _ = self.codes.split(fakes["q"])
         terms: Terms = {}
-        for i, bound in enumerate(self.categorical_bounds(c, fakes)):
+        for i, bound in enumerate(self.categorical_bounds(c, logits, fakes)):
             terms[f"category{i}" if i else "category"] = -self.hparams["category_weight"] * bound
         if self.codes.continuous:
-            bound = self.codes.continuous_bound(c, fakes["q"])
+            bound = self.codes.continuous_bound(c, mean)
             terms["continuous"] = -self.hparams["continuous_weight"] * bound
         return terms
 
-    def categorical_bounds(self, c: Tensor, fakes: dict[str, Tensor]) -> list[Tensor]:
-        """E log Q(c | G(z, c)) + H(c) of each categorical code."""
-        return self.codes.categorical_bounds(c, fakes["q"])
+    def categorical_bounds(self, c: Tensor, logits: list[Tensor], fakes: dict[str, Tensor]) -> list[Tensor]:
+        """E log Q(c | G(z, c)) + H(c) of each categorical code, of which Q gives the logits."""
+        return self.codes.categorical_bounds(c, logits)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for the discriminator with Q, and for the generator."""

@@ -60,6 +60,7 @@ class PuzzleGAN(AdversarialModel):
 
     inference_networks: tuple[str, ...] = MAKERS
     averaged_networks = MAKERS
+    unsupported_options = {"capture": "the weight of the masks falls on the host"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class PuzzleGAN(AdversarialModel):
         """
         return batch["image"], self.assemble(_require_field(batch, "patches"), seed=seed, first=first)[0]
 
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
+    def noise(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Noise vectors from U(-1, 1); row i depends on (key, first + i) only.
 
         Shape:

@@ -17,6 +17,7 @@ from zoo.base import Batch, Objective, Terms
 from zoo.clustering_aae import ClusteringAAE
 from zoo.engine.cross_rank import global_mean
 from zoo.nn.aae import Phase, falls_at
+from zoo.nn.layers import unit
 
 __all__ = ["SemiSupervisedAAE"]
 
@@ -88,7 +89,7 @@ class SemiSupervisedAAE(ClusteringAAE):
     def classification_loss(self, batch: Batch, shared: None) -> Terms:
         """-E log q(y | x), a mean over the labeled images of all ranks."""
         labelled = batch.get("labelled", batch)
-        x, label = (labelled["image"] + 1) / 2, labelled["label"]
+        x, label = unit(labelled["image"]), labelled["label"]
         logits, _ = self.heads(self.affine(x, "classification") if self.affine_classes else x, "classification")
         loss = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum")
         return {"cross_entropy": global_mean(loss, (label >= 0).sum())}

@@ -71,10 +71,10 @@ class StarGAN(AdversarialModel):
         Choi et al. 2018, sections 3 and 5, appendix 7.2 (tables 4 and 5); Gulrajani et al. 2017 (WGAN-GP).
     """
 
-    main_function = "translate"
+    main_function, multiple = "translate", 4
     inference_networks = ("generator", "discriminator")
+    unsupported_options = {"capture": "the host draws the order of the labels"}  # noqa: RUF012
     optional_networks = ("discriminator",)  # the authors' generator may be imported alone
-    multiple = 4
     generator_class: ClassVar[type[nn.Module]] = Generator
     discriminator_class: ClassVar[type[nn.Module]] = Discriminator
 

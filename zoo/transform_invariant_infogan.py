@@ -29,7 +29,8 @@ class TransformInvariantInfoGAN(InfoGAN):
         moved = random_affine(image, self.draw_key(f"{purpose}/affine"), self.first_index(len(image)))
         return fakes | {"moved_q": at_least_float32(self.recogniser(self.trunk(moved)))}
 
-    def categorical_bounds(self, c: Tensor, fakes: dict[str, Tensor]) -> list[Tensor]:
+    def categorical_bounds(self, c: Tensor, logits: list[Tensor], fakes: dict[str, Tensor]) -> list[Tensor]:
         """The mean of the bounds from images and from transformed images."""
-        still, moved = (self.codes.categorical_bounds(c, fakes[name]) for name in ("q", "moved_q"))
+        every = logits, self.codes.split(fakes["moved_q"])[0]
+        still, moved = (self.codes.categorical_bounds(c, logits) for logits in every)
         return [one.lerp(other, 0.5) for one, other in zip(still, moved, strict=True)]

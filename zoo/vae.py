@@ -29,6 +29,7 @@ from zoo.nn.autoencoders import (
     MLPDecoder,
     MLPEncoder,
 )
+from zoo.nn.layers import unit
 from zoo.nn.schedules import Decay
 
 __all__ = ["VAE", "Networks", "VAEOptions", "kl_to_standard_normal"]
@@ -49,6 +50,8 @@ class VAEOptions(TypedDict, total=False):
     """Schedule of the step size (none)."""
     weight_std: float | None
     """Draw weights from N(0, weight_std), biases 0; none keeps torch's own initialization (none)."""
+    capture: bool
+    """Run each step as one CUDA graph: the host launches nothing else; a CPU runs the same step eagerly (false)."""
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -81,6 +84,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         optimizer: "adam" or "adagrad".
         decay: schedule of the step size.
         weight_std: draw weights from N(0, weight_std), biases 0; None keeps torch's own initialization.
+        capture: run each step as one CUDA graph (see `zoo.engine.capture`).
 
     Raises:
         ValueError: an unsupported size.
@@ -88,6 +92,8 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
     References:
         Kingma and Welling 2014, equation 10, appendices B and C.1.
     """
+
+    likelihood = "bernoulli"
 
     # NOTE(paper): without the weak weight decay of the paper's prior over weights.
 
@@ -104,10 +110,11 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         optimizer: Literal["adam", "adagrad"] = "adam",
         decay: Decay | None = None,
         weight_std: float | None = None,
+        capture: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.capture = latent_dim, capture
         self.learning_rate, self.optimizer, self.decay = learning_rate, optimizer, Decay.of(decay)
         if networks == "mlp":
             self.encoder = MLPEncoder(self.image_shape, hidden_features, 2 * latent_dim, activation)
@@ -134,7 +141,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; batch shape of the output: (N, latent_dim).
         """
-        mean, log_var = self._posterior((x + 1) / 2)
+        mean, log_var = self._posterior(unit(x))
         return torch.distributions.Normal(mean, (0.5 * log_var).exp())
 
     @inference
@@ -156,7 +163,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         References:
             Burda, Grosse and Salakhutdinov 2016, equation 8.
         """
-        x = (x + 1) / 2
+        x = unit(x)
         mean, log_var = self._posterior(x)
         key = rng.key(seed, "log_weights")
         eps = rng.normal((len(x), num_samples, self.latent_dim), key, first, device=x.device, dtype=x.dtype)
@@ -175,7 +182,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        x = (x + 1) / 2
+        x = unit(x)
         mean, log_var = self._posterior(x)
         return kl_to_standard_normal(mean, log_var).sum(1) - self.log_likelihood(x, self.decoder(mean))
 
@@ -189,7 +196,10 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             x, logits: (N, C, H, W); output: (N,).
         """
-        return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+        return -self._cross_entropy(x, logits)
+
+    def _cross_entropy(self, x: Tensor, logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_var = self.encoder(x).chunk(2, 1)
@@ -203,7 +213,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Shape:
             Output: scalars.
         """
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         mean, log_var = self._posterior(x)
         n = len(x)
         eps = rng.normal(
@@ -211,7 +221,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         )
         logits = self.decoder(mean + (0.5 * log_var).exp() * eps)
         kl = kl_to_standard_normal(mean, log_var).sum(1).mean()
-        return {"reconstruction": -self.log_likelihood(x, logits).mean(), "kl": self.weighted(kl)}
+        return {"reconstruction": self._cross_entropy(x, logits).mean(), "kl": self.weighted(kl)}
 
     def weighted(self, kl: Tensor) -> Tensor:
         """The KL term as it enters the objective; the VAE takes it as it is."""

@@ -22,6 +22,7 @@ from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
 from zoo.engine.cross_rank import all_gather_rows
 from zoo.nn.autoencoders import TolstikhinDecoder, TolstikhinEncoder
+from zoo.nn.layers import unit
 from zoo.nn.losses import at_least_float32, inverse_multiquadratic, mmd
 from zoo.nn.schedules import Decay
 
@@ -124,7 +125,7 @@ class WAE(AdversarialModel, LatentVariableModel):
 
     def autoencoder_loss(self, batch: Batch, shared: None) -> Terms:
         """Squared error and the penalty of the codes; the distance of their moments in the first steps."""
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         z = self.code(x, "encoder")
         prior = self.prior(len(x), self.draw_key("prior"), self.first_index(len(x)))
         if self.pretraining:
@@ -134,6 +135,10 @@ class WAE(AdversarialModel, LatentVariableModel):
             "reconstruction": self.hparams["reconstruction_weight"] * error,
             "penalty": self.hparams["penalty_weight"] * self.penalty(z, prior),
         }
+
+    def step_pattern(self) -> bool:
+        """Whether the encoder alone learns."""
+        return self.pretraining
 
     @property
     def pretraining(self) -> bool:

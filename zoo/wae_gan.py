@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from zoo.base import Batch, Objective, Terms, TrainingOptions
 from zoo.nn.autoencoders import mlp
+from zoo.nn.layers import unit
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.schedules import Decay
 from zoo.wae import BETAS, DECAY, WAE, initialize
@@ -103,7 +104,7 @@ class WAEGAN(WAE):
 
     def discriminator_loss(self, batch: Batch, shared: None) -> Terms:
         """-lambda E log D(z) - lambda E log(1 - D(enc(x))); the prior's draws are the autoencoder's."""
-        x = (batch["image"] + 1) / 2
+        x = unit(batch["image"])
         prior = self.prior(len(x), self.draw_key("prior"), self.first_index(len(x)))
         with torch.no_grad():
             z = self.code(x, "discriminator")

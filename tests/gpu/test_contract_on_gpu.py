@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from zoo.aae import AAE
 from zoo.base import AdversarialModel, GenerativeModel
 from zoo.dcgan import DCGAN
 from zoo.infogan import InfoGAN
+from zoo.vae import VAE
 
 pytestmark = pytest.mark.cuda
 
@@ -90,6 +92,28 @@ def largest_difference(losses: dict[str, float], expected: dict[str, float]) -> 
     """Between two losses of one phase, relative where they exceed 1."""
     assert losses.keys() == expected.keys()
     return max(abs(losses[phase] - value) / max(1.0, abs(value)) for phase, value in expected.items())
+
+
+def test_captured_steps_train_as_the_ordinary_ones(
+    case: ModelContract, model: GenerativeModel, device: torch.device, exact: None, record_property: Any
+) -> None:
+    """Graphs after the first three steps; rates are rounded to float32 for them."""
+    takes = isinstance(model, AdversarialModel) and "capture" not in model.unsupported_options
+    if not (takes or isinstance(model, VAE)):
+        pytest.skip("has no option capture")
+    if getattr(model, "accumulate", 1) > 1 or getattr(model, "optimizer", "") == "adagrad":
+        pytest.skip("refused with capture")
+    start, ends = copy.deepcopy(model), []
+    batches = [case.batch(4, seed=i) for i in range(5 * case.steps(model))]
+    for capture in (False, True):
+        trained = copy.deepcopy(start)
+        trained.capture = capture
+        trainer().fit(trained, datamodule=Data(batches))
+        ends.append(torch.cat([p.detach().flatten().double().cpu() for p in trained.parameters()]))
+    before = torch.cat([p.detach().flatten().double() for p in start.parameters()])
+    apart = distance(ends[1] - before, ends[0] - before)
+    record_property("captured weights apart, of what training changed", apart)
+    assert apart < 0.05  # Adam's first steps are nearly signs of gradients
 
 
 # Precisions ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
@@ -19,6 +19,7 @@ from zoo.base.batches import Batch
 from zoo.base.conventions import refuse_single_optimizer
 from zoo.base.model import GenerativeModel, Terms
 from zoo.base.validating import log_objectives
+from zoo.engine.capture import CapturedStep
 from zoo.engine.distributed import MultiNetStrategy
 from zoo.engine.lean_step import hooks_are_idle
 from zoo.engine.scaling import one_scale
@@ -45,6 +46,8 @@ class TrainingOptions(TypedDict, total=False):
     """Lay out convolutions channels last, which is faster on most devices (false)."""
     compile: bool
     """Compile the networks with torch.compile (false)."""
+    capture: bool
+    """Run each step as one CUDA graph: the host launches nothing else; a CPU runs the same step eagerly (false)."""
 
 
 class AdversarialModel(GenerativeModel):
@@ -74,6 +77,7 @@ class AdversarialModel(GenerativeModel):
         ema_decay: decay of an average of `averaged_networks`, which then serve inference; None keeps none.
         channels_last: memory layout of convolutions and images in training.
         compile: compile the networks at the start of a fit.
+        capture: run a step, all phases of it, as one CUDA graph (see `zoo.engine.capture`).
 
     Attributes:
         averaged_networks: names of the networks that `ema_decay` averages; the averages are `<name>_ema`.
@@ -100,6 +104,7 @@ class AdversarialModel(GenerativeModel):
         ema_decay: float | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        capture: bool = False,
     ) -> None:
         super().__init__()
         # On the instance too: LightningModule keeps it as an instance attribute.
@@ -112,6 +117,7 @@ class AdversarialModel(GenerativeModel):
             "ema_decay": ema_decay is not None,
             "channels_last": channels_last,
             "compile": compile,
+            "capture": capture,
         }
         for option, reason in self.unsupported_options.items():
             if wanted[option]:
@@ -123,6 +129,7 @@ class AdversarialModel(GenerativeModel):
         self.ema_decay = ema_decay
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
+        self.capture = capture
         self._active: tuple[str, ...] | None = None
         self._hooks_are_idle = False
         self._pending: list[tuple[int, Batch]] = []
@@ -161,6 +168,10 @@ class AdversarialModel(GenerativeModel):
         if phase == self.averaging_phase and self.ema_decay is not None:
             for name in self.averaged_networks:
                 update_ema(getattr(self, f"{name}_ema"), getattr(self, name), self.ema_decay)
+
+    def step_pattern(self) -> Hashable:
+        """What the host decides about a step, beside the active phases and the optimizers' options."""
+        return None
 
     def lay_out(self) -> None:
         """Bring the networks' weights into the chosen memory layout: the same values."""
@@ -228,10 +239,9 @@ class AdversarialModel(GenerativeModel):
             )
         if unknown := sorted(set(self.step_every) - set(self.phases)):
             raise ValueError(f"step_every names {unknown[0]!r}, but {type(self).__name__} has the phases {self.phases}")
-        # Its own hook clips and does nothing else.
+        # Its own hook clips and does nothing else: `_step` does it.
         own = ["on_before_optimizer_step"] * (
-            self.gradient_clip is None
-            and type(self).on_before_optimizer_step is AdversarialModel.on_before_optimizer_step
+            type(self).on_before_optimizer_step is AdversarialModel.on_before_optimizer_step
         )
         self._hooks_are_idle = hooks_are_idle(self.trainer, self, *own)
         self.lay_out()
@@ -257,16 +267,54 @@ class AdversarialModel(GenerativeModel):
                 for group in optimizers[phase].param_groups:
                     group.update(options)
 
-        run = self._alternate if self.update == "alternating" else self._simultaneous
-        terms = run(batches, {phase: objectives[phase] for phase in active}, optimizers)
-
-        if isinstance(strategy := self.trainer.strategy, MultiNetStrategy):
-            strategy.average_buffers()
-        for phase in active:
-            self.on_phase_stepped(phase)
+        objectives = {phase: objectives[phase] for phase in active}
+        if self.captured is None:
+            terms = self._whole_step(batches, objectives, optimizers)
+        else:
+            terms = self._captured_step(self.captured, *batches[0], objectives, optimizers)
         step_schedulers(self.trainer, self, "step", step + 1)
         if self.trainer._logger_connector.should_update_logs:
             self.log_dict(terms, prog_bar=True, batch_size=1)
+
+    def _whole_step(
+        self,
+        batches: list[tuple[int, Batch]],
+        objectives: dict[str, Objective],
+        optimizers: dict[str, LightningOptimizer],
+    ) -> Terms:
+        """All that the device does in a step."""
+        run = self._alternate if self.update == "alternating" else self._simultaneous
+        terms = run(batches, objectives, optimizers)
+        if isinstance(strategy := self.trainer.strategy, MultiNetStrategy):
+            strategy.average_buffers()
+        for phase in objectives:
+            self.on_phase_stepped(phase)
+        return terms
+
+    def _captured_step(
+        self,
+        captured: CapturedStep,
+        index: int,
+        batch: Batch,
+        objectives: dict[str, Objective],
+        optimizers: dict[str, LightningOptimizer],
+    ) -> Terms:
+        """The same as one graph, which calls no Python."""
+
+        def body(batch: Batch) -> Terms:
+            terms = self._whole_step([(index, batch)], objectives, optimizers)
+            self.finite.look()
+            return terms
+
+        pattern = (*objectives, self.step_pattern())
+        terms = captured.run(self, batch, pattern, [o.optimizer for o in optimizers.values()], body)
+        for phase in objectives:
+            optimizers[phase]._on_after_step()  # the loop counts
+        if self.device.type == "cpu":
+            self.raise_if_not_finite()
+        if self.trainer._logger_connector.should_update_logs:
+            terms = {name: value.clone() for name, value in terms.items()}  # the next step writes over them
+        return terms
 
     def on_train_start(self) -> None:
         """Say which schedulers nobody steps."""
@@ -343,6 +391,8 @@ class AdversarialModel(GenerativeModel):
     def _step(self, optimizer: LightningOptimizer) -> None:
         """One step of an optimizer, which the loop counts."""
         if self._hooks_are_idle:
+            if self.gradient_clip is not None:
+                self.on_before_optimizer_step(optimizer.optimizer)
             optimizer._on_before_step()
             optimizer.optimizer.step()
             optimizer._on_after_step()

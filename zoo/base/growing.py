@@ -41,7 +41,10 @@ class GrowingGAN(NoiseToImageGAN):
         images_seen: images of all training steps so far, of all ranks.
     """
 
-    unsupported_options = {"accumulate": "the schedule counts the images of one batch per step"}  # noqa: RUF012
+    unsupported_options = {  # noqa: RUF012
+        "accumulate": "the schedule counts the images of one batch per step",
+        "capture": "its networks grow",
+    }
     conditions = ("resolution", "alpha")
     images_seen: Tensor
 

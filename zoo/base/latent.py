@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from zoo.base import GenerativeModel, inference
 from zoo.engine import rng
+from zoo.nn.layers import unit
 
 __all__ = ["AutoencoderModel", "ClassCodeModel", "LatentVariableModel", "sweep"]
 
@@ -64,7 +65,7 @@ class AutoencoderModel(GenerativeModel):
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N, latent_dim).
         """
-        return self.mean_code((x + 1) / 2)
+        return self.mean_code(unit(x))
 
     @inference
     def decode(self, z: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class LatentVariableModel(AutoencoderModel):
 
     prior_std: float = 1.0
 
-    def prior(self, n: int, key: int, first: int = 0) -> Tensor:
+    def prior(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Codes from the prior; row i depends on (key, first + i) only.
 
         Shape:

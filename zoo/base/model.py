@@ -79,6 +79,7 @@ class GenerativeModel(ShapedByData, ConventionalModule):
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
     fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
+    capture = False  # whether a step is captured as one CUDA graph
     evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
@@ -178,6 +179,11 @@ class GenerativeModel(ShapedByData, ConventionalModule):
         real: Tensor = batch["image"]
         return real, self.sample(len(real), seed=seed, first=first)
 
+    def real_images(self, batch: Batch) -> Tensor:
+        """The real images of `real_and_fake` alone (N, C, H, W)."""
+        real: Tensor = batch["image"]
+        return real
+
     def setup(self, stage: str) -> None:
         """From the start of a fit on, all networks train."""
         super().setup(stage)
@@ -234,8 +240,10 @@ class GenerativeModel(ShapedByData, ConventionalModule):
 
     # Keyed randomness ------------------------------------------------------------------------------------------------
 
-    def draw_key(self, purpose: str) -> int:
+    def draw_key(self, purpose: str) -> rng.Key:
         """Key of what the objective draws for one purpose in this batch (see `zoo.engine.rng`)."""
+        if (numbers := self.step_numbers) is not None:
+            return rng.LateKey(purpose, lambda: rng.key(self.seed, purpose, self.batch_index), numbers.integer)
         return rng.key(self.seed, purpose, *(self.evaluated or (self.batch_index,)))
 
     def training_normal(self, shape: Sequence[int], purpose: str) -> Tensor:

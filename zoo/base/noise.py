@@ -28,6 +28,8 @@ class NoiseOptions(TypedDict, total=False):
     """Lay out convolutions channels last, which is faster on most devices (false)."""
     compile: bool
     """Compile the networks with torch.compile (false)."""
+    capture: bool
+    """Run each step as one CUDA graph: the host launches nothing else; a CPU runs the same step eagerly (false)."""
     augment: bool
     """DiffAugment for whatever the discriminator sees, real and generated images alike (false)."""
 
@@ -65,7 +67,7 @@ class NoiseToImageGAN(AdversarialModel):
 
     # Drawing ---------------------------------------------------------------------------------------------------------
 
-    def noise(self, n: int, key: int, first: int = 0) -> Tensor:
+    def noise(self, n: int, key: rng.Key, first: int = 0) -> Tensor:
         """Noise vectors; row i depends on (key, first + i) only.
 
         Shape:

@@ -85,6 +85,8 @@ class SentenceToImageGAN(NoiseToImageGAN):
         if kind == "mismatched" and name not in batch:
             # Of other loaders, and in validation: the sentence of the next image.
             return self.embedding(batch, "caption").roll(-1, 0)
+        if self.step_numbers is not None:
+            raise ValueError(f"captured steps take embeddings, no sentences: batches must hold {key}")
         if name not in batch or self.text_encoder is None:
             raise ValueError(f"batches must hold {key}, or {name} for a model with a text encoder: take Captioned")
         return self.scaled(self.encode_text(batch[name]).to(batch["image"].dtype))

@@ -6,8 +6,10 @@ from functools import reduce
 from operator import add
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from zoo.base.model import Batch, GenerativeModel, Terms
+from zoo.engine.capture import CapturedStep
 from zoo.engine.lean_loop import logs_now
 from zoo.nn.schedules import Decay
 
@@ -44,9 +46,44 @@ class SingleObjectiveModel(GenerativeModel):
         loss = reduce(add, terms.values())
         self.check_finite("training", loss)
         if logs_now(self.trainer):
-            logged = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
+            self._log_training(loss, terms)
         return loss
+
+    def captured_step(self, captured: CapturedStep, batch: Batch, optimizer: Optimizer) -> Tensor:
+        """A whole step as one graph, in place of `training_step` and what follows from it.
+
+        Args:
+            captured: runs it.
+            batch: the batch.
+            optimizer: the model's.
+
+        Returns:
+            The loss, without gradients.
+        """
+
+        def body(batch: Batch) -> Terms:
+            with self.trainer.precision_plugin.train_step_context():
+                terms = self.objective(batch)
+                loss = reduce(add, terms.values())
+                self.check_finite("training", loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()  # gradients live within a step
+            self.finite.look()
+            return {name: value.detach() for name, value in terms.items()} | {"": loss.detach()}
+
+        terms = captured.run(self, batch, None, [optimizer], body)
+        if self.device.type == "cpu":
+            self.raise_if_not_finite()
+        loss = terms[""].clone()  # the next step writes over it
+        if logs_now(self.trainer):
+            self._log_training(loss, {name: value.clone() for name, value in terms.items() if name})
+        return loss
+
+    def _log_training(self, loss: Tensor, terms: Terms) -> None:
+        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict({"train/loss": loss.detach(), **logged}, prog_bar=True, batch_size=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The mean of each term over exactly the validation images, whatever the number of ranks."""

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from zoo.engine.capture import CapturedStep, StepNumbers
 from zoo.engine.cross_rank import world_size
 from zoo.engine.devices import upload
 from zoo.engine.overhead import LeanModule
@@ -31,6 +32,7 @@ class FiniteWatch:
         """Start anew, at the start of a fit."""
         self._first_bad: Tensor | None = None
         self._losses: list[tuple[int, Tensor]] = []
+        self._captured: list[tuple[Tensor, Tensor]] = []
 
     def is_bad(self, loss: Tensor, code: int) -> bool:
         """Look at a loss.
@@ -64,6 +66,26 @@ class FiniteWatch:
         if world_size() > 1:
             dist.all_reduce(first, dist.ReduceOp.MIN)
         return None if (code := int(first.item())) == _NONE_BAD else code
+
+    def start_capture(self, device: torch.device) -> None:
+        """Make the place where captured steps note the number of the first bad loss.
+
+        Args:
+            device: of the model.
+        """
+        self._first_bad = torch.full((), _NONE_BAD, device=device)
+
+    def keep(self, loss: Tensor, code: Tensor) -> None:
+        """Remember the loss of a captured step until `look`; arguments as for `is_bad`, all on the device."""
+        self._captured.append((code, loss.detach()))
+
+    def look(self) -> None:
+        """Look at the losses of a captured step, on the device."""
+        if self._captured and (bad := self._first_bad) is not None:
+            finite = torch.stack([loss.float() for _, loss in self._captured]).isfinite()
+            codes = torch.stack([code for code, _ in self._captured])
+            torch.minimum(bad, torch.where(finite, _NONE_BAD, codes).min(), out=bad)
+        self._captured = []
 
     def _look(self, device: torch.device) -> None:
         """Take the kept losses into the number of the first bad one."""
@@ -104,7 +126,12 @@ class WatchedModule(LeanModule):
 
     Attributes:
         batch_index: index of the training batch in the run, counted over epochs and resumes.
+        captured: runs the steps of a fit as graphs; None for ordinary steps.
+        step_numbers: the numbers of a captured step while it runs.
     """
+
+    captured: CapturedStep | None = None
+    step_numbers: StepNumbers | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +154,11 @@ class WatchedModule(LeanModule):
             FloatingPointError: the loss is NaN or infinite.
         """
         phases = self.phases
+        if (numbers := self.step_numbers) is not None:
+            place = phases.index(phase)
+            code = numbers.integer(f"loss {phase}", lambda: self.batch_index * len(phases) + place)
+            self.finite.keep(loss, code)
+            return
         if self.finite.is_bad(loss, self.batch_index * len(phases) + phases.index(phase)):
             self._raise_not_finite(phase, self.batch_index)
 

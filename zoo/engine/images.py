@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["from_levels", "image_grid", "to_levels"]
+__all__ = ["dequantized", "from_levels", "image_grid", "to_levels"]
 
 
 def to_levels(images: Tensor) -> Tensor:
@@ -20,6 +20,26 @@ def to_levels(images: Tensor) -> Tensor:
     import torch
 
     return ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def dequantized(images: Tensor, seed: int, first: int = 0) -> Tensor:
+    """Images whose 8-bit values are spread evenly over their steps: (level + u) / 256 in [0, 1], u from U(0, 1).
+
+    Args:
+        images: values in [-1, 1].
+        seed: seed of the draws.
+        first: global index of the first image: the draws of image i depend on (seed, first + i) only.
+
+    Shape:
+        images: (N, C, H, W); output: the same, in [-1, 1].
+
+    References:
+        Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
+    """
+    from zoo.engine import rng
+
+    u = rng.uniform(images.shape, rng.key(seed, "dequantize"), first, device=images.device, dtype=images.dtype)
+    return (((images + 1) * 127.5).round() + u) / 128 - 1
 
 
 def from_levels(levels: Tensor) -> Tensor:

@@ -46,6 +46,14 @@ class LeanStep(_AutomaticOptimization):
         progress, model = self.optim_progress.optimizer, self.trainer.lightning_module
         progress.step.increment_ready()
         model._current_fx_name = "training_step"
+        if (captured := getattr(model, "captured", None)) is not None:
+            loss = model.captured_step(captured, next(iter(kwargs.values())), optimizer)  # type: ignore[operator]
+            model._current_fx_name = None
+            progress.zero_grad.increment_ready()
+            progress.zero_grad.increment_started()
+            progress.zero_grad.increment_completed()
+            progress.step.increment_completed()
+            return {"loss": loss}
         loss = self.trainer.strategy.training_step(*kwargs.values())
         model._current_fx_name = None
         assert isinstance(loss, Tensor)

@@ -28,8 +28,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from zoo.engine import rng
 from zoo.engine.background import WRITER
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
+from zoo.engine.capture import CapturedStep, refusal
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
+from zoo.engine.finite import FiniteWatch
 from zoo.engine.keyed_kernels import kernels
 from zoo.engine.lean_loop import logs_now
 from zoo.engine.lean_step import LeanStep, know_arguments
@@ -48,6 +50,9 @@ class Trainable(Protocol):
     batch_index: int
     automatic_optimization: bool
     device: torch.device
+    capture: bool
+    captured: CapturedStep | None
+    finite: FiniteWatch
 
     def check_images(self, shape: torch.Size) -> None:
         """Refuse training images of a shape (C, H, W) that the model is not made for."""
@@ -154,6 +159,7 @@ class ExactTraining(Callback):
         if isinstance(step := trainer.fit_loop.epoch_loop.automatic_optimization, LeanStep):
             step.look()
         know_arguments(trainer)
+        _start_capture(trainer, cast(Trainable, pl_module))
         self._products.close()
         self._products.enter_context(tf32_products(pl_module.device))
 
@@ -184,10 +190,15 @@ class ExactTraining(Callback):
         self._products.close()
         cast(Trainable, pl_module).raise_if_not_finite()
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of captured steps and their memory."""
+        cast(Trainable, pl_module).captured = None
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave torch's settings as they were, finish files; say what it means that a rank waited in vain."""
         self._products.close()
         WRITER.settle()
+        cast(Trainable, pl_module).captured = None
         if note := advice(exception):
             exception.add_note(note)
         elif trainer.world_size > 1 and "by peer" in str(exception):
@@ -236,6 +247,18 @@ class ExactTraining(Callback):
                 f"itself (image pools, waiting batches) {fate}, so the run is not the one without the change"
             )
         self._rank_state = states[trainer.global_rank % len(states)]
+
+
+def _start_capture(trainer: Trainer, model: Trainable) -> None:
+    """Let the steps of a fit run as graphs, if the model asks for it."""
+    if not model.capture:
+        return
+    step = trainer.fit_loop.epoch_loop.automatic_optimization
+    is_idle = step._is_plain if isinstance(step, LeanStep) else cast(Any, model)._hooks_are_idle
+    if reason := refusal(trainer, cast(LightningModule, model), is_idle):
+        raise ValueError(f"{type(model).__name__} cannot capture its steps: {reason}, or leave out capture")
+    model.captured = CapturedStep(model.device)
+    model.finite.start_capture(model.device)
 
 
 def _forget_values(trainer: Trainer) -> None:

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,11 +26,59 @@ from torch import Tensor
 from zoo.engine.devices import has_float64, upload
 from zoo.engine.keyed_kernels import float_bits, kernels
 
-__all__ = ["integers", "keep_mask", "key", "normal", "permutation", "ranks", "run_seed", "uniform"]
+__all__ = [
+    "Key",
+    "LateKey",
+    "integers",
+    "keep_mask",
+    "key",
+    "normal",
+    "permutation",
+    "ranks",
+    "run_seed",
+    "uniform",
+]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+_INVERSE = pow(_GOLDEN, -1, 2**64)
+_TABLE = 2**18
+
+
+@dataclass(frozen=True)
+class LateKey:
+    """A key that lies on the device, where each step of a captured run finds another one (see `zoo.engine.capture`).
+
+    Attributes:
+        name: tells this key from others of the step.
+        compute: the key of the present step.
+        placed: a tensor of one number that holds what a function gives, in each step anew.
+    """
+
+    name: str
+    compute: Callable[[], int]
+    placed: Callable[[str, Callable[[], int]], Tensor]
+
+    def derived(self, name: str, function: Callable[[int], int]) -> LateKey:
+        """A key that is a function of this one."""
+        return LateKey(f"{self.name}/{name}", lambda: function(self.compute()), self.placed)
+
+    def __add__(self, number: int) -> LateKey:
+        """The key so much further."""
+        return self.derived(f"+{number}", lambda key: key + number)
+
+    def counter(self) -> Tensor:
+        """The number of golden ratios that make the key: a draw with key 0 from this counter on is one with this key.
+
+        Shape:
+            Output: scalar, int64.
+        """
+        return self.placed(f"key {self.name}", lambda: _signed(self.compute() * _INVERSE))
+
+
+Key = int | LateKey
+_AnyKey = TypeVar("_AnyKey", int, LateKey, int | LateKey)
 
 
 def run_seed() -> int:
@@ -35,13 +86,15 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
-def key(seed: int, *purpose: str | int) -> int:
+def key(seed: _AnyKey, *purpose: str | int) -> _AnyKey:
     """Key of a stream of random numbers: a 63-bit hash of a seed and of what the numbers are for.
 
     Args:
-        seed: seed of the run or of the caller.
+        seed: seed of the run or of the caller, or another key.
         purpose: names and numbers that tell this stream from all others, such as `("z", step)`.
     """
+    if isinstance(seed, LateKey):
+        return seed.derived("/".join(map(str, purpose)), lambda number: key(number, *purpose))
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -51,16 +104,24 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _start(shape: Sequence[int], key: int, first: int) -> int:
+def _signed(number: int) -> int:
+    """The lowest 64 bits of an integer as a signed one."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _start(shape: Sequence[int], key: Key, first: int) -> int:
     """Counter 0 of row `first` as a signed 64-bit integer: the hash's input is this plus multiples of the ratio."""
-    start = key + (first * math.prod(shape[1:]) + 1) * _GOLDEN
-    return (start + 2**63) % 2**64 - 2**63
+    own = key if isinstance(key, int) else 0
+    return _signed(own + (first * math.prod(shape[1:]) + 1) * _GOLDEN)
 
 
-def _bits(shape: Sequence[int], key: int, first: int, device: torch.device | str | None) -> Tensor:
+def _bits(shape: Sequence[int], key: Key, first: int, device: torch.device | str | None) -> Tensor:
     """64 random bits per element as int64; element (i, j) comes from counter `(first + i) * row + j`."""
     # In place, as tiny models wait for these calls: each costs more than its arithmetic.
-    x = torch.arange(math.prod(shape), dtype=torch.int64, device=device).mul_(_GOLDEN)
+    x = torch.arange(math.prod(shape), dtype=torch.int64, device=device)
+    if not isinstance(key, int):
+        x += key.counter()
+    x.mul_(_GOLDEN)
     x += _start(shape, key, first)
     for bits, factor in ((30, _MIX1), (27, _MIX2)):
         x.bitwise_xor_(_shift_right(x, bits)).mul_(factor)
@@ -68,13 +129,21 @@ def _bits(shape: Sequence[int], key: int, first: int, device: torch.device | str
 
 
 def _on_gpu(
-    draw: str, shape: Sequence[int], key: int, first: int, device: torch.device | str | None, **options: int
+    draw: str, shape: Sequence[int], key: Key, first: int, device: torch.device | str | None, **options: int
 ) -> Tensor | None:
     """The draw as one kernel, on a GPU that has it; numbers in floating point as the bits of a float64."""
     if not _is_gpu(device) or (made := kernels()) is None:
         return None
-    counter = torch.arange(math.prod(shape), device=device)
-    return made[draw](counter, start=_start(shape, key, first), **options).view(*shape)
+    count, place = math.prod(shape), torch.device(device or "cpu")
+    counters = _table(place)[:count] if count <= _TABLE else torch.arange(count, device=place)
+    counters = counters if isinstance(key, int) else counters + key.counter()
+    return made[draw](counters, start=_start(shape, key, first), **options).view(*shape)
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """The first counters on a GPU: making them would be a kernel in each draw. They stay where they are for good."""
+    return torch.arange(_TABLE, device=device)
 
 
 def _is_gpu(device: torch.device | str | None) -> bool:
@@ -93,7 +162,7 @@ def _place(device: torch.device | str | None) -> torch.device | str | None:
 
 def uniform(
     shape: Sequence[int],
-    key: int,
+    key: Key,
     first: int = 0,
     *,
     low: float = 0.0,
@@ -126,7 +195,7 @@ def uniform(
 
 def normal(
     shape: Sequence[int],
-    key: int,
+    key: Key,
     first: int = 0,
     *,
     device: torch.device | str | None = None,
@@ -147,7 +216,7 @@ def normal(
 
 
 def integers(
-    high: int, shape: Sequence[int], key: int, first: int = 0, *, device: torch.device | str | None = None
+    high: int, shape: Sequence[int], key: Key, first: int = 0, *, device: torch.device | str | None = None
 ) -> Tensor:
     """Independent draws from {0, ..., high - 1} as int64; arguments as in `uniform`.
 
@@ -160,7 +229,7 @@ def integers(
     return _moved(_shift_right(_bits(shape, key, first, _place(device)), 33) % high, device)
 
 
-def ranks(shape: Sequence[int], key: int, first: int = 0, *, device: torch.device | str | None = None) -> Tensor:
+def ranks(shape: Sequence[int], key: Key, first: int = 0, *, device: torch.device | str | None = None) -> Tensor:
     """Independent draws from {0, ..., 2^53 - 1} as int64, to be sorted: the order of `uniform` in float64.
 
     Shape:
@@ -170,7 +239,7 @@ def ranks(shape: Sequence[int], key: int, first: int = 0, *, device: torch.devic
 
 
 def keep_mask(
-    shape: Sequence[int], keep: float, key: int, first: int = 0, *, device: torch.device | str | None = None
+    shape: Sequence[int], keep: float, key: Key, first: int = 0, *, device: torch.device | str | None = None
 ) -> Tensor:
     """Independent draws that are true with a given probability, as dropout needs them; arguments as in `uniform`.
 
@@ -187,10 +256,11 @@ def keep_mask(
     return _moved((bits.view(torch.int16)[:, :row] < round(keep * 65536) - 32768).view(*shape), device)
 
 
-def permutation(n: int, key: int) -> Tensor:
+def permutation(n: int, key: Key) -> Tensor:
     """A random permutation of n elements, a function of the key alone.
 
     Shape:
         Output: (n,) int64, on the CPU.
     """
+    assert isinstance(key, int), "made by the host"
     return torch.randperm(n, generator=torch.Generator().manual_seed(key))

@@ -74,7 +74,7 @@ def swiss_roll(draws: Tensor, part: Tensor) -> Tensor:
 def draw_parts(
     prior: Prior,
     n: int,
-    key: int,
+    key: rng.Key,
     first: int = 0,
     part: Tensor | None = None,
     *,

@@ -13,7 +13,7 @@ from zoo.engine import rng
 __all__ = ["diff_augment", "random_affine", "random_shift"]
 
 
-def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
+def diff_augment(x: Tensor, key: rng.Key, first: int = 0) -> Tensor:
     """DiffAugment: random brightness, saturation, contrast, translation and cutout, differentiable in the images.
 
     Args:
@@ -22,46 +22,42 @@ def diff_augment(x: Tensor, key: int, first: int = 0) -> Tensor:
         first: global index of the first image.
 
     Shape:
-        Input and output: (N, C, H, W).
+        Input and output: (N, C, S, S).
 
     References:
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", section 3.3 and appendix.
     """
-    n, _, height, width = x.shape
-    draws = rng.uniform((n, 7), key, first, device=x.device).to(x.dtype).view(n, 7, 1, 1, 1).unbind(1)
-    brightness, saturation, contrast, shift_y, shift_x, cut_y, cut_x = draws
+    n, size = len(x), x.shape[3]
+    draws = rng.uniform((n, 7), key, first, device=x.device).to(x.dtype)
+    brightness, saturation, contrast = draws[:, :3].view(n, 3, 1, 1, 1).unbind(1)
+    shift, cut = draws[:, 3:].view(n, 2, 2).unbind(1)  # along both axes at once: each operation is a kernel
     x = x + (brightness - 0.5)
     gray = x.mean(1, keepdim=True)
     x = torch.lerp(gray, x, 2 * saturation)
     mean = x.mean((1, 2, 3), keepdim=True)
     x = torch.lerp(mean, x, contrast + 0.5)
 
-    rows = torch.arange(height, device=x.device).view(1, 1, height, 1)
-    columns = torch.arange(width, device=x.device).view(1, 1, 1, width)
-
+    places = torch.arange(size, device=x.device)
     # Translation by up to an eighth of the image, zeros moved in.
-    reach_y, reach_x = height // 8, width // 8
-    from_row = rows + ((shift_y * (2 * reach_y + 1)).floor().long() - reach_y)
-    from_column = columns + ((shift_x * (2 * reach_x + 1)).floor().long() - reach_x)
-    inside = (from_row >= 0) & (from_row < height) & (from_column >= 0) & (from_column < width)
+    reach = size // 8
+    start = (shift * (2 * reach + 1)).floor().long() - reach
+    source = places + start.unsqueeze(2)  # (N, 2, S): where each row, and each column, comes from
+    inside = (source >= 0) & (source < size)
+    rows, columns = source.clamp(0, size - 1).unbind(1)
     sample = torch.arange(n, device=x.device).view(n, 1, 1)
-    moved = x.permute(0, 2, 3, 1)[
-        sample,
-        from_row.clamp(0, height - 1).view(n, height, 1),
-        from_column.clamp(0, width - 1).view(n, 1, width),
-    ].permute(0, 3, 1, 2)
-    x = moved * inside
+    moved = x.permute(0, 2, 3, 1)[sample, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
     # Cutout of a square of half the side, anywhere.
-    center_y, center_x = (cut_y * (height + 1)).floor().long(), (cut_x * (width + 1)).floor().long()
-    top, left = center_y - height // 4, center_x - width // 4
-    hidden = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
-    return x * ~hidden
+    offset = places - ((cut * (size + 1)).floor().long() - size // 4).unsqueeze(2)
+    hidden = (offset >= 0) & (offset < size // 2)
+    (in_row, in_column), (cut_row, cut_column) = inside.unbind(1), hidden.unbind(1)
+    kept = in_row.unsqueeze(2) & in_column.unsqueeze(1) & ~(cut_row.unsqueeze(2) & cut_column.unsqueeze(1))
+    return moved * kept.unsqueeze(1)
 
 
 def random_affine(
     x: Tensor,
-    key: int,
+    key: rng.Key,
     first: int = 0,
     *,
     rotation: float = 20.0,
@@ -87,18 +83,16 @@ def random_affine(
     """
     exact = x if x.dtype == torch.float64 else x.float()  # half precision would move places by a pixel
     draws = rng.uniform((len(x), 6), key, first, low=-1.0, high=1.0, device=x.device).to(exact.dtype)
-    turn, slant, wide, high, right, down = draws.unbind(1)
+    turn, slant, sizes, moves = draws.split([1, 1, 2, 2], 1)
     angle = math.radians(rotation) * turn
-    cos, sin, slant, wide, high = angle.cos(), angle.sin(), shear * slant, 1 + scale * wide, 1 + scale * high
-    rows = [
-        torch.stack([cos * wide, cos * slant - sin * high, shift * right], 1),
-        torch.stack([sin * wide, sin * slant + cos * high, shift * down], 1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    cos, sin, (wide, high) = angle.cos(), angle.sin(), (1 + scale * sizes).split(1, 1)
+    along, across = torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)
+    columns = [along * wide, along * (shear * slant) + across * high, shift * moves]
+    grid = F.affine_grid(torch.stack(columns, 2), list(x.shape), align_corners=False)
     return F.grid_sample(exact, grid, align_corners=False).to(x.dtype)
 
 
-def random_shift(x: Tensor, pixels: int, key: int, first: int = 0) -> Tensor:
+def random_shift(x: Tensor, pixels: int, key: rng.Key, first: int = 0) -> Tensor:
     """Images moved at random by whole pixels, what is uncovered filled with the border: differentiable in the images.
 
     Args:

@@ -182,28 +182,30 @@ class LatentCodes:
         *logits, mean, log_var = parameters.split([*self.categorical, self.continuous, self.continuous], 1)
         return logits, mean, log_var
 
-    def categorical_bounds(self, codes: Tensor, parameters: Tensor) -> list[Tensor]:
+    def categorical_bounds(self, codes: Tensor, logits: Sequence[Tensor]) -> list[Tensor]:
         """E log Q(c | x) + H(c) of each categorical code.
 
+        Args:
+            codes: what the images were made of.
+            logits: Q's, of each code, as `split` gives them.
+
         Shape:
-            codes: (N, size); parameters: (N, num_parameters); output: scalars.
+            codes: (N, size); logits: (N, values) each; output: scalars.
         """
         *onehots, _ = codes.split([*self.categorical, self.continuous], 1)
-        logits, _, _ = self.split(parameters)
         return [
             -F.cross_entropy(q, code.argmax(1)) + math.log(q.size(1)) for code, q in zip(onehots, logits, strict=True)
         ]
 
-    def continuous_bound(self, codes: Tensor, parameters: Tensor) -> Tensor:
+    def continuous_bound(self, codes: Tensor, mean: Tensor) -> Tensor:
         """E log Q(c | x) + H(c) of all continuous codes.
 
         As in the authors' code Q has deviation 1, and the entropy is that of N(0, 1): the constants cancel.
 
         Shape:
-            codes: (N, size); parameters: (N, num_parameters); output: scalar.
+            codes: (N, size); mean: Q's, (N, continuous); output: scalar.
         """
         c = codes[:, self.size - self.continuous :]
-        _, mean, _ = self.split(parameters)
         return (-0.5 * (c - mean).square() + 0.5 * c.square()).sum(1).mean()
 
     def sweep(self, steps: int) -> dict[str, tuple[int, Tensor]]:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FewChannelConv2d", "attention_blend", "instance_norm", "update_ema"]
+__all__ = ["FewChannelConv2d", "attention_blend", "instance_norm", "unit", "update_ema"]
+
+
+def unit(x: Tensor) -> Tensor:
+    """Images in [0, 1]: the numbers of (x + 1) / 2, bit for bit, in one operation.
+
+    Shape:
+        x: in [-1, 1]; output: the same.
+    """
+    return torch.rsub(x, 0.5, alpha=-0.5)
 
 
 class FewChannelConv2d(nn.Conv2d):

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colors", "matrices", "matrix", "unit"]
+from zoo.nn.layers import unit
+
+__all__ = ["MaskedConv2d", "PixelLayer", "PixelNetwork", "PixelSampler", "colors", "matrices", "matrix"]
 
 
 def colors(channels: int, image_channels: int) -> Tensor:
@@ -143,7 +145,7 @@ class PixelNetwork(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Logits of all sub-pixels."""
-        x, width = unit(x), x.size(3)
+        x, width = unit(x), x.size(3)  # the zeros that pad a convolution are black
         if self.margin:
             x = F.pad(x, (0, self.margin))
             context = None if context is None else F.pad(context, (0, self.margin))
@@ -156,15 +158,6 @@ class PixelNetwork(nn.Module):
         for convolution in self.head:
             sums = convolution(F.relu(sums))
         return cast(Tensor, sums.unflatten(1, (-1, self.image_channels)))  # (N, K, C, H, W): the colors take turns
-
-
-def unit(x: Tensor) -> Tensor:
-    """Images in [0, 1], as the networks see them: the zeros that pad a convolution are black.
-
-    Shape:
-        x: in [-1, 1]; output: the same.
-    """
-    return (x + 1) / 2
 
 
 class PixelSampler:
