@@ -225,7 +225,7 @@ def bounds(rows: Iterable[Row]) -> str:
     header = ["architecture", "pixels", "GFLOP/image", "operations", "launching, ms"]
     header += [f"{what}, {name}" for name in PEAKS for what in ("ideal ms", "bound by", "busy from")]
     lines = []
-    for count in (count for row in rows for count in row["counts"]):
+    for count in (count for row in rows for count in row["counts"] if "gflop_per_image" in count):
         host, gflop = launching(count["zoo"]), count["gflop_per_image"]
         line = [_form(count), str(count["image_size"]), f"{gflop:.3g}", f"{count['zoo']:.0f}", f"{host:.2f}"]
         for peak in PEAKS.values():
@@ -290,7 +290,7 @@ def page(rows: Sequence[Row]) -> str:
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]
-        if name == "launches" and chosen:
+        if name == "launches" and any("gflop_per_image" in c for row in chosen for c in row["counts"]):
             peaks = ", ".join(f"{name} {peak / 1e12:.0f}" for name, peak in PEAKS.items())
             parts += [BOUNDS.format(peaks=peaks, launch=LAUNCH_MICROSECONDS, batch=BOUND_BATCH), bounds(chosen)]
     return "\n".join(parts)
