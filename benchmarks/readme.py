@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bounds import LAUNCH_MICROSECONDS, PEAKS, bound
 from benchmarks.environment import RESULTS
 from zoo.pretrained import cards
 
@@ -49,6 +50,14 @@ SAMPLING = """## Exact sampling
 `python -m benchmarks.sampling <architecture>`. Models of exact likelihood draw sub-pixel by sub-pixel. The zoo's
 samplers keep what they know; the naive sampler runs the whole model for every sub-pixel, and draws the same images. It
 is timed over a few sub-pixels and scaled up. Medians over rounds.
+"""
+
+BOUNDS = """## What bounds a step on a GPU
+
+FLOPs of a step, and the time that they take at half of a GPU's peak in bf16 (TFLOP/s: {peaks}), next to the time in
+which the host starts the kernels, {launch:g} microseconds each. The longer one bounds the step: launches can be captured
+in a graph, or shared by a larger batch. Kernels that a GPU ran are from the rows of speed below; the others are counted
+without one by `python -m benchmarks.bounds`, which takes an operation as one kernel: too few where a GPU needs several.
 """
 
 QUALITY = """## Quality
@@ -207,6 +216,22 @@ def sampling(rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def bounds(rows: Iterable[Row]) -> str:
+    """One table of what bounds the steps: counted, and as GPUs ran them."""
+    header = ["architecture", "images", "batch", "GFLOP/step", "kernels/step", "launches ms"]
+    header += [f"ideal ms, {name}" for name in PEAKS] + [f"bound by, {name}" for name in PEAKS] + ["commit"]
+    lines = []
+    for row in sorted(rows, key=lambda r: (r["architecture"], r["settings"]["batch_size"], r["benchmark"])):
+        settings, measured = row["settings"], row["benchmark"] == "speed"
+        work = row["loops"]["zoo"] if measured else row
+        found = [bound(work["gflop_per_step"], work["kernels_per_step"], peak) for peak in PEAKS.values()]
+        size = settings["image_size"]
+        line = [row["architecture"], f"{size}x{size}", str(settings["batch_size"]), f"{work['gflop_per_step']:.2f}"]
+        line += [f"{work['kernels_per_step']:,} {'run' if measured else 'counted'}", f"{found[0][0]:.2f}"]
+        lines.append([*line, *(f"{f[1]:.3f}" for f in found), *(f[2] for f in found), row["commit"]])
+    return markdown(header, lines)
+
+
 def quality(rows: Iterable[Row]) -> str:
     """Tables of quality, one per protocol."""
     parts = []
@@ -245,6 +270,11 @@ def _quality_cells(row: Row) -> list[str]:
     ]
 
 
+def _has_bounds(row: Row) -> bool:
+    """Whether FLOPs and kernels of a step are known."""
+    return row["benchmark"] == "bounds" or (row["benchmark"] == "speed" and "kernels_per_step" in row["loops"]["zoo"])
+
+
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     parts = [HEAD]
@@ -257,6 +287,9 @@ def page(rows: Sequence[Row]) -> str:
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]
+        if name == "sampling" and (limits := [row for row in rows if _has_bounds(row)]):
+            peaks = ", ".join(f"{name} {peak / 1e12:.0f}" for name, peak in PEAKS.items())
+            parts += [BOUNDS.format(peaks=peaks, launch=LAUNCH_MICROSECONDS), bounds(limits)]
     return "\n".join(parts)
 
 
