@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zoo
 from zoo.pretrained import cards, index
@@ -44,10 +44,10 @@ PAPERS = {
     "InfoGAN": Paper("Chen et al. 2016", "1606.03657", "class error 5 %"),
     "LabelPriorAAE": Paper("Makhzani et al. 2015, section 2.3", "1511.05644"),
     "MultiScalePixelRNN": Paper("van den Oord et al. 2016, section 3.6", "1601.06759"),
-    "NADE": Paper("Uria et al. 2016", "1605.02226", "88.33 nats"),
-    "OrderlessNADE": Paper("Uria et al. 2014", "1310.1757", "85.10 nats, 128 orders"),
+    "NADE": Paper("Uria et al. 2016", "1605.02226", "88.33 nats (fixed binarization)"),
+    "OrderlessNADE": Paper("Uria et al. 2014", "1310.1757", "85.10 nats, 128 orders (fixed binarization)"),
     "PixelCNN": Paper("van den Oord et al. 2016", "1601.06759", "3.14 bits per dimension on CIFAR-10"),
-    "PixelRNN": Paper("van den Oord et al. 2016", "1601.06759", "79.20 nats (Diagonal)"),
+    "PixelRNN": Paper("van den Oord et al. 2016", "1601.06759", "79.20 nats (Diagonal, fixed binarization)"),
     "PixelTransformer": Paper("Parmar et al. 2018", "1802.05751", "2.90 bits per dimension on CIFAR-10"),
     "ProgressiveGAN": Paper("Karras et al. 2018", "1710.10196", "IS 8.80 on CIFAR-10"),
     "PuzzleGAN": Paper("Lee et al. 2018", "1703.10730"),
@@ -70,6 +70,13 @@ PAPERS = {
 """Each architecture's paper."""
 
 
+def _value(metric: dict[str, Any], data: str) -> str:
+    """The value of a checkpoint, with what keeps it from being compared with any other."""
+    words = [f"chance {cards.value(metric, metric['chance'])}"] if "chance" in metric else []
+    words += [f"{kind} binarization" for kind in ("dynamic", "fixed") if kind in data.split("-")]
+    return f"{metric['name']} {cards.value(metric)}" + (f" ({', '.join(words)})" if words else "")
+
+
 def table() -> str:
     """The table in Markdown, a line for each checkpoint, one for an architecture without any."""
     checkpoints: dict[str, list[str]] = {name: [] for name in zoo.ARCHITECTURES}
@@ -81,7 +88,7 @@ def table() -> str:
         source = f"[{paper.citation}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.citation
         for slug in checkpoints[name] or [""]:
             metrics = index()[slug]["metrics"] if slug else []
-            value = f"{metrics[0]['name']} {cards.value(metrics[0])}" if metrics else ""
+            value = _value(metrics[0], index()[slug]["data"]["name"]) if metrics else ""
             cells = [f"`{name}`", source, f"`{slug}`" if slug else "", value, paper.value]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

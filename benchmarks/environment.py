@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from zoo.engine.devices import processor
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -29,16 +31,6 @@ def commit() -> str:
         return git("rev-parse", "--short=10", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def processor() -> str:
-    """Name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

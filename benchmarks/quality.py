@@ -1,7 +1,9 @@
 """Quality of a published checkpoint: `python -m benchmarks.quality dcgan-emoji32`.
 
-Computes what the checkpoint was published with, and the same of the model untrained; a row for each measure. The row of
-the Fréchet distance also has that of other real images, which is what a perfect model would reach with so many images.
+Measures what the checkpoint's recipe measures and enters the values into its index entry, its card and the header of
+its file, whose weights keep every bit. Each value has a row with that of the untrained model; a distance between sets
+also has that of other real images, which is what a perfect model would reach with so many. Entry and row come from one
+measurement.
 """
 
 from __future__ import annotations
@@ -16,17 +18,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 import zoo
 from benchmarks.environment import RESULTS, environment
+from zoo import recipes
 from zoo.callbacks.base import Grows
-from zoo.callbacks.measures import frechet_distance
-from zoo.pretrained import index, verify
+from zoo.callbacks.measures import IMAGE_METRICS, MEASURES
+from zoo.pretrained import index, publish, verify
+from zoo.pretrained.measures import FRECHET
 
-SPLIT = "train"
+SETS = ("frechet_distance", "image_metrics", "swd")
+"""Measures that compare real images with as many of the model's."""
+CONTROLS = ("identity", "real", "floor", "shuffled")
+"""Options of measures whose value is none of the model."""
 CHEAP = 60.0
-"""Seconds that a measurement may take if the untrained model is to be measured too, where nobody asked for it."""
+"""Seconds that a value may take if three untrained models are to be measured too, where nobody asked for it."""
 
 
 class Data(Protocol):
@@ -47,11 +55,16 @@ class OtherImages(nn.Module):
     Args:
         data: DataModule.
         num_samples: how many; the split must have twice as many.
+        split: the split.
+
+    Raises:
+        ValueError: the split has fewer.
     """
 
-    def __init__(self, data: Data, num_samples: int) -> None:
+    def __init__(self, data: Data, num_samples: int, split: str = "train") -> None:
         super().__init__()
-        chunks = data.reference_batches(2 * num_samples, num_samples, split=SPLIT)
+        self.place = nn.Parameter(torch.zeros(()))  # says where images are to be
+        chunks = data.reference_batches(2 * num_samples, num_samples, split=split)
         self.images = next(batch["image"] for first, batch in chunks if first == num_samples)
 
     def real_and_fake(self, batch: dict[str, Any], *, seed: int, first: int) -> tuple[Tensor, Tensor]:
@@ -84,96 +97,100 @@ def untrained(model: Any, seed: int) -> Any:
     return fresh
 
 
-def measure(
-    model: Any, data: Data, *, num_samples: int, seeds: Sequence[int], untrained_seeds: Sequence[int], **options: Any
-) -> dict[str, Any]:
-    """Values of a model, of its untrained form and of other real images, under one protocol.
+def wanted(entry: dict[str, Any]) -> list[verify.Measurement]:
+    """What a checkpoint is to be measured by: what its recipe measures now, or else what it was published with.
 
     Args:
-        model: a loaded checkpoint.
-        data: DataModule with the real images.
-        num_samples: images on each side.
-        seeds: seeds of the samples, a value for each.
-        untrained_seeds: seeds of initial weights, a value for each.
-        options: further options of `frechet_distance`.
+        entry: its index entry.
     """
-    protocols: set[str] = set()
-
-    def distance(network: nn.Module, seed: int = 0) -> float:
-        result = frechet_distance(network, data, num_samples=num_samples, split=SPLIT, seed=seed, **options)
-        if not isinstance(network, OtherImages):
-            protocols.add(result.protocol)
-        return float(result.value)
-
-    values = [distance(model, seed) for seed in seeds]
-    before = [distance(untrained(model, seed)) for seed in untrained_seeds]
-    try:
-        floor = distance(OtherImages(data, num_samples))
-    except ValueError:  # the split has fewer images than twice the number
-        floor = None
-    (protocol,) = protocols
-    row: dict[str, Any] = {
-        "metric": protocol.partition("[")[0],
-        "protocol": protocol,
-        "value": statistics.median(values),
-        "seeds": dict(zip(map(str, seeds), values, strict=True)),
-        "other_real_images": floor,
-    }
-    if before:
-        row["untrained"] = statistics.median(before)
-        row["untrained_seeds"] = dict(zip(map(str, untrained_seeds), before, strict=True))
-        row["over_untrained"] = row["value"] / row["untrained"]
-    return row
+    old: dict[str, dict[str, list[list[Any]]]] = {}
+    for metric in entry["metrics"]:
+        old.setdefault(_key_of(metric), {})[metric["name"]] = metric.get("history", [])
+    if entry["recipe"] in recipes.list_recipes():
+        config = yaml.safe_load(recipes.find(entry["recipe"]).read_text())
+        asked = [(m.measure, verify.portable(m.arguments)) for m in verify.measurements({"callbacks": {}}, config)]
+    else:
+        asked = [(m.get("measure", FRECHET), m["arguments"]) for m in entry["metrics"]]
+    unique = {_key(measure, arguments): (measure, arguments) for measure, arguments in asked}
+    return [verify.Measurement(*pair, old.get(key, {})) for key, pair in unique.items()]
 
 
-def remeasure(
-    model: Any, data: Any, metric: dict[str, Any], *, seeds: Sequence[int] | None, untrained_seeds: Sequence[int] | None
-) -> dict[str, Any]:
-    """Values of a model and of its untrained form by another measure than the Fréchet distance, under one protocol.
+def _key(measure: str, arguments: dict[str, Any]) -> str:
+    return json.dumps([measure, arguments], sort_keys=True)
+
+
+def measure(
+    model: Any,
+    data: Any,
+    measurement: verify.Measurement,
+    *,
+    selected: str | None = None,
+    seeds: Sequence[int] | None = None,
+    untrained_seeds: Sequence[int] | None = None,
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Metrics of an index entry, each with a row: the value, that of the untrained model and of other real images.
 
     Args:
         model: a loaded checkpoint.
         data: its DataModule.
-        metric: the entry's metric, with `measure` and `arguments`.
-        seeds: seeds of what the measure draws, a value for each; None takes the published one.
-        untrained_seeds: seeds of initial weights, a value for each; None takes 0, 1 and 2 if that takes no minutes.
+        measurement: what is measured.
+        selected: split by whose values the options were chosen.
+        seeds: seeds of what the measure draws; None for those of `zoo.pretrained.verify.measured`.
+        untrained_seeds: seeds of initial weights, a value for each; None takes 0, 1 and 2, or fewer where a value
+            takes minutes.
     """
-    arguments = metric["arguments"]
-    seeds = [arguments.get("seed", 0)] if seeds is None else seeds
-
-    def value(network: Any, seed: int) -> dict[str, Any]:
-        return verify.measured(network, data, metric["measure"], arguments | {"seed": seed})
-
-    start = time.monotonic()
-    measured = [value(model, seed) for seed in seeds]
+    start, options = time.monotonic(), {"selected": selected}
+    metrics = verify.measured(model, data, measurement, seeds=seeds, **options)
+    each = (time.monotonic() - start) / len(metrics[0].get("seeds", [0]))
+    first, arguments = [seeds[0] if seeds else measurement.arguments.get("seed", 0)], measurement.arguments
+    is_set = measurement.measure in SETS
     if untrained_seeds is None:
-        untrained_seeds = (0, 1, 2) if (time.monotonic() - start) / len(seeds) < CHEAP else ()
-    row: dict[str, Any] = {
-        "metric": measured[0]["name"],
-        "unit": measured[0].get("unit", ""),
-        "protocol": measured[0]["protocol"],
-        "value": statistics.median(found["value"] for found in measured),
-        "seeds": {str(seed): found["value"] for seed, found in zip(seeds, measured, strict=True)},
-    }
+        untrained_seeds = (0, 1, 2) if each < CHEAP else (0,) if is_set else ()
+    if any(arguments.get(name) for name in CONTROLS):
+        untrained_seeds = ()  # those are no values of the model
     device = next(model.parameters()).device
-    before = {str(seed): value(untrained(model, seed).to(device), seeds[0])["value"] for seed in untrained_seeds}
-    if before:
-        row |= {"untrained": statistics.median(before.values()), "untrained_seeds": before}
-    return row
+    before = {
+        str(seed): verify.measured(untrained(model, seed).to(device), data, measurement, seeds=first, **options)
+        for seed in untrained_seeds
+    }
+    floor = other_real_images(data, measurement, first) if is_set else []
+    rows = []
+    for i, metric in enumerate(metrics):
+        row = {"metric": metric["name"], "unit": metric.get("unit", ""), "protocol": metric["protocol"]}
+        row |= {"value": metric["value"], "seeds": metric.get("seeds", {str(first[0]): metric["value"]})}
+        row |= {key: metric[key] for key in ("deviation", "standard_error", "chance", "count") if key in metric}
+        if is_set:
+            row["other_real_images"] = floor[i]["value"] if floor else None
+        if before:
+            values = {seed: found[i]["value"] for seed, found in before.items()}
+            row |= {"untrained": statistics.median(values.values()), "untrained_seeds": values}
+            kinds = {name: kind for m, kind in IMAGE_METRICS.items() for name in (m, kind.inception)}
+            better = getattr(kinds.get(metric["name"]), "better", MEASURES[measurement.measure].better)
+            metric |= {"untrained": row["untrained"], "better": better}
+        rows.append((metric, row))
+    return rows
+
+
+def other_real_images(data: Data, measurement: verify.Measurement, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The metrics of other real images in place of the model's; none where the split has not twice as many."""
+    function = MEASURES[measurement.measure]
+    split = measurement.arguments.get("split") or function.split
+    try:
+        whole = min(10_000, len(data.split(split))) if hasattr(data, "split") else 0  # the usual number
+        others = OtherImages(data, measurement.arguments.get("num_samples") or function.num_samples or whole, split)
+    except (ValueError, StopIteration):
+        return []
+    return verify.measured(others, data, measurement, seeds=seeds)  # type: ignore[arg-type]
 
 
 def file_names(slug: str, metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Names of the files of the metrics' rows; that of the Fréchet distance is named after the checkpoint alone."""
     given: dict[str, int] = {}
     for metric in metrics:
-        name = f"quality-{slug}" if is_distance(metric) else f"quality-{slug}-{metric['name']}"
+        is_distance = metric.get("measure", FRECHET) == FRECHET
+        name = f"quality-{slug}" if is_distance else f"quality-{slug}-{metric['name']}"
         given[name] = given.get(name, 0) + 1
         yield f"{name}.json" if given[name] == 1 else f"{name}-{given[name]}.json"
-
-
-def is_distance(metric: dict[str, Any]) -> bool:
-    """Whether a metric of an index entry is a Fréchet distance."""
-    return bool(metric.get("measure", verify.FRECHET) == verify.FRECHET)
 
 
 def published(slug: str, device: torch.device) -> tuple[Any, dict[str, Any]]:
@@ -192,86 +209,110 @@ def parser() -> argparse.ArgumentParser:
     """Command-line options."""
     result = argparse.ArgumentParser(
         prog="python -m benchmarks.quality",
-        description="Measures of a published checkpoint, each as a row in benchmarks/results.",
-        epilog="example: python -m benchmarks.quality dcgan-emoji32 --seeds 0 1 2",
+        description="Measure a published checkpoint by what its recipe measures, and enter the values into its index "
+        "entry, its card, the header of its file, and rows in benchmarks/results.",
+        epilog="example: python -m benchmarks.quality dcgan-emoji32",
     )
     add = result.add_argument
     add("slug", help="name of the checkpoint; `zoo list` names them all")
     add("--data-dir", help="folder of the data set, where the package does not carry it")
     add("--cache-dir", help="folder of decoded images")
-    add("--metrics", nargs="+", help="names of the metrics to measure; default: all that were published")
-    add("--num-samples", type=int, default=2048, help="images on each side of a Fréchet distance")
-    add("--seeds", type=int, nargs="+", help="seeds of samples and draws; default: 0, or the published one")
+    add("--measures", nargs="+", help="names of the measures; default: all. The values of others stay")
+    add("--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen")
+    add("--seeds", type=int, nargs="+", help="seeds of samples and draws; default: five where a measure draws")
     add(
         "--untrained-seeds",
         type=int,
         nargs="*",
-        help="seeds of initial weights to compare with; default: 0 1 2, or none where a measurement takes minutes",
+        help="seeds of initial weights to compare with; default: 0 1 2, or fewer where a value takes minutes",
     )
     add("--device", default="cpu")
+    add("--dry-run", action="store_true", help="print the rows and write nothing")
     add("--out-dir", type=Path, default=RESULTS, help="folder of the rows; default: benchmarks/results")
     return result
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write rows."""
+    """Measure, print, and write values and rows."""
     args = parser().parse_args(arguments)
     device = torch.device(args.device)
     try:
         model, entry = published(args.slug, device)
-        chosen = choose(args.slug, entry, args.metrics)
+        selected = args.selected or entry.get("selected")
+        asked = wanted(entry)
+        chosen = choose(args.slug, asked, args.measures)
         data = data_of(entry["data"], data_dir=args.data_dir, cache_dir=args.cache_dir)
-        for name, metric in chosen:
+        rows: dict[str, dict[str, Any] | None] = {}
+        metrics: list[dict[str, Any]] = []
+        for measurement in asked:
             start = time.monotonic()
-            if is_distance(metric):
-                measured = measure(
-                    model,
-                    data,
-                    num_samples=args.num_samples,
-                    seeds=args.seeds or [0],
-                    untrained_seeds=[0, 1, 2] if args.untrained_seeds is None else args.untrained_seeds,
-                    device=device,
-                )
-            else:
-                measured = remeasure(model, data, metric, seeds=args.seeds, untrained_seeds=args.untrained_seeds)
-            row = {
-                "benchmark": "quality",
-                "slug": args.slug,
-                "architecture": type(model).__name__,
-                "parameters": entry["parameters"],
-                "recipe": entry["recipe"],
-                "data": data.name,
-                **measured,
-                "seconds": round(time.monotonic() - start, 1),
-                **environment(device),
-            }
-            print(json.dumps(row))
-            args.out_dir.mkdir(parents=True, exist_ok=True)
-            (args.out_dir / name).write_text(json.dumps(row, indent=2) + "\n")
+            if measurement not in chosen:
+                kept = [m for m in entry["metrics"] if _key_of(m) == _key(measurement.measure, measurement.arguments)]
+                metrics, rows = metrics + kept, rows | {m["protocol"]: None for m in kept}
+                continue
+            options = {"seeds": args.seeds, "untrained_seeds": args.untrained_seeds, "selected": selected}
+            found = measure(model, data, measurement, **options)
+            for metric, row in found:
+                metrics.append(metric)
+                rows[metric["protocol"]] = {
+                    "benchmark": "quality",
+                    "slug": args.slug,
+                    "architecture": type(model).__name__,
+                    "parameters": entry["parameters"],
+                    "recipe": entry["recipe"],
+                    "data": data.name,
+                    **row,
+                    "seconds": round((time.monotonic() - start) / len(found), 1),
+                    **environment(device),
+                }
+                print(json.dumps(rows[metric["protocol"]]), flush=True)
+        if not args.dry_run:
+            publish.republish(args.slug, metrics, selected=selected)
+            write_rows(args.slug, metrics, rows, args.out_dir)
     except (OSError, ValueError, LookupError, TypeError) as error:
         sys.exit(f"benchmarks.quality: {error}")
 
 
-def choose(slug: str, entry: dict[str, Any], names: Sequence[str] | None) -> list[tuple[str, dict[str, Any]]]:
-    """File names and metrics of an entry that are to be measured.
+def _key_of(metric: dict[str, Any]) -> str:
+    return _key(metric.get("measure", FRECHET), metric["arguments"])
+
+
+def write_rows(slug: str, metrics: list[dict[str, Any]], rows: dict[str, dict[str, Any] | None], folder: Path) -> None:
+    """Write the rows of a checkpoint; those of values that are no longer published go.
 
     Args:
         slug: name of the checkpoint.
-        entry: its index entry.
-        names: names of metrics; None for all.
+        metrics: all its metrics.
+        rows: rows by protocol; None for one that stays as it is.
+        folder: folder of the rows.
+    """
+    names = dict(zip(file_names(slug, metrics), metrics, strict=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"quality-{slug}*.json"):
+        if path.name not in names and json.loads(path.read_text())["slug"] == slug:
+            path.unlink()
+    for name, metric in names.items():
+        if (row := rows[metric["protocol"]]) is not None:
+            (folder / name).write_text(json.dumps(row, indent=2) + "\n")
+
+
+def choose(slug: str, asked: Sequence[verify.Measurement], names: Sequence[str] | None) -> list[verify.Measurement]:
+    """The measurements of given names.
+
+    Args:
+        slug: name of the checkpoint.
+        asked: all its measurements.
+        names: names of measures; None for all.
 
     Raises:
-        ValueError: nothing, or nothing of that name, was published.
+        ValueError: there is nothing, or nothing of that name.
     """
-    # FID needs weights that do not come with the package.
-    metrics = [metric for metric in entry["metrics"] if metric["name"] != "fid"]
-    known = [metric["name"] for metric in metrics]
-    if not metrics:
-        raise ValueError(f"{slug} was published without a value that can be measured here")
+    known = [m.measure for m in asked]
+    if not asked:
+        raise ValueError(f"{slug} has nothing that is measured")
     if unknown := sorted(set(names or []) - set(known)):
-        raise ValueError(f"{slug} was not published with {unknown[0]!r}: take of {', '.join(dict.fromkeys(known))}")
-    pairs = zip(file_names(slug, metrics), metrics, strict=True)
-    return [(name, metric) for name, metric in pairs if names is None or metric["name"] in names]
+        raise ValueError(f"{slug} is not measured by {unknown[0]!r}: take of {', '.join(dict.fromkeys(known))}")
+    return [m for m in asked if names is None or m.measure in names]
 
 
 if __name__ == "__main__":

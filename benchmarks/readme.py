@@ -53,10 +53,11 @@ is timed over a few sub-pixels and scaled up. Medians over rounds.
 
 QUALITY = """## Quality
 
-`python -m benchmarks.quality <checkpoint>`. *Untrained*: the same model before training, median over initial weights.
-*Other real images*: the distance of as many other training images, which a perfect model would reach. *Parameters*: of
-the networks in the published file; its card has their widths. Every protocol has a table of its own: values under
-different protocols cannot be compared.
+`python -m benchmarks.quality <checkpoint>`. A value with several seeds is their mean, with their *deviation*. *Standard
+error*: over the images that were measured. *Chance*: what knowing nothing gives. *Untrained*: the same model before
+training, median over initial weights. *Other real images*: the distance of as many other real images, which a perfect
+model would reach. *Parameters*: of the networks in the published file; its card has their widths. Every protocol has a
+table of its own: values under different protocols cannot be compared.
 """
 
 
@@ -209,8 +210,8 @@ def sampling(rows: Iterable[Row]) -> str:
 def quality(rows: Iterable[Row]) -> str:
     """Tables of quality, one per protocol."""
     parts = []
-    header = ["checkpoint", "value", "seeds", "untrained", "value / untrained", "other real images", "parameters"]
-    header += ["recipe", "seconds", "measured with"]
+    header = ["checkpoint", "value", "standard error", "chance", "seeds", "deviation", "untrained", "value / untrained"]
+    header += ["other real images", "parameters", "recipe", "seconds", "measured with"]
     for protocol, group in groupby(
         sorted(rows, key=lambda row: (row["protocol"], row["slug"])), lambda r: r["protocol"]
     ):
@@ -230,7 +231,10 @@ def _quality_cells(row: Row) -> list[str]:
     return [
         row["slug"],
         f"**{number('value')}**",
+        number("standard_error"),
+        number("chance"),
         ", ".join(row["seeds"]),
+        number("deviation"),
         number("untrained"),
         number("over_untrained", ".0%"),
         number("other_real_images"),

@@ -17,6 +17,7 @@ from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.callbacks.completion import Completion as Completion
+    from zoo.callbacks.evaluate import Evaluate as Evaluate
     from zoo.callbacks.frechet_distance import FrechetDistance as FrechetDistance
     from zoo.callbacks.interpolation import Interpolation as Interpolation
     from zoo.callbacks.latent_scatter import LatentScatter as LatentScatter
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Completion": "zoo.callbacks.completion",
+    "Evaluate": "zoo.callbacks.evaluate",
     "FrechetDistance": "zoo.callbacks.frechet_distance",
     "Interpolation": "zoo.callbacks.interpolation",
     "LatentScatter": "zoo.callbacks.latent_scatter",

@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 
 from zoo.callbacks.base import Result, evaluating
 from zoo.callbacks.base.measuring import MeasuringCallback
-from zoo.callbacks.measures.frechet import frechet_distance
-from zoo.callbacks.metrics.extractors import EfficientNetLite0, load_extractor
+from zoo.callbacks.extractors import EfficientNetLite0, load_extractor
+from zoo.callbacks.measures.image_metrics import frechet_distance
 
 __all__ = ["FrechetDistance"]
 
@@ -25,8 +25,8 @@ class FrechetDistance(MeasuringCallback):
         every_n_steps: training steps between values; None measures at no step.
         at_start: measure the untrained model.
         at_end: measure the trained model.
-        options: those of `frechet_distance`: num_samples, extractor, inception_weights, split, seed, chunk_size,
-            cache_dir, resolution.
+        options: those of `frechet_distance`: num_samples, extractor, inception_weights, num_real, statistics, split,
+            seed, chunk_size, cache_dir, resolution.
 
     Raises:
         TypeError: at the start of a fit, if the model or the DataModule lacks a method, or a resolution is given and

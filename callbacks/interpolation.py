@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
 
 __all__ = ["Interpolation", "walk"]
@@ -93,7 +94,7 @@ class Interpolation(DrawingCallback):
         picture = image_grid(strip.transpose(0, 1).flatten(0, 1), self.columns)
         path = self.show(trainer, "interpolation", picture, step)
         frames = [image_grid(images, min(self.num_walks, 3)) for images in self.images(model, self.frames)]
-        base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
+        WRITER.do(base.write_gif, path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
 
     def images(self, model: Any, frames: int) -> Tensor:
         """Images along the walks; needs no Trainer.

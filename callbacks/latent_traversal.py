@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
 
 __all__ = ["LatentTraversal"]
@@ -64,7 +65,7 @@ class LatentTraversal(DrawingCallback):
             image_grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
             for i in range(count)
         ]
-        base.write_gif(path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
+        WRITER.do(base.write_gif, path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
 
     def strips(self, model: Any) -> dict[str, Tensor]:
         """Images of the codes that are shown, in the model's order; needs no Trainer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 
@@ -50,15 +50,21 @@ class Measure(MeasuringCallback):
         self.higher_is_better = self.function.better == "higher"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells several of these callbacks apart."""
+        return {"measure": self.measure, **self.arguments}
+
+    @property
     def state_key(self) -> str:
-        """Tells several of these callbacks apart in a checkpoint."""
-        return self._generate_state_key(measure=self.measure, **self.arguments)
+        """Name in a checkpoint."""
+        return self._generate_state_key(**self.identity)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check model and data before any time is spent."""
         if stage == "fit":
             self.function.check(pl_module, getattr(trainer, "datamodule", None), **self.arguments)
 
-    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result | list[Result]:
         """Measure now."""
-        return self.function(model, trainer.datamodule, **self.arguments)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        return cast("Result | list[Result]", self.function(model, data, **self.arguments))

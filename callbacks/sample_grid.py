@@ -11,6 +11,7 @@ from PIL import Image
 
 from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
+from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
 
 __all__ = ["SampleGrid"]
@@ -85,7 +86,7 @@ class SampleGrid(DrawingCallback):
             picture = base.captioned(
                 picture, f"{at['resolution']:.0f} px, alpha {at['alpha']:.2f}, {at['images_seen'] / 1000:.1f}k images"
             )
-        base.write_png(base.samples_folder(trainer) / f"step-{step:08d}.png", picture)
+        WRITER.do(base.write_png, base.samples_folder(trainer) / f"step-{step:08d}.png", picture)
         base.log_picture(trainer.loggers, "samples", picture, step)
 
     def _columns(self, model: LightningModule) -> int:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from zoo.datamodules.base.draws import uniform_by_index
 from zoo.datamodules.base.files import fetch
-from zoo.datamodules.base.image_set import ImageSet
+from zoo.datamodules.base.image_set import ImageSet, on_levels
 from zoo.datamodules.base.labelled import LabelledStream
 from zoo.datamodules.base.module import DataOptions, ImageDataModule
 from zoo.datamodules.base.pictures import resize
 from zoo.datamodules.base.stream import TrainingStream
+from zoo.engine.images import from_levels
 from zoo.engine.rng import key
 
 __all__ = ["MNIST"]
@@ -63,18 +64,20 @@ def scale(images: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))) if size == 32 else resize(images, size)
 
 
+@on_levels
 def binarized(image: Tensor, seed: int, epoch: int, index: Tensor, *, purpose: str) -> Tensor:
-    """Each pixel 1 with its gray value as the probability, else -1; a pure function.
+    """Each pixel 255 with its gray value as the probability, else 0; a pure function.
 
     Args:
-        image: (N, C, H, W) in [-1, 1].
+        image: (N, C, H, W) uint8, or in [-1, 1].
         seed: seed of the draw.
         epoch: how many times the images were seen before.
         index: (N,) numbers of the images.
         purpose: name of the split.
     """
     draws = uniform_by_index(index, image[0].numel(), key(seed, "binarize", purpose, epoch)).view_as(image)
-    return torch.where((image + 1) / 2 > draws, 1.0, -1.0)
+    gray = from_levels(image) if image.dtype == torch.uint8 else image
+    return ((gray + 1) / 2 > draws).byte().mul_(255)
 
 
 class MNIST(ImageDataModule):

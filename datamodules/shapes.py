@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.datamodules.base.image_set import ImageSet
 from zoo.datamodules.base.module import DataOptions, ImageDataModule
+from zoo.engine.images import from_levels
 from zoo.engine.rng import key, permutation
 
 __all__ = ["Shapes"]
@@ -190,5 +191,5 @@ class Shapes(ImageDataModule):
             wrong = column[(column < 0) | (column >= size)]
             if len(wrong):
                 raise ValueError(f"factor {name} has the values 0 to {size - 1}, not {int(wrong[0])}")
-        image = draw(values, self.factor_sizes, self.image_size).float().div_(127.5).sub_(1)
-        return image.to(factors.device)
+        image = draw(values, self.factor_sizes, self.image_size)
+        return from_levels(image).to(factors.device)

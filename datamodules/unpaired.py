@@ -50,9 +50,9 @@ class Pairs(ImageSet):
         # Evaluation takes no image twice: it leaves out the last images of the larger domain.
         return min(len(self.a), len(self.b))
 
-    def batch(self, index: Tensor, **options: Any) -> Batch:
+    def levels(self, index: Tensor, **options: Any) -> Batch:
         """A batch of this split, not augmented; arguments as for `ImageSet`."""
-        return {f"image_{name}": images.batch(index)["image"] for name, images in (("a", self.a), ("b", self.b))}
+        return {f"image_{name}": images.served(index)["image"] for name, images in (("a", self.a), ("b", self.b))}
 
 
 class UnpairedStream(TrainingStream):
@@ -70,9 +70,10 @@ class UnpairedStream(TrainingStream):
             TrainingStream(part, key(seed, "domain", name)) for name, part in zip(DOMAINS, images.training, strict=True)
         ]
 
-    def __getitem__(self, positions: range) -> Batch:
+    def levels(self, positions: range) -> Batch:
+        """The batch at positions of the run, of both domains."""
         parts = zip(DOMAINS, self.streams, strict=True)
-        return {f"image_{name}": stream[positions]["image"] for name, stream in parts}
+        return {f"image_{name}": stream.levels(positions)["image"] for name, stream in parts}
 
 
 class Unpaired(ImageDataModule):

@@ -34,7 +34,12 @@ def test_readme_has_the_table_of_architectures() -> None:
     assert set(architectures.PAPERS) == set(zoo.ARCHITECTURES), "each architecture needs a line in PAPERS"
     assert architectures.document(README) == README, "run python -m benchmarks.architectures"
     for slug, entry in pretrained.index().items():
-        assert f"| `{slug}` | {entry['metrics'][0]['name']} {cards.value(entry['metrics'][0])} |" in README
+        metric, data = entry["metrics"][0], entry["data"]["name"]
+        shown = re.search(rf"\| `{slug}` \| {metric['name']} {re.escape(cards.value(metric))}( \(.*?\))? \|", README)
+        assert shown, slug
+        for kind in ("dynamic", "fixed"):
+            assert (f"{kind} binarization" in (shown[1] or "")) == (f"-{kind}" in data), slug
+        assert ("chance" in (shown[1] or "")) == ("chance" in metric), slug
 
 
 def test_cards_are_those_of_the_index() -> None:

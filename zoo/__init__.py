@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zoo.pixelrnn import PixelRNN as PixelRNN
     from zoo.pretrained import list_pretrained as list_pretrained
     from zoo.pretrained import load as load
+    from zoo.pretrained.evaluation import evaluate as evaluate
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
@@ -96,6 +97,7 @@ ARCHITECTURES = {
 """Architectures by name, with the module that holds each."""
 
 _EXPORTS = ARCHITECTURES | {
+    "evaluate": "zoo.pretrained.evaluation",
     "list_pretrained": "zoo.pretrained",
     "list_recipes": "zoo.recipes",
     "load": "zoo.pretrained",

@@ -51,7 +51,7 @@ class Classifier(SingleObjectiveModel):
     cross entropy in nats.
 
     Args:
-        image_size: side of the images, a multiple of 8.
+        image_size: side of the images, at least 8; odd sides on the way are halved rounded down.
         image_channels: channels of the images.
         class_names: names of the classes, in the order of their numbers.
         base_channels: channels of the first hidden map.
@@ -88,8 +88,8 @@ class Classifier(SingleObjectiveModel):
         super().__init__()
         class_names = list(class_names)
         self.save_hyperparameters()
-        if image_size % 8:
-            raise ValueError(f"image_size {image_size} must be a multiple of 8")
+        if image_size < 8:
+            raise ValueError(f"image_size {image_size} must be at least 8")
         if len(class_names) < 2:
             raise ValueError(f"a classifier needs at least two classes, class_names is {class_names}")
         self.class_names = class_names

@@ -69,8 +69,7 @@ class CycleGAN(AdversarialModel):
         Zhu et al. 2017, sections 3, 4 and 7; the authors' PyTorch code; Pumarola et al. 2018 (attention).
     """
 
-    batch_fields = ("image_a", "image_b")
-    main_function = "translate"
+    batch_fields, main_function = ("image_a", "image_b"), "translate"
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
@@ -140,8 +139,7 @@ class CycleGAN(AdversarialModel):
         Raises:
             ValueError: there is no such domain, the model's file does not lead to it, or the size does not fit.
         """
-        domains = dict.fromkeys("ab") | dict.fromkeys(self.target_names)
-        if target not in domains:
+        if target not in (domains := dict.fromkeys(["a", "b", *self.target_names])):
             raise ValueError(f"there is no domain {target!r}: take one of {', '.join(domains)}")
         name = "generator_ab" if target in ("b", self.target_names[1]) else "generator_ba"
         network = self.averaged(name, f"no network translates to {target!r}")
@@ -156,7 +154,11 @@ class CycleGAN(AdversarialModel):
 
     def real_and_fake(self, batch: Batch, *, seed: int, first: int) -> tuple[Tensor, Tensor]:
         """Real images of domain b, and those of domain a translated to b."""
-        return batch["image_b"], self.translate(batch["image_a"], "b")
+        return self.real_images(batch), self.translate(batch["image_a"], "b")
+
+    def real_images(self, batch: Batch) -> Tensor:
+        """Real images of domain b."""
+        return cast(Tensor, batch["image_b"])
 
     def translations(self, batch: Batch) -> dict[str, Tensor]:
         """Columns (N, C, H, W) of a sheet, by name: images of each domain, translated, and back again."""

@@ -40,6 +40,8 @@ class RNADE(NADE):
         Uria et al. 2013, section 3.
     """
 
+    real_valued = True
+
     # NOTE(paper): RNADE multiplies the gradients of its means by their deviation; here Adam sets the scale.
 
     def __init__(

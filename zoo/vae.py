@@ -93,6 +93,8 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         Kingma and Welling 2014, equation 10, appendices B and C.1.
     """
 
+    likelihood = "bernoulli"
+
     # NOTE(paper): without the weak weight decay of the paper's prior over weights.
 
     def __init__(

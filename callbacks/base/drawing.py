@@ -14,6 +14,7 @@ from zoo.callbacks.base.canvas import log_picture, samples_folder, write_png
 from zoo.callbacks.base.checks import require_protocol
 from zoo.callbacks.base.evaluating import evaluating
 from zoo.callbacks.base.protocols import HasReference
+from zoo.engine.background import WRITER
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["DrawingCallback", "FixedBatchCallback"]
@@ -63,8 +64,13 @@ class DrawingCallback(CheckedOptions, Callback):
             self._draw_once(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the trained model."""
+        """Draw the trained model; all pictures are there afterwards."""
         self._draw_once(trainer, pl_module)
+        WRITER.wait()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Finish the pictures that are being written."""
+        WRITER.settle()
 
     def _draw_once(self, trainer: Trainer, model: LightningModule) -> None:
         step = trainer.global_step
@@ -75,9 +81,9 @@ class DrawingCallback(CheckedOptions, Callback):
 
     @staticmethod
     def show(trainer: Trainer, name: str, picture: Image.Image, step: int) -> Path:
-        """Write `samples/<name>-<step>.png` and tell the loggers; returns the path without its ending."""
+        """Write `samples/<name>-<step>.png` beside training and tell the loggers; the path without its ending."""
         path = samples_folder(trainer) / f"{name}-{step:08d}"
-        write_png(path.with_suffix(".png"), picture)
+        WRITER.do(write_png, path.with_suffix(".png"), picture)
         log_picture(trainer.loggers, name, picture, step)
         return path
 

@@ -27,12 +27,20 @@ class Result:
         protocol: how the value was made: features, images, weights and the like.
         metric: short name.
         seconds: duration of the measurement.
+        error: standard error of the value over the images, as if they were independent.
+        chance: what knowing nothing of the image gives, such as always naming the most frequent class.
+        count: number of images that were counted, where the value is a share of them.
+        deviation: deviation of the value over seeds, where it is a mean over several.
     """
 
     value: float
     protocol: str
     metric: str = "fd"
     seconds: float = 0.0
+    error: float | None = None
+    chance: float | None = None
+    count: int | None = None
+    deviation: float | None = None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Callbacks that measure a value while a model trains: when, what is kept, and where the value is logged."""
+"""Callbacks that measure values while a model trains: when, what is kept, and where the values are logged."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ class MeasuringCallback(CheckedOptions, Callback):
     """Measures at given steps or epochs, at the start and at the end; subclasses define `evaluate`.
 
     Each value goes to the loggers and, with its protocol, to the terminal; the protocol also goes to the loggers'
-    hyperparameters and into metrics.csv.
+    hyperparameters and into metrics.csv. Of several values, the first is the callback's own.
 
     Args:
         every_n_epochs: epochs between values; None measures at no epoch.
@@ -28,8 +29,8 @@ class MeasuringCallback(CheckedOptions, Callback):
         at_end: measure the trained model.
 
     Attributes:
-        last: the latest result, None before the first.
-        history: all (step, value) of the run.
+        results: the latest result of each metric.
+        histories: all (step, value) of the run of each metric.
 
     Raises:
         ValueError: a number is too small.
@@ -50,13 +51,23 @@ class MeasuringCallback(CheckedOptions, Callback):
         self.every_n_steps = every_n_steps
         self.at_start = at_start
         self.at_end = at_end
-        self.last: Result | None = None
-        self.history: list[tuple[int, float]] = []
-        self._announced: str | None = None  # the protocol that the loggers of this process know
+        self.results: dict[str, Result] = {}
+        self.histories: dict[str, list[tuple[int, float]]] = {}
+        self._announced: dict[str, str] = {}  # the protocols that the loggers of this process know
 
-    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result | Sequence[Result]:
         """Measure now; called on every rank."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it measures")
+
+    @property
+    def last(self) -> Result | None:
+        """The latest result, None before the first."""
+        return next(iter(self.results.values()), None)
+
+    @property
+    def history(self) -> list[tuple[int, float]]:
+        """All (step, value) of the run."""
+        return next(iter(self.histories.values()), [])
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -70,23 +81,36 @@ class MeasuringCallback(CheckedOptions, Callback):
         return self.last.protocol if self.last else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Last, best and all values of the run."""
+        """Last, best and all values of the run; of several metrics under `metrics`."""
         last = None if self.last is None else vars(self.last)
-        return {"last": last, "best": self.best, "history": list(self.history)}
+        state = {"last": last, "best": self.best, "history": list(self.history)}
+        if len(self.results) > 1:
+            state["metrics"] = {
+                name: {"last": vars(result), "history": list(self.histories[name])}
+                for name, result in self.results.items()
+            }
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the values of the run so far."""
-        self.last = None if state_dict["last"] is None else Result(**state_dict["last"])
-        self.history = [(int(step), float(value)) for step, value in state_dict["history"]]
+        metrics = state_dict.get("metrics")
+        if metrics is None:
+            last = state_dict["last"]
+            metrics = {} if last is None else {last["metric"]: {"last": last, "history": state_dict["history"]}}
+        self.results = {name: Result(**kept["last"]) for name, kept in metrics.items()}
+        self.histories = {
+            name: [(int(step), float(value)) for step, value in kept["history"]] for name, kept in metrics.items()
+        }
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the untrained model; a resumed run continues with the last value, as an uninterrupted one would."""
         if trainer.global_step == 0:
-            self.last, self.history = None, []  # of an earlier fit
+            self.results, self.histories = {}, {}  # of an earlier fit
             if self.at_start:
                 self._measure(trainer, pl_module)
-        elif self.last is not None:
-            trainer.callback_metrics[self.last.metric] = torch.tensor(self.last.value)
+        else:
+            for name, result in self.results.items():
+                trainer.callback_metrics[name] = torch.tensor(result.value)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -115,23 +139,27 @@ class MeasuringCallback(CheckedOptions, Callback):
         return bool(self.history) and self.history[-1][0] == step
 
     def _measure(self, trainer: Trainer, model: LightningModule) -> None:
-        result = self.evaluate(trainer, model)
-        step = trainer.global_step
-        self.last = result
-        self.history.append((step, result.value))
+        found = self.evaluate(trainer, model)
+        for result in [found] if isinstance(found, Result) else found:
+            self._keep(trainer, result)
+
+    def _keep(self, trainer: Trainer, result: Result) -> None:
+        step, name = trainer.global_step, result.metric
+        self.results[name] = result
+        self.histories.setdefault(name, []).append((step, result.value))
         # ModelCheckpoint and schedulers read this dict; `self.log` would reach loggers only at logging steps.
-        trainer.callback_metrics[result.metric] = torch.tensor(result.value)
+        trainer.callback_metrics[name] = torch.tensor(result.value)
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
-            if result.protocol != self._announced:
+            if result.protocol != self._announced.get(name):
                 # TensorBoard shows only the hyperparameters that it was given last.
                 known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
-                logger.log_hyperparams({**known, f"{result.metric}_protocol": result.protocol})
-            values: dict[str, Any] = {result.metric: result.value, "epoch": trainer.current_epoch}
+                logger.log_hyperparams({**known, f"{name}_protocol": result.protocol})
+            values: dict[str, Any] = {name: result.value, "epoch": trainer.current_epoch}
             if isinstance(logger, CSVLogger):
-                values[f"{result.metric}_protocol"] = result.protocol
+                values[f"{name}_protocol"] = result.protocol
             logger.log_metrics(values, step=step)
             logger.save()
-        self._announced = result.protocol
-        tqdm.write(f"step {step}: {result.metric} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")
+        self._announced[name] = result.protocol
+        tqdm.write(f"step {step}: {name} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")

@@ -11,10 +11,11 @@ All take the arguments of `MeasureFunction`: `model, datamodule, *, split, num_s
 from zoo.callbacks.measures.anomaly import *  # noqa: F403
 from zoo.callbacks.measures.codes import *  # noqa: F403
 from zoo.callbacks.measures.evaluation import *  # noqa: F403
-from zoo.callbacks.measures.frechet import *  # noqa: F403
+from zoo.callbacks.measures.image_metrics import *  # noqa: F403
 from zoo.callbacks.measures.likelihood import *  # noqa: F403
 from zoo.callbacks.measures.patches import *  # noqa: F403
 from zoo.callbacks.measures.registry import *  # noqa: F403
 from zoo.callbacks.measures.sets import *  # noqa: F403
 from zoo.callbacks.measures.text import *  # noqa: F403
 from zoo.callbacks.measures.translation import *  # noqa: F403
+from zoo.callbacks.measures.translation_sets import *  # noqa: F403

@@ -60,7 +60,9 @@ def auroc(at: Evaluation, *, other: str = "", other_arguments: dict[str, Any] | 
             # In [0, 1] in float64, in the same order: torchmetrics would apply a float32 sigmoid to other scores.
             metric.update(_squashed(score), torch.full_like(score, target, dtype=torch.int64))
     value = 100 * metric.compute()
-    return at.result(value, usual=at.images(at.split, num), unusual=f"{unusual.name}-{at.split}-{num}")
+    return at.result(
+        {"value": value, "chance": 50}, usual=at.images(at.split, num), unusual=f"{unusual.name}-{at.split}-{num}"
+    )
 
 
 def _squashed(score: Tensor) -> Tensor:

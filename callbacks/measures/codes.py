@@ -63,7 +63,7 @@ def _accuracy(at: Evaluation, kind: Literal["linear_probe", "knn"], num_fit: int
     return at.result(metric.compute(), **options, fit=at.images("train", num_fit), test=at.images())
 
 
-@measure(needs=Encodes, data_needs=HasFactors, better="higher", unit="%", num_samples=1500)
+@measure(needs=Encodes, data_needs=HasFactors, better="higher", unit="%", num_samples=1500, draws=True)
 def beta_vae_metric(at: Evaluation, *, pairs: int = 64) -> Result:
     """Accuracy in percent of a classifier that reads the factor that pairs of images share from differences of codes.
 

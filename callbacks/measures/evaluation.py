@@ -110,14 +110,21 @@ class Evaluation:
         """The value of rank zero with its protocol, `name[key=fact, ..., weights=...]`.
 
         Args:
-            value: the value, a number or a scalar tensor.
+            value: the value, a number or a scalar tensor; or a dict of it with what else a `Result` holds (`error`,
+                `chance`, `count`), as the metrics give it.
             name: name of the value where it is not that of the measure.
             protocol: facts on which the value depends, in the order of the text.
         """
         name = name or self.name
         protocol.setdefault("weights", self.weights)
         text = ", ".join(f"{key}={fact}" for key, fact in protocol.items())
-        return Result(from_rank_zero(float(value)), f"{name}[{text}]", name, time.monotonic() - self.start)
+        numbers = {k: float(v) for k, v in (value if isinstance(value, dict) else {"value": value}).items()}
+        found: dict[str, Any] = from_rank_zero(numbers)
+        if "count" in found:
+            found["count"] = int(found["count"])
+        return Result(
+            found.pop("value"), f"{name}[{text}]", metric=name, seconds=time.monotonic() - self.start, **found
+        )
 
 
 def load_evaluator(evaluator: str | nn.Module, device: torch.device, caller: str, option: str) -> tuple[Any, str]:

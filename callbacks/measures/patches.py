@@ -35,7 +35,7 @@ def patch_error(at: Evaluation, *, shuffled: bool = False) -> Result:
 def _assembled(at: Evaluation, metric: MaskIoU | NearestPatch, shuffled: bool) -> Result:
     if shuffled and at.count() < 2:
         raise ValueError(f"{at.name}: shuffled needs two images at least, not {at.count()}")
-    at.in_float64(metric)
+    at.placed(metric)
     # Images are shuffled within their chunk, so no chunk may hold a single one.
     for first, batch in at.batches(chunk=at.chunk - (at.count() % at.chunk == 1)):
         image, mask = at.model.assemble(batch["patches"], seed=at.seed, first=first)

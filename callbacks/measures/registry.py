@@ -18,17 +18,28 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from zoo.callbacks.base import HasReference, Result, evaluating, require_protocol
+from zoo.callbacks.base import (
+    Assembles,
+    ComparesSets,
+    HasReference,
+    Result,
+    Samples,
+    evaluating,
+    require_protocol,
+)
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.engine.files import nearest
 
 __all__ = ["MEASURES", "MeasureFunction", "find_measure", "measure"]
 
 
-class MeasureFunction:
-    """A measure: a function of a model and a DataModule that needs no Trainer.
+R = TypeVar("R", bound=Result | list[Result])
+
+
+class MeasureFunction(Generic[R]):
+    """A measure: a function of a model and a DataModule that needs no Trainer, and gives a value or several.
 
     Attributes:
         name: name of the measure.
@@ -38,11 +49,12 @@ class MeasureFunction:
         unit: "%" for percentages, else nothing.
         split: usual split of the images.
         num_samples: usual number of images or draws; None for all images.
+        draws: whether the value depends on the seed.
     """
 
     def __init__(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., R],
         needs: type,
         better: Literal["lower", "higher"],
         unit: Literal["", "%"],
@@ -50,12 +62,14 @@ class MeasureFunction:
         split: str,
         num_samples: int | None,
         check: Callable[..., None] | None,
+        draws: bool,
     ) -> None:
         functools.update_wrapper(self, function)
         self.__doc__ = _documented(function)
         self.name, self.function = function.__name__, function
         self.needs, self.data_needs, self.better, self.unit = needs, data_needs, better, unit
         self.split, self.num_samples, self._check = split, num_samples, check
+        self.draws = draws or needs in DRAWING
         own = list(inspect.signature(function).parameters.values())[1:]
         kind = inspect.Parameter.KEYWORD_ONLY
         common = [
@@ -65,7 +79,9 @@ class MeasureFunction:
             inspect.Parameter("num_samples", kind, default=num_samples, annotation=int | None),
             inspect.Parameter("seed", kind, default=0, annotation=int),
         ]
-        self.__signature__ = inspect.Signature([*common, *own], return_annotation=Result)
+        self.__signature__ = inspect.Signature(
+            [*common, *own], return_annotation=get_type_hints(function).get("return", Result)
+        )
 
     def __call__(
         self,
@@ -76,7 +92,7 @@ class MeasureFunction:
         num_samples: int | None = None,
         seed: int = 0,
         **options: Any,
-    ) -> Result:
+    ) -> R:
         """Measure. The model and all random generators are left as they were; every rank must call this.
 
         Args:
@@ -132,7 +148,10 @@ class MeasureFunction:
                 raise ValueError(f"{self.name}: {name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-MEASURES: dict[str, MeasureFunction] = {}
+DRAWING = (Assembles, ComparesSets, Samples)
+"""What of a model takes a seed by which a value moves; `log_weights` are averaged over hundreds of draws per image."""
+
+MEASURES: dict[str, MeasureFunction[Any]] = {}
 """All measures by name."""
 
 
@@ -144,13 +163,13 @@ COMMON = """
     seed: seed of what the measure draws."""
 
 
-def _documented(function: Callable[..., Result]) -> str:
+def _documented(function: Callable[..., Any]) -> str:
     """Docstring of a measure, with the arguments that all measures have."""
     text, _, own = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")
     return f"{text}\n\nArgs:{COMMON}{own}"
 
 
-def find_measure(name: str) -> MeasureFunction:
+def find_measure(name: str) -> MeasureFunction[Any]:
     """A measure by name.
 
     Raises:
@@ -170,7 +189,8 @@ def measure(
     split: str = "test",
     num_samples: int | None = None,
     check: Callable[..., None] | None = None,
-) -> Callable[[Callable[..., Result]], MeasureFunction]:
+    draws: bool = False,
+) -> Callable[[Callable[..., R]], MeasureFunction[R]]:
     """Make a measure of a function of an `Evaluation` and options, and enter it into `MEASURES` under its name.
 
     Args:
@@ -181,13 +201,14 @@ def measure(
         split: usual split of the images.
         num_samples: usual number of images or draws; None for all images.
         check: called with the `Evaluation` and the given options before any time is spent; refuses what does not fit.
+        draws: the measure itself draws by the seed, though the model does not.
 
     Raises:
         ValueError: there is another measure of that name.
     """
 
-    def decorated(function: Callable[..., Result]) -> MeasureFunction:
-        made = MeasureFunction(function, needs, better, unit, data_needs, split, num_samples, check)
+    def decorated(function: Callable[..., R]) -> MeasureFunction[R]:
+        made = MeasureFunction(function, needs, better, unit, data_needs, split, num_samples, check, draws)
         before = MEASURES.get(made.name)
         if before is not None and before.__module__ != made.__module__:
             raise ValueError(f"there is a measure {made.name!r} already, in {before.__module__}: take another name")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from zoo.callbacks.base import ComparesSets, Result, Samples
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.registry import measure
+from zoo.callbacks.metrics.means import MeanWithError
+from zoo.callbacks.metrics.paired import structural_similarity
 from zoo.callbacks.metrics.sliced_wasserstein import SlicedWasserstein
 from zoo.engine.devices import double
 
 __all__ = ["ms_ssim", "multiscale_ssim", "swd"]
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli and Bovik 2003: they do not quite add up to 1
-WINDOW, SIGMA = 11, 1.5
 
 
 @measure(needs=ComparesSets, better="lower", num_samples=16_384)
@@ -42,7 +41,7 @@ def ms_ssim(at: Evaluation) -> Result:
     Five scales for images of any size from 16 pixels, as in the Progressive GAN authors' code; see `multiscale_ssim`.
     `num_samples` counts pairs; the data are not used.
     """
-    metric = at.in_float64(MeanMetric())
+    metric = at.placed(MeanWithError())
     for first, n in at.draws(50):
         images = at.model.sample(2 * n, seed=at.seed, first=2 * first)
         metric.update(multiscale_ssim(images[::2], images[1::2]))
@@ -77,28 +76,7 @@ def multiscale_ssim(x: Tensor, y: Tensor) -> Tensor:
     for scale, weight in enumerate(WEIGHTS):
         if scale:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)  # the last row of an odd number is left out
-        similarity, contrast = _ssim(x, y)
+        similarity, contrast = structural_similarity(x, y)
         last = scale == len(WEIGHTS) - 1
         value = value * (similarity if last else contrast).clamp_min(0) ** weight  # a negative value has no such power
     return value
-
-
-def _ssim(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (N,) of structural similarity and of its contrast-structure factor over images (N, C, H, W) in [0, 255]."""
-    size = min(WINDOW, *x.shape[2:])
-    place = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
-    window = torch.exp(-0.5 * (place / (SIGMA * size / WINDOW)) ** 2)
-    window = window / window.sum()
-
-    def blurred(image: Tensor) -> Tensor:
-        # Over single channels, one axis after the other; only where the whole window lies inside.
-        image = F.conv2d(image.flatten(0, 1).unsqueeze(1), window.view(1, 1, 1, -1))
-        return F.conv2d(image, window.view(1, 1, -1, 1)).view(*x.shape[:2], -1)
-
-    mean_x, mean_y = blurred(x), blurred(y)
-    variances = blurred(x * x) - mean_x**2 + blurred(y * y) - mean_y**2
-    covariance = blurred(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    contrast = (2 * covariance + c2) / (variances + c2)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * contrast).mean((1, 2)), contrast.mean((1, 2))

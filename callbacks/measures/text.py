@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch.nn import functional as F
 
 from zoo.callbacks.base import Classifies, ComparesSets, Result, Retrieves, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
+from zoo.callbacks.metrics.means import MeanWithError, ShareRight
 from zoo.engine.devices import double
 
 __all__ = ["caption_accuracy", "noise_diversity", "r_precision", "retrieval"]
@@ -25,7 +25,9 @@ def r_precision(
 ) -> Result:
     """Share of generated images, in percent, that match their own sentence better than sentences of other classes.
 
-    The data need batches with `caption` and `caption_class`.
+    The data need batches with `caption` and `caption_class`. The protocol's judge is "own-encoder" where the retriever
+    embeds sentences as the model does: it then judges images that were trained to please its embeddings, and
+    `caption_accuracy` is the judge that shares nothing with the model.
 
     Args:
         retriever: name of a published `TextEncoder`, path of one, or a module with `encode` and `encode_text` that was
@@ -35,12 +37,13 @@ def r_precision(
     """
     network, label = load_evaluator(retriever, at.device, at.name, "retriever")
     with evaluating(network, at.seed):
-        value = _retrieved(at, network, candidates, lambda batch, first: _images(at, batch, first, identity))
+        judge = _judge(at, network)
+        found = _retrieved(at, network, candidates, lambda batch, first: _images(at, batch, first, identity))
     name = f"{at.name}_real" if identity else None
-    return at.result(value, name, retriever=label, candidates=candidates, captions=at.images())
+    return at.result(found, name, retriever=label, judge=judge, candidates=candidates, captions=at.images())
 
 
-@measure(needs=Retrieves, better="higher", unit="%")
+@measure(needs=Retrieves, better="higher", unit="%", draws=True)
 def retrieval(at: Evaluation, *, candidates: int = 100) -> Result:
     """Share of real images, in percent, that match their own sentence better than sentences of other classes.
 
@@ -49,8 +52,18 @@ def retrieval(at: Evaluation, *, candidates: int = 100) -> Result:
     Args:
         candidates: sentences per image, its own among them; chance is one in `candidates`.
     """
-    value = _retrieved(at, at.model, candidates, lambda batch, first: batch["image"])
-    return at.result(value, candidates=candidates, captions=at.images())
+    found = _retrieved(at, at.model, candidates, lambda batch, first: batch["image"])
+    return at.result(found, candidates=candidates, captions=at.images())
+
+
+def _judge(at: Evaluation, network: Any) -> str:
+    """Whether a retriever embeds sentences as the measured model does."""
+    if not hasattr(at.model, "encode_text"):
+        return "other"
+    captions = next(iter(at.data.reference_batches(2, 2, split=at.split)))[1]["caption"]
+    ours, theirs = (F.normalize(double(encoder.encode_text(captions)), dim=1) for encoder in (at.model, network))
+    is_same = ours.shape == theirs.shape and bool(((ours * theirs.to(ours.device)).sum(1) > 0.999).all())
+    return "own-encoder" if is_same else "other"
 
 
 def _images(at: Evaluation, batch: Any, first: int, identity: bool) -> Tensor:
@@ -59,9 +72,9 @@ def _images(at: Evaluation, batch: Any, first: int, identity: bool) -> Tensor:
     return found
 
 
-def _retrieved(at: Evaluation, network: Any, candidates: int, images: Callable[[Any, int], Tensor]) -> Tensor:
+def _retrieved(at: Evaluation, network: Any, candidates: int, images: Callable[[Any, int], Tensor]) -> dict[str, Any]:
     """Percentage of the images that match their own sentence best among `candidates`, over all ranks."""
-    metric = at.in_float64(MeanMetric())
+    metric = at.placed(ShareRight())
     # Every rank knows all sentences.
     everything = [batch for _, batch in at.data.reference_batches(at.count(), at.chunk, split=at.split)]
     number = torch.cat([batch["caption_class"] for batch in everything])
@@ -75,9 +88,8 @@ def _retrieved(at: Evaluation, network: Any, candidates: int, images: Callable[[
             others = (number != number[i]).nonzero().flatten()
             others = others[torch.randperm(len(others), generator=generator)[: candidates - 1]]
             match = texts[torch.cat([torch.tensor([i]), others]).to(at.device)] @ own
-            metric.update(double(match[0] > match[1:].max()))
-    value: Tensor = 100 * metric.compute()
-    return value
+            metric.update(match[0] > match[1:].max())
+    return metric.compute() | {"chance": 100 / candidates}
 
 
 @measure(needs=ComparesSets, better="higher", unit="%")
@@ -87,8 +99,8 @@ def caption_accuracy(
     """Share of generated images, in percent, that a classifier of real images assigns to the class in their sentence.
 
     Only sentences that name a value of the field count. The result has the name of the field, such as
-    "skin_tone_accuracy". The protocol's chance is the share of the most frequent value: the accuracy of a model that
-    always draws this value. The data need batches with `caption` and the field.
+    "skin_tone_accuracy"; its chance is the share of the most frequent value, the accuracy of a model that always draws
+    this value. The data need batches with `caption` and the field.
 
     Args:
         field: label of the data, such as "skin_tone", "category" or "vendor".
@@ -102,8 +114,7 @@ def caption_accuracy(
         raise ValueError(f"{at.name}: there is no field {field!r}: take {', '.join(at.data.class_names)}")
     names, classes = at.data.class_names[field], list(getattr(network, "class_names", ()))
     words = [name.lower().replace("&", "and") for name in names]
-    metric = at.in_float64(MeanMetric())
-    asked = torch.zeros(len(classes), device=at.device)
+    metric = at.placed(ShareRight(len(classes)))
     with evaluating(network, at.seed):
         for first, batch in at.batches():
             values = batch[field].tolist()
@@ -116,18 +127,15 @@ def caption_accuracy(
             image = _images(at, batch, first, identity)
             if len(rows):
                 wanted = torch.tensor([classes.index(names[values[i]]) for i in rows.tolist()], device=at.device)
-                metric.update(double(network.classify(image[rows]).argmax(1) == wanted))
-                asked += wanted.bincount(minlength=len(classes))
-    if at.world_size > 1:
-        dist.all_reduce(asked)
-    if not asked.any():
+                metric.update(network.classify(image[rows]).argmax(1) == wanted, wanted)
+    found = metric.compute()
+    if not found["count"]:
         raise ValueError(f"{at.name}: no sentence of {at.data.name} names a {field} that is a class")
     return at.result(
-        100 * metric.compute(),
+        found,
         f"{field}_accuracy_real" if identity else f"{field}_accuracy",
-        chance=f"{100 * float(asked.max() / asked.sum()):.1f}%",
         classifier=label,
-        captions=f"{at.images()}-of-which-{int(asked.sum())}-name-it",
+        captions=f"{at.images()}-of-which-{int(found['count'])}-name-it",
     )
 
 
@@ -137,7 +145,7 @@ def noise_diversity(at: Evaluation) -> Result:
 
     The first images have the given seed, the second ones the next.
     """
-    metric = at.in_float64(MeanMetric())
+    metric = at.placed(MeanWithError())
     for first, batch in at.batches():
         a, b = (double(at.model.real_and_fake(batch, seed=s, first=first)[1]) for s in (at.seed, at.seed + 1))
         metric.update((a - b).abs().flatten(1).mean(1) / 2)

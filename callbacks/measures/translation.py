@@ -1,4 +1,4 @@
-"""Measures of translators: against true pairs, by a classifier of real images, by features, and by the way back.
+"""Measures of translators: against true pairs, by a classifier of real images, and by the way back.
 
 Every image is translated to each domain but its own. With `identity=True` a measure takes the images as they are
 instead of their translations: the value that a translator should improve. With `real=True` `domain_accuracy` takes
@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from zoo.callbacks.base import Classifies, HasTranslations, Result, Translates, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
-from zoo.callbacks.metrics.extractors import features_of, load_extractor
-from zoo.callbacks.metrics.frechet import FrechetMetric
+from zoo.callbacks.metrics.means import Averaged, MeanWithError, ShareRight
 from zoo.callbacks.metrics.paired import PairedSimilarity
 from zoo.datamodules.base import TranslationTask
 from zoo.engine.devices import double
@@ -33,12 +31,17 @@ __all__ = [
     "paired_lpips",
     "paired_psnr",
     "paired_ssim",
-    "translation_fd",
 ]
 
 
-def _check_domains(
-    at: Evaluation, *, domain: str = "", identity: bool = False, real: bool = False, **options: Any
+def check_domains(
+    at: Evaluation,
+    *,
+    domain: str = "",
+    identity: bool = False,
+    real: bool = False,
+    floor: bool = False,
+    **options: Any,
 ) -> None:
     """Refuse data without domains, unknown domains, and options that exclude each other."""
     names = at.data.domain_names
@@ -48,27 +51,29 @@ def _check_domains(
         raise ValueError(f"{at.name}: there is no domain {domain!r}: take one of {', '.join(names)}")
     if identity and real:
         raise ValueError(f"{at.name}: identity and real exclude each other: give one of them")
+    if identity and floor:
+        raise ValueError(f"{at.name}: identity and floor exclude each other: give one of them")
 
 
-def _tasks(at: Evaluation) -> Iterator[TranslationTask]:
+def tasks(at: Evaluation) -> Iterator[TranslationTask]:
     """This rank's images and the domains they are to be translated to, on the model's device."""
     share = {"rank": at.rank, "world_size": at.world_size}
     for task in at.data.translation_batches(at.count(), at.chunk, split=at.split, **share):
         yield move_data_to_device(task, at.device)
 
 
-def _translated(at: Evaluation, task: TranslationTask, identity: bool) -> Tensor:
+def translated(at: Evaluation, task: TranslationTask, identity: bool) -> Tensor:
     """The images of a task in its domain, or as they are."""
     found: Tensor = task.image if identity else at.model.translate(task.image, task.target)
     return found
 
 
-def _name(at: Evaluation, identity: bool) -> str:
+def named(at: Evaluation, identity: bool) -> str:
     """Values of the identity have a name of their own, and so a column of their own."""
     return f"{at.name}_identity" if identity else at.name
 
 
-@measure(needs=Translates, data_needs=HasTranslations, better="lower", check=_check_domains)
+@measure(needs=Translates, data_needs=HasTranslations, better="lower", check=check_domains)
 def paired_l1(at: Evaluation, *, identity: bool = False) -> Result:
     """Mean absolute difference of translated images and their true pairs, of values in [0, 1].
 
@@ -77,27 +82,27 @@ def paired_l1(at: Evaluation, *, identity: bool = False) -> Result:
     Args:
         identity: measure the images as they are instead of their translations.
     """
-    return _paired(at, at.in_float64(PairedSimilarity()), "l1", identity)
+    return _paired(at, PairedSimilarity("l1"), identity)
 
 
-@measure(needs=Translates, data_needs=HasTranslations, better="higher", check=_check_domains)
+@measure(needs=Translates, data_needs=HasTranslations, better="higher", check=check_domains)
 def paired_psnr(at: Evaluation, *, identity: bool = False) -> Result:
-    """Peak signal-to-noise ratio, in dB, of translated images to their true pairs.
+    """Peak signal-to-noise ratio, in dB, of translated images to their true pairs: the mean of that of each image.
 
     Args:
         identity: measure the images as they are instead of their translations.
     """
-    return _paired(at, at.in_float64(PairedSimilarity()), "psnr", identity)
+    return _paired(at, PairedSimilarity("psnr"), identity, mean="over-images", at_most="58.9dB")
 
 
-@measure(needs=Translates, data_needs=HasTranslations, better="higher", check=_check_domains)
+@measure(needs=Translates, data_needs=HasTranslations, better="higher", check=check_domains)
 def paired_ssim(at: Evaluation, *, identity: bool = False) -> Result:
-    """Structural similarity of translated images and their true pairs.
+    """Structural similarity of translated images and their true pairs, see `structural_similarity`.
 
     Args:
         identity: measure the images as they are instead of their translations.
     """
-    return _paired(at, at.in_float64(PairedSimilarity()), "ssim", identity)
+    return _paired(at, PairedSimilarity("ssim"), identity, windows="valid")
 
 
 def _check_alexnet(at: Evaluation, **options: Any) -> None:
@@ -108,7 +113,7 @@ def _check_alexnet(at: Evaluation, **options: Any) -> None:
     """
     from torchvision.models import AlexNet_Weights
 
-    _check_domains(at, **options)
+    check_domains(at, **options)
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(AlexNet_Weights.DEFAULT.url).name)
     if not weights.is_file():
         raise FileNotFoundError(
@@ -126,21 +131,32 @@ def paired_lpips(at: Evaluation, *, identity: bool = False) -> Result:
     References:
         Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric".
     """
-    return _paired(at, LearnedPerceptualImagePatchSimilarity("alex").to(at.device), "lpips", identity)
+    return _paired(at, _PairedDistance(), identity, network="alex-0.1")
 
 
-def _paired(at: Evaluation, metric: Metric, kind: str, identity: bool) -> Result:
-    for task in _tasks(at):
+class _PairedDistance(Averaged):
+    """The mean of LPIPS over images: torchmetrics' own class hangs where ranks have unequal numbers of batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = [LearnedPerceptualImagePatchSimilarity("alex").net.eval()]  # no part of the metric
+
+    def update(self, found: Tensor, true: Tensor) -> None:
+        network = self.network[0].to(found.device)
+        self.add(network(found.float().clamp(-1, 1), true.float()).flatten())
+
+
+def _paired(at: Evaluation, metric: PairedSimilarity | _PairedDistance, identity: bool, **facts: str) -> Result:
+    metric = at.placed(metric)
+    for task in tasks(at):
         if task.paired.any():
             asked = task._replace(image=task.image[task.paired])
-            found = _translated(at, asked, identity).float()
-            metric.update(found.clamp(-1, 1) if kind == "lpips" else found, task.true)
-    value = metric.compute()
-    value = value[kind] if isinstance(value, dict) else value
-    return at.result(value, _name(at, identity), domains=len(at.data.domain_names), test=at.images())
+            metric.update(translated(at, asked, identity), task.true)
+    domains = len(at.data.domain_names)
+    return at.result(metric.compute(), named(at, identity), domains=domains, **facts, test=at.images())
 
 
-@measure(needs=Translates, data_needs=HasTranslations, better="higher", unit="%", check=_check_domains)
+@measure(needs=Translates, data_needs=HasTranslations, better="higher", unit="%", check=check_domains)
 def domain_accuracy(
     at: Evaluation, *, classifier: str | nn.Module = "", identity: bool = False, real: bool = False
 ) -> Result:
@@ -157,23 +173,24 @@ def domain_accuracy(
     network, label = load_evaluator(classifier, at.device, at.name, "classifier")
     require_protocol(network, Classifies, at.name)
     kind = _classes_of_domains(at, list(getattr(network, "class_names", ())))
-    metric = at.in_float64(MeanMetric())
+    metric = at.placed(ShareRight(len(at.data.domain_names)))
     with evaluating(network, at.seed):
-        for task in _tasks(at):
+        for task in tasks(at):
             asked = kind[task.origin] != kind[task.domain]
             if real:
                 judged = task.true[asked[task.paired]]
             elif asked.any():
-                judged = _translated(at, task._replace(image=task.image[asked]), identity)
+                judged = translated(at, task._replace(image=task.image[asked]), identity)
             else:
                 continue
             if len(judged):
-                metric.update(double(network.classify(judged).argmax(1) == kind[task.domain]))
-    value = 100 * metric.compute()
-    if value.isnan():
+                targets = kind[task.domain].expand(len(judged))
+                metric.update(network.classify(judged).argmax(1) == targets, targets)
+    found = metric.compute()
+    if not found["count"]:
         raise ValueError(f"{at.name}: {at.images()} has no image to judge{' with a pair' * real}")
-    name = f"{at.name}_real" if real else _name(at, identity)
-    return at.result(value, name, classifier=label, test=at.images())
+    name = f"{at.name}_real" if real else named(at, identity)
+    return at.result(found, name, classifier=label, test=at.images())
 
 
 def _classes_of_domains(at: Evaluation, classes: list[str]) -> Tensor:
@@ -194,55 +211,11 @@ def _classes_of_domains(at: Evaluation, classes: list[str]) -> Tensor:
     return torch.tensor([classes.index(name) for (name,) in found], device=at.device)
 
 
-@measure(needs=Translates, data_needs=HasTranslations, better="lower", check=_check_domains)
-def translation_fd(
-    at: Evaluation,
-    *,
-    domain: str = "",
-    extractor: str | nn.Module = "efficientnet-lite0",
-    identity: bool = False,
-) -> Result:
-    """Fréchet distance between real images of a domain and translations to it.
-
-    `num_samples` counts the images of all domains together.
-
-    Args:
-        domain: name of the target domain; by default the mean over all of them.
-        extractor: as for `frechet_distance`.
-        identity: measure the images as they are instead of their translations.
-    """
-    names = at.data.domain_names
-    targets = [names.index(domain)] if domain else [*range(len(names))]
-    network = load_extractor(extractor).to(at.device)
-
-    def features(images: Tensor) -> Tensor:
-        return torch.cat([features_of(network, part) for part in images.split(64)])
-
-    width = features(torch.zeros(1, 3, 32, 32, device=at.device)).shape[1]
-    metrics = {d: at.placed(FrechetMetric(width)) for d in targets}
-    for task in _tasks(at):
-        for d in targets:
-            # Of all tasks that have an image, one shows it as a real one.
-            real = (task.origin == d) & (task.domain == (d + 1) % len(names))
-            if real.any():
-                metrics[d].update(features(task.image[real]), real=True)
-        if task.domain in metrics:
-            metrics[task.domain].update(features(_translated(at, task, identity)), real=False)
-    return at.result(
-        torch.stack([metrics[d].compute() for d in targets]).mean(),
-        _name(at, identity),
-        to=domain or f"mean-of-{len(targets)}",
-        features=network.name,
-        resize=getattr(network, "resize", "none"),
-        test=at.images(),
-    )
-
-
-@measure(needs=Translates, data_needs=HasTranslations, better="lower", check=_check_domains)
+@measure(needs=Translates, data_needs=HasTranslations, better="lower", check=check_domains)
 def cycle_error(at: Evaluation) -> Result:
     """Mean absolute difference of images and their translations back from each other domain, of values in [0, 1]."""
-    metric = at.in_float64(MeanMetric())
-    for task in _tasks(at):
-        back = at.model.translate(_translated(at, task, identity=False), task.source)
+    metric = at.placed(MeanWithError())
+    for task in tasks(at):
+        back = at.model.translate(translated(at, task, identity=False), task.source)
         metric.update((double(back) - double(task.image)).abs().flatten(1).mean(1) / 2)
     return at.result(metric.compute(), domains=len(at.data.domain_names), test=at.images())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.callbacks.metrics.means import share
 from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["ClassError", "CodeAccuracy", "Matching", "fit_linear"]
@@ -91,8 +92,8 @@ class CodeAccuracy(AnyShare):
         if fit:
             self.fit_order.append(torch.arange(first, first + len(codes), device=codes.device))
 
-    def compute(self) -> Tensor:
-        """Accuracy in percent."""
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracy in percent, see `ShareRight`."""
         order = dim_zero_cat(self.fit_order).argsort()
         fit, label = dim_zero_cat(self.fit_codes)[order], dim_zero_cat(self.fit_labels)[order]
         mean, std = fit.mean(0), fit.std(0).clamp(min=1e-8)
@@ -101,8 +102,8 @@ class CodeAccuracy(AnyShare):
             found = fit_linear(fit, label)(test.double()).argmax(1)
         else:
             found = torch.cat([self._vote(part, fit, label) for part in test.split(1000)])
-        accuracy: Tensor = (found == dim_zero_cat(self.test_labels)).double().mean()
-        return 100 * accuracy
+        labels = dim_zero_cat(self.test_labels)
+        return share(found == labels, labels)
 
     def _vote(self, test: Tensor, fit: Tensor, label: Tensor) -> Tensor:
         nearest = torch.cdist(test, fit).topk(min(self.neighbours, len(fit)), largest=False).indices
@@ -160,8 +161,8 @@ class ClassError(AnyShare):
             self.found.append(probabilities.argmax(1))
             self.labels.append(label)
 
-    def compute(self) -> Tensor:
-        """Error in percent."""
+    def compute(self) -> dict[str, Tensor]:
+        """Error in percent, see `ShareRight`; chance is the error of always naming the most frequent class."""
         found, label = dim_zero_cat(self.found), dim_zero_cat(self.labels)
         if self.matching == "best_example":
             best = dim_zero_cat(self.best)  # (batches, K, 3)
@@ -175,4 +176,5 @@ class ClassError(AnyShare):
             counts.index_put_((found, label), torch.ones_like(found), accumulate=True)
             _, names = cast(Any, optimize).linear_sum_assignment(-np.asarray(counts.cpu()))
             found = torch.as_tensor(names, device=found.device)[found]
-        return 100 * (found != label).double().mean()
+        right = share(found == label, label)
+        return right | {name: 100 - right[name] for name in ("value", "chance")}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
 from zoo.callbacks.metrics.codes import fit_linear
+from zoo.callbacks.metrics.means import share
 from zoo.callbacks.metrics.ranks import AnyShare
 
 __all__ = ["BetaVAEMetric", "MutualInformationGap", "mutual_information_gap"]
@@ -51,16 +52,15 @@ class BetaVAEMetric(AnyShare):
         self.factors.append(factor)
         self.order.append(torch.arange(first, first + len(factor), device=factor.device))
 
-    def compute(self) -> Tensor:
-        """Accuracy in percent on the last third of the points, of a classifier fitted to the first two thirds."""
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracy in percent on the last third of the points, of a classifier fitted to the rest: see `ShareRight`."""
         order = dim_zero_cat(self.order).argsort()
         points, factors = dim_zero_cat(self.points)[order].double(), dim_zero_cat(self.factors)[order]
         train = 2 * len(points) // 3
         mean, std = points[:train].mean(0), points[:train].std(0).clamp(min=1e-8)
         points = (points - mean) / std
         found = fit_linear(points[:train], factors[:train])(points[train:]).argmax(1)
-        accuracy: Tensor = (found == factors[train:]).double().mean()
-        return 100 * accuracy
+        return share(found == factors[train:], factors[train:])
 
 
 def mutual_information_gap(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:

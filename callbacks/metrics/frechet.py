@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["FrechetMetric", "gaussian_distance"]
+from zoo.callbacks.metrics.bank import FeatureBank
+from zoo.engine.devices import double
+
+__all__ = [
+    "FrechetInfinity",
+    "FrechetMetric",
+    "frechet_distance_of",
+    "frechet_infinity",
+    "gaussian_distance",
+    "moments_of",
+]
 
 
 def _factor(covariance: Tensor) -> Tensor:
@@ -51,10 +61,126 @@ def gaussian_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, cova
     """
     # With S = F F^T, tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of F1^T S2 F1, which are the
     # singular values of F1^T F2: taken from there, their error is a rounding error and not the square root of one.
-    cross = _factor(covariance_a).T @ _factor(covariance_b)
+    return _distance(mean_a, covariance_a, _factor(covariance_a), mean_b, covariance_b)
+
+
+def _distance(mean_a: Tensor, covariance_a: Tensor, factor_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> Tensor:
+    """`gaussian_distance` where the first covariance is factored already."""
+    cross = factor_a.T @ _factor(covariance_b)
     root = torch.linalg.svdvals(cross).sum() if cross.numel() else cross.sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * root
     return distance.clamp(min=0)
+
+
+def moments_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased covariance of features in float64, a block of rows at a time.
+
+    Args:
+        rows: the features.
+
+    Shape:
+        rows: (N, d); outputs: (d,) and (d, d).
+
+    Raises:
+        ValueError: there are fewer than two.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"a covariance needs two images, got {len(rows)}")
+    total = torch.stack([double(part).sum(0) for part in rows.split(4096)]).sum(0)
+    mean = total / len(rows)
+    outer = torch.zeros(len(mean), len(mean), dtype=mean.dtype, device=mean.device)
+    for part in rows.split(4096):
+        centered = double(part) - mean
+        outer.addmm_(centered.T, centered)
+    return mean, outer / (len(rows) - 1)
+
+
+def frechet_distance_of(real: Tensor, fake: Tensor) -> Tensor:
+    """Fréchet distance between two sets of features, `FrechetMetric` of them; warns where a covariance is singular.
+
+    Args:
+        real: features of real images.
+        fake: features of generated images.
+
+    Shape:
+        real: (M, d); fake: (N, d); output: scalar, float64.
+    """
+    _warn_of_few(min(len(real), len(fake)), real.shape[1])
+    return gaussian_distance(*moments_of(real), *moments_of(fake))
+
+
+def frechet_infinity(
+    real: Tensor, fake: Tensor, *, points: int = 15, least: int | None = None, seed: int = 0
+) -> Tensor:
+    """Fréchet distance that infinitely many generated images would have, extrapolated from subsets of them.
+
+    The distance falls with the number N of generated images about as a + b / N; `a` of a linear fit is the value. The
+    real images are all taken, so their part of the bias stays.
+
+    Args:
+        real: features of real images.
+        fake: features of generated images.
+        points: number of subsets, their sizes evenly spaced up to all images.
+        least: size of the smallest; None for 5,000, or half of the images where these are fewer than 10,000.
+        seed: seed of the subsets.
+
+    Shape:
+        real: (M, d); fake: (N, d); output: scalar, float64.
+
+    Raises:
+        ValueError: there are fewer images than the smallest subset has, or a subset has at most d of them.
+
+    References:
+        Chong and Forsyth 2020, "Effectively unbiased FID and Inception Score and where to find them", section 4.
+    """
+    n, d = fake.shape
+    least = min(5000, n // 2) if least is None else least
+    if not d < least < n:
+        raise ValueError(
+            f"an extrapolation with {d} features needs subsets of more than {d} images and more images than those of "
+            f"the smallest subset; the smallest has {least} of {n}: take {2 * d + 2} images"
+        )
+    _warn_of_few(len(real), d)
+    mean, covariance = moments_of(real)
+    factor = _factor(covariance)
+    draws = torch.Generator().manual_seed(seed)
+    sizes = torch.linspace(least, n, points, dtype=torch.float64).long()
+    values = []
+    for size in sizes.tolist():
+        rows = fake[torch.randperm(n, generator=draws)[:size].to(fake.device)]
+        values.append(_distance(mean, covariance, factor, *moments_of(rows)))
+    y, x = torch.stack(values), 1 / sizes.to(mean)
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    return y.mean() - slope * x.mean()
+
+
+def _warn_of_few(images: int, features: int) -> None:
+    if images <= features:
+        warnings.warn(
+            f"{images} images for {features} features: the covariance is singular and the distance far too large; "
+            f"compare only with values from as many images, or take more than {features}",
+            stacklevel=3,
+        )
+
+
+class FrechetInfinity(FeatureBank):
+    """`frechet_infinity` of all features that were added.
+
+    Args:
+        points: number of subsets.
+        seed: seed of the subsets.
+        kwargs: options of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, points: int = 15, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.points, self.seed = points, seed
+
+    def compute(self) -> Tensor:
+        """The extrapolated distance."""
+        return frechet_infinity(self.rows(real=True), self.rows(real=False), points=self.points, seed=self.seed)
 
 
 class FrechetMetric(Metric):
@@ -129,13 +255,7 @@ class FrechetMetric(Metric):
 
     def compute(self) -> Tensor:
         """The distance; warns where a covariance cannot have full rank."""
-        fewest = int(min(self.real_count, self.fake_count))
-        if fewest <= self.num_features:
-            warnings.warn(
-                f"{fewest} images for {self.num_features} features: the covariance is singular and the distance "
-                f"far too large; compare only with values from as many images, or take more than {self.num_features}",
-                stacklevel=2,
-            )
+        _warn_of_few(int(min(self.real_count, self.fake_count)), self.num_features)
         return gaussian_distance(*self.moments(real=True), *self.moments(real=False))
 
     def real_state(self) -> dict[str, Tensor]:

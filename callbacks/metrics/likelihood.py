@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.callbacks.metrics.means import Averaged
 from zoo.callbacks.metrics.ranks import AnyShare
 
-__all__ = ["LikelihoodBounds", "ParzenLogLikelihood"]
+__all__ = ["LikelihoodBound", "ParzenLogLikelihood"]
 
 
-class LikelihoodBounds(Metric):
-    """Negative evidence lower bound and importance-weighted negative log-likelihood, means over the images.
+class LikelihoodBound(Averaged):
+    """Negative evidence lower bound, or importance-weighted negative log-likelihood, in nats per image: their mean.
 
-    From log weights log p(x, z_k) - log q(z_k | x): -mean_k and -log mean_k exp. Sums are float64 and added over ranks.
+    From log weights log p(x, z_k) - log q(z_k | x): -mean_k ("elbo") and -log mean_k exp ("iw_nll").
+
+    Args:
+        kind: which of the two.
+        kwargs: options of `torchmetrics.Metric`.
 
     References:
         Burda, Grosse and Salakhutdinov 2016, equation 8.
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
-    elbo: Tensor
-    weighted: Tensor
-    count: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, kind: Literal["elbo", "iw_nll"], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("elbo", "weighted", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.kind = kind
 
     def update(self, log_weights: Tensor) -> None:
         """Add images.
@@ -43,13 +41,10 @@ class LikelihoodBounds(Metric):
             log_weights: (num_samples, N).
         """
         log_weights = log_weights.double()
-        self.elbo += log_weights.mean(0).sum()
-        self.weighted += (log_weights.logsumexp(0) - math.log(len(log_weights))).sum()
-        self.count += log_weights.size(1)
-
-    def compute(self) -> dict[str, Tensor]:
-        """`elbo` and `iw_nll`, both as costs in nats per image."""
-        return {"elbo": -self.elbo / self.count, "iw_nll": -self.weighted / self.count}
+        if self.kind == "elbo":
+            self.add(-log_weights.mean(0))
+        else:
+            self.add(math.log(len(log_weights)) - log_weights.logsumexp(0))
 
 
 class ParzenLogLikelihood(AnyShare):
@@ -94,12 +89,12 @@ class ParzenLogLikelihood(AnyShare):
         getattr(self, kind).append((images.flatten(1) + 1) / 2)
 
     def compute(self) -> dict[str, Tensor]:
-        """`mean` and its standard error `error` on the test images, and the chosen `sigma`."""
+        """The mean `value` on the test images, its standard error `error`, and the chosen `sigma`."""
         centers = dim_zero_cat(self.centers)
         sigmas = self.sigmas.to(centers.device)
         chosen = sigmas[self._log_likelihood(dim_zero_cat(self.val), centers, sigmas).mean(1).argmax()]
         values = self._log_likelihood(dim_zero_cat(self.test), centers, chosen[None])[0]
-        return {"mean": values.mean(), "error": values.std() / math.sqrt(len(values)), "sigma": chosen}
+        return {"value": values.mean(), "error": values.std() / math.sqrt(len(values)), "sigma": chosen}
 
     @staticmethod
     def _log_likelihood(x: Tensor, centers: Tensor, sigmas: Tensor) -> Tensor:

@@ -199,12 +199,12 @@ class CaptionedImages(ImageSet):
             sampled[i, again] = fitting[(chance[i, 1:][again].double() * len(fitting)).long()]
         return sampled
 
-    def batch(
+    def levels(
         self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False, numbers: Tensor | None = None
     ) -> Batch:
         """A batch of this split with its captions; arguments as in `ImageSet`."""
         captions = self.captions
-        batch = super().batch(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
+        batch = super().levels(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
         if self.size and (margin := batch["image"].size(3) - self.size) > 0:
             start = margin // 2
             batch["image"] = batch["image"][:, :, start : start + self.size, start : start + self.size]

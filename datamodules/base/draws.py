@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.datamodules.base.image_set import on_levels
 from zoo.engine.rng import key
 
 __all__ = ["cropped", "cropped_and_mirrored", "mirrored", "uniform_by_index"]
@@ -35,6 +36,7 @@ def uniform_by_index(index: Tensor, numbers: int, key: int) -> Tensor:
     return torch.from_numpy((x >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
 
 
+@on_levels
 def mirrored(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
     """Each image mirrored with probability 1/2.
 
@@ -47,10 +49,13 @@ def mirrored(image: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
     Shape:
         image: (N, C, H, W); index: (N,); output as image.
     """
-    coin = uniform_by_index(index, 1, key(seed, "mirror", epoch)) < 0.5
-    return torch.where(coin[:, :, None, None], image.flip(3), image)
+    coin = (uniform_by_index(index, 1, key(seed, "mirror", epoch)) < 0.5).numpy()[:, 0]
+    turned = image.numpy().copy()  # in numpy, which takes a fifth of the time
+    turned[coin] = turned[coin][..., ::-1]
+    return torch.from_numpy(turned)
 
 
+@on_levels
 def cropped(image: Tensor, seed: int, epoch: int, index: Tensor, *, size: int) -> Tensor:
     """A random square of each image.
 
@@ -64,11 +69,12 @@ def cropped(image: Tensor, seed: int, epoch: int, index: Tensor, *, size: int) -
     Shape:
         image: (N, C, H, W); index: (N,); output: (N, C, size, size).
     """
-    places = image.new_tensor([image.size(2) - size + 1, image.size(3) - size + 1])
+    places = torch.tensor([image.size(2) - size + 1, image.size(3) - size + 1])
     corners = (uniform_by_index(index, 2, key(seed, "crop", epoch)) * places).long().tolist()
     return torch.stack([x[:, y : y + size, z : z + size] for x, (y, z) in zip(image, corners, strict=True)])
 
 
+@on_levels
 def cropped_and_mirrored(image: Tensor, seed: int, epoch: int, index: Tensor, *, size: int, flip: bool) -> Tensor:
     """A random square of each image, where the image is larger, mirrored with probability 1/2 if asked for.
 

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "ImageSet"]
+from zoo.engine.images import from_levels
+
+__all__ = ["Batch", "ImageSet", "on_levels", "scaled"]
 
 Batch = dict[str, Any]
 """Fields by name: tensors and lists of strings with one entry per image."""
+
+IMAGES = ("image", "image_a", "image_b", "other")
+"""Fields that are images."""
+
+_Augment = TypeVar("_Augment", bound=Callable[..., Tensor])
+_ON_LEVELS: set[Callable[..., Tensor]] = set()
+
+
+def on_levels(augment: _Augment) -> _Augment:
+    """Marks an augmentation that takes uint8 and gives uint8; others get images in [-1, 1]."""
+    _ON_LEVELS.add(augment)
+    return augment
+
+
+def scaled(batch: Batch) -> Batch:
+    """A batch with its images of 8 bits as float32 in [-1, 1]."""
+    return {name: _scaled(name, value) for name, value in batch.items()}
+
+
+def _scaled(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return scaled(value)
+    return from_levels(value) if name in IMAGES and isinstance(value, Tensor) and value.dtype == torch.uint8 else value
 
 
 @dataclass
@@ -24,7 +49,8 @@ class ImageSet:
         arrays: arrays (n, C, H, W) uint8, in memory or mapped from files; rows count through all of them.
         fields: further fields of a batch: a tensor or a list per name, with one entry per row.
         rows: numbers of the rows that make up the split; None takes all.
-        augment: changes a batch of images in [-1, 1]: `augment(image, seed, epoch, index)`, a pure function.
+        augment: changes a batch of images in [-1, 1], or of 8 bits if it is marked with `on_levels`:
+            `augment(image, seed, epoch, index)`, a pure function.
         always: the augmentation is part of the data: evaluation applies it too, drawn once (seed 0, epoch 0).
     """
 
@@ -78,13 +104,7 @@ class ImageSet:
         return torch.from_numpy(out)
 
     def batch(
-        self,
-        index: Tensor,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        augment: bool = False,
-        numbers: Tensor | None = None,
+        self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False, numbers: Tensor | None = None
     ) -> Batch:
         """A batch of this split.
 
@@ -98,8 +118,21 @@ class ImageSet:
         Shape:
             index: (n,); image: (n, C, H, W) float32 in [-1, 1].
         """
-        image = self.images(index).float().div_(127.5).sub_(1)
+        return scaled(self.levels(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers))
+
+    @property
+    def served(self) -> Callable[..., Batch]:
+        """What streams serve: `levels`, or the own `batch` of a class that overrides it."""
+        return self.levels if type(self).batch is ImageSet.batch else self.batch
+
+    def levels(
+        self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False, numbers: Tensor | None = None
+    ) -> Batch:
+        """The same batch with its images as uint8, unless the augmentation makes other values; arguments as there."""
+        image = self.images(index)
         if self.augment is not None and (augment or self.always):
+            if getattr(self.augment, "func", self.augment) not in _ON_LEVELS:
+                image = from_levels(image)
             image = self.augment(image, seed, epoch, index if numbers is None else numbers)
         rows = index if self.rows is None else self.rows[index]
         batch: Batch = {"image": image}

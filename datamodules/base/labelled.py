@@ -77,10 +77,11 @@ class LabelledStream(TrainingStream):
     def __getstate__(self) -> dict[str, Any]:
         return self._given
 
-    def __getitem__(self, positions: range) -> Batch:
+    def levels(self, positions: range) -> Batch:
+        """The batch at positions of the run, with labelled images."""
         first = positions.start * self.size // len(positions)
         draws, seed = torch.arange(first, first + self.size), key(self.seed, "labelled draws")
         index = (uniform_by_index(draws, 1, seed).flatten().double() * len(self.labelled)).long()
         # The draw, not the image, keys the augmentation: an image drawn twice is augmented twice.
-        labelled = self.labelled.batch(index, seed=seed, augment=True, numbers=draws)
-        return {**super().__getitem__(positions), "labelled": labelled}
+        labelled = self.labelled.served(index, seed=seed, augment=True, numbers=draws)
+        return {**super().levels(positions), "labelled": labelled}

@@ -20,6 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from zoo.datamodules.base.image_set import Batch
 from zoo.datamodules.base.position import RunPosition
+from zoo.datamodules.base.stream import Served
 from zoo.engine.stopping import shield_worker
 
 __all__ = ["Loader", "PlannedSampler", "TrainLoader"]
@@ -49,8 +50,9 @@ class Loader:
         pin_memory: bool,
     ) -> None:
         self.length = length
+        self._served = Served(dataset)
         self._loader: DataLoader[Batch] = DataLoader(
-            dataset,
+            self._served,
             batch_size=None,  # the sampler gives whole batches
             sampler=PlannedSampler(plan),
             num_workers=num_workers,
@@ -63,7 +65,11 @@ class Loader:
     @property
     def dataset(self) -> Dataset[Batch]:
         """The dataset that gives the batches."""
-        return self._loader.dataset
+        return self._served.dataset
+
+    def give_levels(self) -> None:
+        """Give images as uint8 from now on, for a model that scales them; called before the first batch."""
+        self._served.as_levels = True
 
     def __len__(self) -> int:
         return self.length

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.datamodules.base.draws import uniform_by_index
-from zoo.datamodules.base.image_set import Batch, ImageSet
+from zoo.datamodules.base.image_set import Batch, ImageSet, scaled
 from zoo.datamodules.base.stream import TrainingStream
 from zoo.engine.rng import key
 
@@ -87,14 +87,14 @@ class PatchSet(ImageSet):
         """Images of this split as uint8."""
         return self.source.images(index)
 
-    def batch(
+    def levels(
         self, index: Tensor, *, seed: int = 0, epoch: int = 0, augment: bool = False, numbers: Tensor | None = None
     ) -> Batch:
         """A batch of this split; arguments as in `ImageSet`; seed, epoch and number draw the patches, too."""
-        batch = self.source.batch(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
+        batch = self.source.served(index, seed=seed, epoch=epoch, augment=augment, numbers=numbers)
         if "image" not in batch:
             raise ValueError(f"patches are cut from `image`, but batches hold {', '.join(batch)}")
-        image = batch["image"]
+        image = scaled(batch)["image"]
         boxes = self._boxes(image)
         if augment and self.proposals > self.num_patches:
             draws = uniform_by_index(index if numbers is None else numbers, self.proposals, key(seed, "patches", epoch))
@@ -135,12 +135,13 @@ class PatchStream(TrainingStream):
         super().__init__(images, seed)
         self.source = images.source
 
-    def __getitem__(self, positions: range) -> Batch:
+    def levels(self, positions: range) -> Batch:
+        """The batch at positions of the run, with other images."""
         size = len(self.images)
         parts, position = [], torch.arange(positions.start, positions.stop)
         for epoch in range(positions.start // size, (positions.stop - 1) // size + 1):
             offset = position[position // size == epoch] % size
             index = self.permutation(epoch)[(offset + size // 2) % size]
-            other = self.source.batch(index, seed=key(self.seed, "other"), epoch=epoch, augment=True)
+            other = self.source.served(index, seed=key(self.seed, "other"), epoch=epoch, augment=True)
             parts.append(other["image"])
-        return {**super().__getitem__(positions), "other": torch.cat(parts)}
+        return {**super().levels(positions), "other": torch.cat(parts)}

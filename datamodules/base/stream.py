@@ -6,6 +6,7 @@ So the order of training depends on the seed and on the number of images seen, n
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -14,13 +15,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo.datamodules.base.image_set import Batch, ImageSet
+from zoo.datamodules.base.image_set import Batch, ImageSet, scaled
 from zoo.engine.rng import key, permutation
 
-__all__ = ["EvaluationDataset", "MultiResolutionStream", "TrainingStream"]
+__all__ = ["BatchDataset", "EvaluationDataset", "MultiResolutionStream", "Served", "TrainingStream"]
 
 
-class TrainingStream(Dataset[Batch]):
+class BatchDataset(Dataset[Batch]):
+    """A dataset that gives whole batches: `dataset[place]` with images in [-1, 1], `levels(place)` with uint8."""
+
+    @abstractmethod
+    def levels(self, place: Any) -> Batch:
+        """A batch with its images as uint8, where they have 8 bits.
+
+        Args:
+            place: what to give.
+        """
+
+    def __getitem__(self, place: Any) -> Batch:
+        return scaled(self.levels(place))
+
+
+class TrainingStream(BatchDataset):
     """The training images in the order of training, augmented: `stream[range(first, last)]` is a whole batch.
 
     Args:
@@ -42,7 +58,8 @@ class TrainingStream(Dataset[Batch]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def __getitem__(self, positions: range) -> Batch:
+    def levels(self, positions: range) -> Batch:
+        """The batch at positions of the run."""
         size = len(self.images)
         parts = []
         start = positions.start
@@ -50,12 +67,12 @@ class TrainingStream(Dataset[Batch]):
             epoch, offset = divmod(start, size)
             stop = min(positions.stop, (epoch + 1) * size)
             index = self.permutation(epoch)[offset : offset + stop - start]
-            parts.append(self.images.batch(index, seed=self.seed, epoch=epoch, augment=True))
+            parts.append(self.images.served(index, seed=self.seed, epoch=epoch, augment=True))
             start = stop
         return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-class MultiResolutionStream(Dataset[Batch]):
+class MultiResolutionStream(BatchDataset):
     """The training images at several resolutions, in the same order at each: `stream[positions, resolution]`.
 
     Args:
@@ -66,12 +83,13 @@ class MultiResolutionStream(Dataset[Batch]):
     def __init__(self, images: dict[int, ImageSet], seed: int) -> None:
         self.streams = {resolution: TrainingStream(part, seed) for resolution, part in images.items()}
 
-    def __getitem__(self, place: tuple[range, int]) -> Batch:
+    def levels(self, place: tuple[range, int]) -> Batch:
+        """The batch at positions of the run, at a resolution."""
         positions, resolution = place
-        return self.streams[resolution][positions]
+        return self.streams[resolution].levels(positions)
 
 
-class EvaluationDataset(Dataset[Batch]):
+class EvaluationDataset(BatchDataset):
     """A split in its own order, without augmentation: `dataset[range(first, last, step)]` is a whole batch.
 
     Args:
@@ -81,8 +99,26 @@ class EvaluationDataset(Dataset[Batch]):
     def __init__(self, images: ImageSet) -> None:
         self.images = images
 
-    def __getitem__(self, index: range) -> Batch:
-        return self.images.batch(torch.arange(index.start, index.stop, index.step))
+    def levels(self, index: range) -> Batch:
+        """The images of a range."""
+        return self.images.served(torch.arange(index.start, index.stop, index.step))
+
+
+class Served(Dataset[Batch]):
+    """The batches of a dataset as a loader gives them.
+
+    Args:
+        dataset: the dataset.
+    """
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self.dataset = dataset
+        self.as_levels = False
+
+    def __getitem__(self, place: Any) -> Batch:
+        dataset = self.dataset
+        own = isinstance(dataset, BatchDataset) and type(dataset).__getitem__ is BatchDataset.__getitem__
+        return dataset.levels(place) if self.as_levels and own else dataset[place]
 
 
 def _joined(parts: list[Batch]) -> Batch:

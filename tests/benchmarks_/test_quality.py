@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from benchmarks import quality
 from zoo.callbacks.base import Result, Samples
 from zoo.callbacks.measures import MEASURES, Evaluation, measure
 from zoo.dcgan import DCGAN
+from zoo.pretrained import verify
 from zoo.progressive_gan import ProgressiveGAN
 
 
@@ -48,21 +51,23 @@ def tiny() -> DCGAN:
     return DCGAN(image_size=8, latent_dim=4, base_channels=4)
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> dict[str, Any]:
-    return {"extractor": Pixels(), "cache_dir": tmp_path, "chunk_size": 16, "progress": False}
+def distance(**options: Any) -> verify.Measurement:
+    settings = {"num_samples": 40, "extractor": Pixels(), "chunk_size": 16, "progress": False, "seed": 0}
+    return verify.Measurement("frechet_distance", settings | options)
 
 
-def test_a_row_has_value_untrained_and_floor(options: dict[str, Any]) -> None:
-    model = tiny()
-    state = torch.get_rng_state()
-    row = quality.measure(model, Noise(90), num_samples=40, seeds=[0, 1, 2], untrained_seeds=[5, 6], **options)
+def test_a_row_has_value_untrained_and_floor(tmp_path: Path) -> None:
+    model, state = tiny(), torch.get_rng_state()
+    measurement = distance(cache_dir=tmp_path)
+    ((metric, row),) = quality.measure(model, Noise(90), measurement, untrained_seeds=[5, 6])
     assert torch.equal(torch.get_rng_state(), state)
     assert row["protocol"].startswith(f"{row['metric']}[")
-    assert len(set(row["seeds"].values())) == 3
-    assert row["value"] == sorted(row["seeds"].values())[1]
+    assert list(row["seeds"]) == ["0", "1", "2", "3", "4"]
+    values = [*row["seeds"].values()]
+    assert row["value"] == metric["value"] == pytest.approx(np.mean(values), rel=1e-12)
+    assert row["deviation"] == metric["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+    assert metric["tolerance"] == pytest.approx(max(3 * row["deviation"], 1e-3 * row["value"]))
     assert row["untrained"] == pytest.approx(sum(row["untrained_seeds"].values()) / 2)
-    assert row["over_untrained"] == row["value"] / row["untrained"]
     # Other images of the same set are nearer than those of a network that was never trained.
     assert 0 < row["other_real_images"] < 0.5 * row["untrained"]
 
@@ -83,10 +88,11 @@ def test_an_untrained_model_is_grown_as_far() -> None:
     assert quality.untrained(model, 0).progress["resolution"] == 8
 
 
-def test_no_floor_where_the_split_is_too_small(options: dict[str, Any]) -> None:
-    row = quality.measure(tiny(), Noise(50), num_samples=40, seeds=[0], untrained_seeds=[], **options)
+def test_no_floor_where_the_split_is_too_small(tmp_path: Path) -> None:
+    ((_, row),) = quality.measure(tiny(), Noise(50), distance(cache_dir=tmp_path), seeds=[0], untrained_seeds=[])
     assert row["other_real_images"] is None
     assert "untrained" not in row
+    assert "deviation" not in row
 
 
 def test_other_images_are_others() -> None:
@@ -112,83 +118,132 @@ def test_an_unknown_checkpoint_is_one_line(tmp_path: Path) -> None:
         quality.main(["nothing-here"])
 
 
+def callback(name: str, **options: Any) -> dict[str, Any]:
+    return {"class_path": "zoo.callbacks.Measure", "init_args": {"measure": name, "options": options, "seed": 4}}
+
+
+MATCHED = {"split": "test", "num_samples": None, "seed": 4, "matching": "hungarian"}
 ENTRY: dict[str, Any] = {
     "recipe": "a-recipe",
     "parameters": 1234,
     "data": {},
     "metrics": [
-        {"name": "fd", "arguments": {}},  # as entries were before there were other measures
-        {"name": "fid", "measure": "frechet_distance", "arguments": {}},
-        {"name": "class_error", "measure": "class_error", "arguments": {"matching": "hungarian", "seed": 4}},
-        {"name": "class_error", "measure": "class_error", "arguments": {"matching": "best_example", "seed": 4}},
-        {"name": "mig", "measure": "mig", "arguments": {}},
+        {"name": "fd", "arguments": {}, "protocol": "fd[old]"},  # no longer measured by the recipe
+        {
+            "name": "class_error",
+            "measure": "class_error",
+            "arguments": MATCHED,
+            "history": [[0, 90.0]],
+            "protocol": "c",
+        },
     ],
 }
 
 
 @pytest.fixture
-def other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measures that take no time."""
+def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Measures that take no time, and the recipe of the entry."""
     for name in ("class_error", "mig"):
         monkeypatch.delitem(MEASURES, name)
 
     @measure(needs=Samples, better="lower", unit="%")
     def class_error(at: Evaluation, *, matching: str = "none") -> Result:
-        return at.result(at.model.sample(9, seed=at.seed).std(), matching=matching, seed=at.seed)
+        found = {"value": at.model.sample(9, seed=at.seed).std(), "count": 500, "chance": 90, "error": 2}
+        return at.result(found, matching=matching)
 
     @measure(needs=Samples, better="higher")
-    def mig(at: Evaluation) -> Result:
-        return at.result(at.model.sample(9, seed=at.seed).std())
+    def mig(at: Evaluation, *, identity: bool = False) -> Any:
+        values = {"mig": at.model.sample(9, seed=at.seed).std(), "gap": 3.0}
+        return [at.result(value, name) for name, value in values.items()]
+
+    callbacks = [
+        callback("class_error", matching="hungarian"),
+        callback("mig"),
+        {"class_path": "zoo.callbacks.SampleGrid"},
+    ]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    monkeypatch.setattr(quality.recipes, "list_recipes", lambda: ["a-recipe"])
+    monkeypatch.setattr(quality.recipes, "find", lambda name: tmp_path / "recipe.yaml")
 
 
 @pytest.mark.usefixtures("other")
-def test_a_row_of_another_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, metric = tiny(), ENTRY["metrics"][2]
-    row = quality.remeasure(model, Noise(8), metric, seeds=None, untrained_seeds=None)
-    assert (row["metric"], row["unit"]) == ("class_error", "%")
-    assert row["protocol"] == "class_error[matching=hungarian, seed=4, weights=raw]"
-    assert row["seeds"] == {"4": row["value"]}
+def test_the_recipe_says_what_is_measured() -> None:
+    error, gap = quality.wanted(ENTRY)
+    assert error == ("class_error", MATCHED, {"class_error": [[0, 90.0]]})
+    assert (gap.measure, gap.histories) == ("mig", {})
+    published = quality.wanted(ENTRY | {"recipe": None})
+    assert [m.measure for m in published] == ["frechet_distance", "class_error"]
+    assert quality.choose("x", [error, gap], ["mig"]) == [gap]
+    with pytest.raises(ValueError, match="x is not measured by 'elbo': take of class_error, mig"):
+        quality.choose("x", [error, gap], ["elbo"])
+    with pytest.raises(ValueError, match="x has nothing that is measured"):
+        quality.choose("x", [], None)
+
+
+@pytest.mark.usefixtures("other")
+def test_a_measure_may_give_several_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (error, gap) = tiny(), quality.wanted(ENTRY)
+    ((metric, row),) = quality.measure(model, Noise(8), error, selected="val")
+    assert (row["metric"], row["unit"], row["chance"], row["count"]) == ("class_error", "%", 90, 500)
+    assert row["protocol"] == "class_error[matching=hungarian, weights=raw, selected=val]"
+    assert list(row["seeds"]) == ["4", "5", "6", "7", "8"]
     assert list(row["untrained_seeds"]) == ["0", "1", "2"]
     assert row["untrained"] == sorted(row["untrained_seeds"].values())[1] != row["value"]
-    row = quality.remeasure(model, Noise(8), metric, seeds=[1, 2, 3], untrained_seeds=[])
-    assert row["value"] == sorted(row["seeds"].values())[1]
-    assert "untrained" not in row
+    assert metric["history"] == [[0, 90.0]]
+    assert metric["tolerance"] == pytest.approx(max(0.4, 3 * metric["deviation"])), "two images of 500"
+    rows = quality.measure(model, Noise(8), gap, seeds=[1, 2], untrained_seeds=[])
+    assert [metric["name"] for metric, _ in rows] == ["mig", "gap"]
+    assert rows[1][1]["seeds"] == {"1": 3.0, "2": 3.0}
+    assert "untrained" not in rows[0][1]
+    identity = gap._replace(arguments=gap.arguments | {"identity": True})
+    assert "untrained" not in quality.measure(model, Noise(8), identity)[0][1], "it is no value of the model"
     monkeypatch.setattr(quality, "CHEAP", -1.0)
-    assert "untrained" not in quality.remeasure(model, Noise(8), metric, seeds=None, untrained_seeds=None)
+    assert "untrained" not in quality.measure(model, Noise(8), gap)[0][1]
 
 
-def test_names_of_files_and_choice_of_metrics() -> None:
-    chosen = quality.choose("x", ENTRY, None)
-    assert [name for name, _ in chosen] == [
+def test_names_of_files() -> None:
+    metrics = [{"name": name, "measure": name} for name in ("class_error", "class_error", "mig")]
+    assert list(quality.file_names("x", [{"name": "fd"}, *metrics])) == [
         "quality-x.json",
         "quality-x-class_error.json",
         "quality-x-class_error-2.json",
         "quality-x-mig.json",
     ]
-    ((name, metric),) = quality.choose("x", ENTRY, ["mig"])
-    assert (name, metric) == ("quality-x-mig.json", ENTRY["metrics"][4])
-    with pytest.raises(ValueError, match="x was not published with 'elbo': take of fd, class_error, mig"):
-        quality.choose("x", ENTRY, ["elbo"])
-    with pytest.raises(ValueError, match="x was published without a value that can be measured here"):
-        quality.choose("x", {"metrics": []}, None)
 
 
 @pytest.mark.usefixtures("other")
-def test_the_command_writes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    def distance(*arguments: Any, device: torch.device, **given: Any) -> Any:
-        return frechet_distance(*arguments, **given | options)
-
-    frechet_distance = quality.frechet_distance
-    monkeypatch.setattr(quality, "frechet_distance", distance)
+def test_the_command_writes_entry_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Any] = []
     monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), ENTRY))
     monkeypatch.setattr(quality, "data_of", lambda settings, **_: Noise(80))
+    monkeypatch.setattr(
+        quality.publish, "republish", lambda *arguments, **options: entered.append((arguments, options))
+    )
     out = tmp_path / "rows"
-    quality.main(["dcgan-emoji32", "--num-samples", "40", "--out-dir", str(out)])
+    quality.main(["dcgan-emoji32", "--out-dir", str(out), "--dry-run"])
+    assert not out.exists()
+    out.mkdir()
+    old = {"quality-dcgan-emoji32.json": "dcgan-emoji32", "quality-dcgan-emoji32-more.json": "dcgan-emoji32-more"}
+    for name, slug in old.items():
+        (out / name).write_text(json.dumps({"slug": slug}))
+    quality.main(["dcgan-emoji32", "--out-dir", str(out), "--selected", "test"])
     names = {path.name.removeprefix("quality-dcgan-emoji32") for path in out.iterdir()}
-    assert names == {".json", "-class_error.json", "-class_error-2.json", "-mig.json"}
-    row = json.loads((out / "quality-dcgan-emoji32.json").read_text())
-    assert row["protocol"].startswith("fd[")
+    assert names == {"-class_error.json", "-mig.json", "-gap.json", "-more.json"}, (
+        "the old row went, that of another stayed"
+    )
+    row = json.loads((out / "quality-dcgan-emoji32-mig.json").read_text())
+    assert row["protocol"] == "mig[weights=raw, selected=test]"
     assert row["parameters"] == 1234
     assert (row["benchmark"], row["slug"], row["architecture"]) == ("quality", "dcgan-emoji32", "DCGAN")
     assert row["seconds"] >= 0
     assert row["versions"]["torch"] == torch.__version__
+    ((slug, metrics), options) = entered.pop()
+    assert (slug, options) == ("dcgan-emoji32", {"selected": "test"})
+    assert [metric["name"] for metric in metrics] == ["class_error", "mig", "gap"]
+    assert metrics[1]["value"] == row["value"], "one measurement"
+    # Another time only one of the measures: the other's value and row stay.
+    before = (out / "quality-dcgan-emoji32-class_error.json").stat().st_mtime_ns
+    quality.main(["dcgan-emoji32", "--out-dir", str(out), "--measures", "mig"])
+    ((_, metrics), _) = entered.pop()
+    assert metrics[0] == ENTRY["metrics"][1]
+    assert (out / "quality-dcgan-emoji32-class_error.json").stat().st_mtime_ns == before

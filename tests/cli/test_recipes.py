@@ -117,6 +117,7 @@ def test_every_budget_of_the_demo_is_there() -> None:
 # What makes each callback quick.
 QUICK: dict[str, dict[str, Any]] = {
     "Completion": {"num_images": 1, "num_completions": 2},
+    "Evaluate": {"num_samples": 6, "metrics": ["fd", "recall"], "options": {"chunk_size": 6}},
     "FrechetDistance": {"num_samples": 4, "chunk_size": 4, "at_start": False},
     "Interpolation": {"num_walks": 2, "columns": 2, "frames": 2},
     "LatentScatter": {"num_images": 4},

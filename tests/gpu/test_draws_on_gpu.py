@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.device_work import DeviceWork
 from zoo.engine import rng
+from zoo.engine.images import from_levels
 from zoo.engine.keyed_kernels import kernels
 
 pytestmark = pytest.mark.cuda
@@ -64,3 +65,8 @@ def test_a_draw_is_at_most_three_kernels(name: str, device: torch.device) -> Non
         DRAWS[name](device)
         torch.cuda.synchronize()
     assert name == "uniform in float64" or work.per_step["kernels_per_step"] <= 3
+
+
+def test_8_bits_are_scaled_to_the_bits_of_the_cpu(device: torch.device) -> None:
+    given = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(from_levels(given.to(device)).cpu(), from_levels(given))

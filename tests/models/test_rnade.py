@@ -40,6 +40,16 @@ def test_the_network_is_the_papers_recursion_with_rescaled_activations() -> None
     assert torch.allclose(network(x)[:, 1], expected, atol=1e-12)
 
 
+def test_bits_are_those_of_levels_with_noise() -> None:
+    model = RNADE(3, 1, 4, num_components=2).double()
+    levels = torch.randint(256, (2, 1, 3, 3)).double()
+    x = levels / 127.5 - 1
+    u = rng.uniform(x.shape, rng.key(5, "dequantize"), 7, dtype=torch.float64)
+    noisy = 2 * (levels + u) / 256 - 1
+    expected = 8 - model.log_prob(noisy) / (9 * math.log(2))
+    assert torch.allclose(model.bits_per_dim(x, seed=5, first=7), expected, atol=1e-12)
+
+
 def test_components_start_evenly_over_the_range() -> None:
     model = RNADE(2, 1, 3, num_components=4)
     bias = model.network.output_bias.detach()

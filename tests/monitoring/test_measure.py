@@ -92,7 +92,7 @@ def test_the_best_may_be_the_largest() -> None:
     for name, expected in (("nll", (1, 2.0)), ("knn", (2, 3.0))):
         watch = Measure(name)
         assert watch.best is None
-        watch.history = [(1, 2.0), (2, 3.0)]
+        watch.histories = {name: [(1, 2.0), (2, 3.0)]}
         assert watch.best == expected
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -189,6 +190,54 @@ def test_likelihoods_are_means_over_the_images() -> None:
     found = measure("nll", num_samples=10, num_orderings=3)
     assert found.value == pytest.approx(3 * (2 + sum(pixels[:10]) / 10), rel=1e-12)
     assert found.protocol == "nll[num_orderings=3, test=tiny4-test-10, weights=raw]"
+
+
+class Density(Model):
+    """Each sub-pixel in [0, 1] has the density 2x, whatever the others are."""
+
+    real_valued = True
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        self.seen = x
+        return (x.double() + 1).log().flatten(1).sum(1)
+
+
+def test_density_gives_the_bits_of_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over the noise is the integral over a level's step, by scipy; images of the levels 0, 1 and 255."""
+    from scipy.integrate import quad
+
+    levels = torch.tensor([0.0, 1.0, 255.0]).repeat(500)[:, None, None, None].expand(-1, 1, 4, 4)
+    monkeypatch.setattr(Images, "reference_batches", lambda *_, **__: [(0, {"image": levels / 127.5 - 1})])
+    model = Density()
+    found = MEASURES["bits_per_dim"](model, Images())
+    steps = [quad(lambda u, k=k: -math.log2(2 * (k + u) / 256), 0, 1)[0] + 8 for k in (0, 1, 255)]
+    assert found.value == pytest.approx(sum(steps) / 3, abs=0.02)
+    assert found.error == pytest.approx(np.std(steps) / math.sqrt(1500), rel=0.05)
+    assert found.protocol == "bits_per_dim[dequantized=uniform, test=tiny4-test-50, weights=raw]"
+    assert torch.equal(((model.seen + 1) * 128).floor(), levels), "no value leaves its step"
+    nats = MEASURES["nll"](model, Images())
+    assert nats.value == pytest.approx((found.value - 8) * 16 * math.log(2), rel=1e-9)
+    assert "dequantized=uniform" in nats.protocol
+
+
+def test_bernoulli_variables_of_gray_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "likelihood", "bernoulli", raising=False)
+    assert "[importance=2, decoder=bernoulli-on-gray-values, test" in measure("elbo", num_importance=2).protocol
+    render = Images.render
+    monkeypatch.setattr(Images, "render", lambda self, factors: (render(self, factors) > 0) * 2.0 - 1)
+    assert "decoder" not in measure("elbo", num_importance=2).protocol
+
+
+def test_chance_and_error_of_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels 0 to 3 in turn: of 50 images 13 are of the most frequent class."""
+    found = measure("class_error", matching="hungarian")
+    assert (found.chance, found.count, found.error) == (pytest.approx(74), 50, 0)
+    probe = measure("linear_probe", num_fit=40)
+    assert (probe.chance, probe.count) == (pytest.approx(26), 50)
+    monkeypatch.setattr("zoo.callbacks.measures.anomaly.datamodules", package)
+    assert measure("auroc", other="Other").chance == 50
+    bits = [(2 - 1 + 0.5 * (i % 4)) / (16 * math.log(2)) for i in range(50)]
+    assert measure("bits_per_dim").error == pytest.approx(np.std(bits, ddof=1) / math.sqrt(50), rel=1e-9)
 
 
 def test_what_is_missing_is_named() -> None:

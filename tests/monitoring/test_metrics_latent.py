@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from tests.ranks import on_ranks
 from zoo.callbacks.metrics.codes import ClassError, CodeAccuracy, fit_linear
 from zoo.callbacks.metrics.disentanglement import BetaVAEMetric, mutual_information_gap
-from zoo.callbacks.metrics.likelihood import LikelihoodBounds, ParzenLogLikelihood
+from zoo.callbacks.metrics.likelihood import LikelihoodBound, ParzenLogLikelihood
 
 # Likelihood -----------------------------------------------------------------------------------------------------------
 
@@ -29,13 +30,18 @@ def linear_gaussian(num_samples: int, noise: float) -> tuple[Tensor, Tensor]:
     return joint - q.log_prob(z), exact
 
 
+def bound(kind: Any, parts: Iterable[Tensor]) -> dict[str, Tensor]:
+    metric = LikelihoodBound(kind)
+    for part in parts:
+        metric.update(part)
+    return metric.compute()
+
+
 def test_importance_weights_converge_to_the_likelihood_from_below() -> None:
     gaps = {}
     for num_samples in (1, 10, 20_000):
         log_weights, exact = linear_gaussian(num_samples, 0.6)
-        metric = LikelihoodBounds()
-        metric.update(log_weights)
-        found = metric.compute()
+        found = {name: bound(name, [log_weights])["value"] for name in ("elbo", "iw_nll")}
         assert found["iw_nll"] <= found["elbo"] + 1e-12
         gaps[num_samples] = {name: (value + exact.mean()).item() for name, value in found.items()}
     assert gaps[20_000]["iw_nll"] == pytest.approx(0, abs=5e-3)
@@ -44,10 +50,9 @@ def test_importance_weights_converge_to_the_likelihood_from_below() -> None:
 
 def test_bounds_are_means_over_exactly_the_images() -> None:
     log_weights, _ = linear_gaussian(7, 0.6)
-    metric = LikelihoodBounds()
-    for part in log_weights.split([20, 20, 10], 1):
-        metric.update(part)
-    assert metric.compute()["elbo"].item() == pytest.approx(-log_weights.mean().item(), abs=1e-12)
+    found = bound("elbo", log_weights.split([20, 20, 10], 1))
+    assert found["value"].item() == pytest.approx(-log_weights.mean().item(), abs=1e-12)
+    assert found["error"].item() == pytest.approx(log_weights.mean(0).std().item() / math.sqrt(50), rel=1e-9)
 
 
 def test_parzen_of_one_center_is_a_gaussian_density() -> None:
@@ -63,7 +68,7 @@ def test_parzen_of_one_center_is_a_gaussian_density() -> None:
     assert sigma == pytest.approx(10 ** (-6 / 9), rel=1e-6)
     density = torch.distributions.Normal((center.flatten() + 1) / 2, sigma)
     expected = density.log_prob((images[100:].flatten(1) + 1) / 2).sum(1)
-    assert found["mean"].item() == pytest.approx(expected.mean().item(), abs=1e-3)
+    assert found["value"].item() == pytest.approx(expected.mean().item(), abs=1e-3)
     assert found["error"].item() == pytest.approx(expected.std().item() / math.sqrt(200), rel=1e-3)
 
 
@@ -77,7 +82,7 @@ def test_parzen_of_several_centers_is_their_mixture() -> None:
     found = metric.compute()
     parts = torch.distributions.Normal((centers.flatten(1).double() + 1) / 2, found["sigma"])
     logs = parts.log_prob((images.flatten(1).double()[:, None] + 1) / 2).sum(2)
-    assert found["mean"].item() == pytest.approx((logs.logsumexp(1) - math.log(5)).mean().item(), abs=1e-5)
+    assert found["value"].item() == pytest.approx((logs.logsumexp(1) - math.log(5)).mean().item(), abs=1e-5)
 
 
 # Codes ----------------------------------------------------------------------------------------------------------------
@@ -96,18 +101,20 @@ def test_separate_heaps_are_told_apart_and_noise_is_not(kind: Any) -> None:
     metric = CodeAccuracy(kind)
     metric.update(codes[:200], label[:200], fit=True)
     metric.update(codes[200:], label[200:], fit=False)
-    assert metric.compute() == 100
+    found = metric.compute()
+    assert (found["value"], found["count"], found["error"]) == (100, 100, 0)
+    assert found["chance"] == pytest.approx(34), "34 of 100 are of class 2"
     noise = CodeAccuracy(kind)
     noise.update(torch.randn(600, 4), torch.arange(600) % 3, fit=True)
     noise.update(torch.randn(600, 4), torch.arange(600) % 3, fit=False)
-    assert 25 < noise.compute() < 42
+    assert 25 < noise.compute()["value"] < 42
 
 
 def test_neighbors_vote_and_the_nearest_decides_a_tie() -> None:
     metric = CodeAccuracy("knn", neighbours=2)
     metric.update(torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([0, 1, 1]), fit=True)
     metric.update(torch.tensor([[0.2], [0.8], [9.0]]), torch.tensor([0, 1, 1]), fit=False)
-    assert metric.compute() == 100
+    assert metric.compute()["value"] == 100
 
 
 def test_logistic_regression_is_the_optimum() -> None:
@@ -128,7 +135,7 @@ def test_permuted_labels_match_one_to_one() -> None:
     for matching, error in (("none", 100.0), ("hungarian", 0.0)):
         metric = ClassError(matching)  # type: ignore[arg-type]
         metric.update(found, label)
-        assert metric.compute() == error
+        assert metric.compute()["value"] == error
 
 
 def test_the_best_example_names_each_cluster() -> None:
@@ -140,7 +147,9 @@ def test_the_best_example_names_each_cluster() -> None:
     # Cluster 0 -> 1, cluster 1 -> 0, cluster 2 -> 1.
     test = torch.eye(3)[[0, 1, 2, 2]]
     metric.update(test, torch.tensor([1, 0, 1, 0]))
-    assert metric.compute() == 25
+    found = metric.compute()
+    assert (found["value"], found["chance"]) == (25, 50)
+    assert found["error"] == pytest.approx(100 * math.sqrt(0.25 * 0.75 / 4))
 
 
 def test_unknown_matching_is_named() -> None:
@@ -166,10 +175,10 @@ def test_shared_factor_is_read_off_a_perfect_code_and_not_off_noise() -> None:
     shared = factor[:, None, None] == torch.arange(3)
     metric = BetaVAEMetric()
     metric.update(a, torch.where(shared, a, b), factor)
-    assert metric.compute() == 100
+    assert metric.compute()["value"] == 100
     noise = BetaVAEMetric()
     noise.update(a, b, factor)
-    assert noise.compute() < 60
+    assert noise.compute()["value"] < 60
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------
@@ -187,7 +196,7 @@ def values(world: int) -> dict[str, float]:
     log_weights, _ = linear_gaussian(5, 0.6)
     probabilities = (codes @ torch.randn(4, 6, generator=torch.Generator().manual_seed(2))).softmax(1)
     bounds, parzen, probe, knn = (
-        LikelihoodBounds(),
+        LikelihoodBound("iw_nll"),
         ParzenLogLikelihood(),
         CodeAccuracy("linear_probe"),
         CodeAccuracy("knn"),
@@ -209,10 +218,8 @@ def values(world: int) -> dict[str, float]:
             )
         beta.update(codes[part, None], codes.flip(0)[part, None], label[part], first=first)
     results = {"probe": probe, "knn": knn, "hungarian": errors[0], "best": errors[1], "beta": beta}
-    found = {name: float(metric.compute()) for name, metric in results.items()}
-    return (
-        found | {k: float(v) for k, v in bounds.compute().items()} | {k: float(v) for k, v in parzen.compute().items()}
-    )
+    results |= {"bounds": bounds, "parzen": parzen}
+    return {f"{name}/{k}": float(v) for name, metric in results.items() for k, v in metric.compute().items()}
 
 
 @pytest.mark.slow

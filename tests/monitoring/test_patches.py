@@ -95,8 +95,8 @@ def test_iou_by_hand() -> None:
     found[0, 0, 1:] = 0.6  # 12, of which 4 are right
     metric.update(found, true)
     metric.update(found[:0], true[:0])
-    assert metric.compute().item() == pytest.approx((4 / 16 + 0 + 1) / 3)
-    assert metric.compute().dtype == torch.float64
+    assert metric.compute()["value"].item() == pytest.approx((4 / 16 + 0 + 1) / 3)
+    assert metric.compute()["value"].dtype == torch.float64
 
 
 def test_nearest_patch_by_hand() -> None:
@@ -107,7 +107,7 @@ def test_nearest_patch_by_hand() -> None:
     a, b = (source.double() + 1) / 2, (image.double() + 1) / 2
     patch = a[0, :, 1:4, 2:4]
     least = min((b[0, :, y : y + 3, x : x + 2] - patch).abs().mean().item() for y in range(4) for x in range(5))
-    assert metric.compute().item() == pytest.approx((least + (a - b).abs().mean().item()) / 2)
+    assert metric.compute()["value"].item() == pytest.approx((least + (a - b).abs().mean().item()) / 2)
 
 
 def values() -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -80,9 +81,21 @@ def test_right_images_are_found_among_all_sentences() -> None:
     assert "candidates=10, captions=sentences8-test-25" in result.protocol
     wrong = MEASURES["r_precision"](Painter(right=2), Sentences(), retriever=Judge(), candidates=21)
     assert wrong.value == pytest.approx(40)
+    assert (wrong.chance, wrong.count) == (pytest.approx(100 / 21), 25)
+    assert wrong.error == pytest.approx(100 * math.sqrt(0.4 * 0.6 / 25))
+    assert "judge=other, " in result.protocol
     real = MEASURES["r_precision"](Painter(right=0), Sentences(), retriever=Judge(), candidates=21, identity=True)
     assert real.value == 100
     assert real.metric == "r_precision_real", "a column of its own"
+
+
+def test_a_judge_that_reads_as_the_painter_does_is_named() -> None:
+    class Reader(Painter):
+        def encode_text(self, captions: list[str]) -> Tensor:
+            return 2 * Judge().encode_text(captions)
+
+    result = MEASURES["r_precision"](Reader(), Sentences(), retriever=Judge(), candidates=10)
+    assert "judge=own-encoder, " in result.protocol
 
 
 def test_retrieval_is_of_the_model_itself() -> None:
@@ -107,8 +120,8 @@ def test_only_sentences_that_name_the_value_are_asked() -> None:
     assert result.value == 100
     assert f"captions=sentences8-test-25-of-which-{asked}-name-it" in result.protocol
     named = [i % 5 for i in range(25) if i % 3 > 0 and i % 5 < 4]
-    chance = 100 * max(map(named.count, named)) / asked
-    assert result.protocol.startswith(f"colour_accuracy[chance={chance:.1f}%, classifier=")
+    assert result.chance == pytest.approx(100 * max(map(named.count, named)) / asked)
+    assert (result.count, result.error) == (asked, 0)
     real = MEASURES["caption_accuracy"](Painter(), Sentences(), identity=True, **options)
     assert real.metric == "colour_accuracy_real"
     right = sum(i % 3 > 0 and i % 5 < 2 for i in range(25))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -150,7 +151,10 @@ def test_a_run_becomes_a_checkpoint_with_entry_card_and_grid(run: Path, out: Pat
     assert entry["stored"] == "float16"
     (metric,) = entry["metrics"]
     assert metric["history"] == [[0, 80.5], [2, 40.0]]
-    assert metric["value"] == MEASURES["frechet_distance"](zoo.load("dcgan-tiny8"), Tiny("", 8)).value
+    values = [MEASURES["frechet_distance"](zoo.load("dcgan-tiny8"), Tiny("", 8), seed=s).value for s in range(5)]
+    assert [*metric["seeds"].values()] == values
+    assert metric["value"] == pytest.approx(np.mean(values), rel=1e-12)
+    assert metric["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-9)
     header, tensors = pretrained.read(pretrained.pull("dcgan-tiny8"))
     assert header.items() <= entry.items()
     assert all(name.startswith("generator.") for name in tensors)
@@ -180,10 +184,12 @@ def test_verify_measures_again(run: Path, out: Path, tmp_path: Path, monkeypatch
     data_dir = str(tmp_path / "data")
     (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert result.passed
-    assert result.measured == result.published
+    (metric,) = pretrained.index(out)["dcgan-tiny8"]["metrics"]
+    assert result.measured == metric["seeds"]["0"]
+    assert result.tolerance == 3 * metric["deviation"] > 1e-3 * metric["value"]
     assert result.protocol == PROTOCOL
     assert str(result).startswith("agrees: fd ")
-    pretend(monkeypatch, lambda *_, **__: Result(result.published * 1.02, PROTOCOL))
+    pretend(monkeypatch, lambda *_, **__: Result(result.published + 1.01 * result.tolerance, PROTOCOL))
     (result,) = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert not result.passed
     assert str(result).startswith("DIFFERS: fd ")
@@ -232,7 +238,8 @@ def test_all_measures_are_published_and_verified(
         at: Evaluation, *, matching: str = "none", other: Any = None, other_arguments: Any = None
     ) -> Result:
         """A percentage that depends on the weights, in place of a class error."""
-        return at.result(10 * at.model.sample(32, seed=at.seed).std(), matching=matching, test=at.images())
+        found = {"value": 10 * at.model.sample(32, seed=0).std(), "count": 2000, "chance": 90, "error": 0.5}
+        return at.result(found, matching=matching, test=at.images())
 
     options = {"matching": "hungarian", "other": "X", "other_arguments": {"data_dir": "/home/me", "a": 1}}
     config = config_of(run)
@@ -245,18 +252,23 @@ def test_all_measures_are_published_and_verified(
     distance_, plain, matched = pretrained.index(out)["dcgan-tiny8"]["metrics"]
     assert [m["measure"] for m in (distance_, plain, matched)] == ["frechet_distance", "class_error", "class_error"]
     assert "unit" not in distance_
-    assert (plain["unit"], plain["tolerance"], plain["history"]) == ("%", 0.2, [])
+    assert (plain["unit"], plain["tolerance"], plain["history"]) == ("%", 0.1, []), "two images of 2,000"
+    assert (plain["chance"], plain["standard_error"], plain["count"]) == (90, 0.5, 2000)
     assert matched["history"] == [[0, 90.0], [2, 4.0]]
     assert matched["protocol"] == "class_error[matching=hungarian, test=tiny8-val-40, weights=raw]"
     assert matched["arguments"]["other_arguments"] == {"a": 1}, "a path of the publisher's"
     card = pretrained.card("dcgan-tiny8")
-    assert f"| class_error {matched['value']:.2f} % | ±0.20 % | `{matched['protocol']}` |" in card
+    assert (
+        f"| class_error {matched['value']:.2f} % | 90.00 % | 0.50 % | 0.00 % | ±0.10 % | `{matched['protocol']}` |"
+        in card
+    )
+    assert "| value | chance | standard error | deviation over seeds | tolerance | protocol |" in card
     assert "class_error during training: 90.00 % at step 0, 4.00 % at step 2." in card
 
     data_dir = str(tmp_path / "data")
     results = verify.verify("dcgan-tiny8", data_dir=data_dir)
     assert [(r.name, r.measured, r.passed) for r in results] == [
-        (m["name"], m["value"], True) for m in (distance_, plain, matched)
+        (m["name"], m["seeds"]["0"], True) for m in (distance_, plain, matched)
     ]
     assert f"class_error {matched['value']:.2f} % measured" in str(results[2])
     # Entries from before there were other measures say no `measure`.
@@ -267,6 +279,58 @@ def test_all_measures_are_published_and_verified(
     monkeypatch.delitem(MEASURES, "class_error")
     with pytest.raises(ValueError, match="of the measure 'class_error', which this version does not have"):
         verify.verify("dcgan-tiny8", data_dir=data_dir)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "tolerance"),
+    [
+        ({"value": 86.5, "standard_error": 0.3}, 0.0865),
+        ({"value": 3.4, "unit": "%", "count": 10_000}, 0.02),
+        ({"value": 0.42, "count": 2_000, "deviation": 0.0001}, 0.001),
+        ({"value": 33.3, "unit": "%", "count": 81, "deviation": 4.0}, 12.0),
+        ({"value": 99.5, "unit": "%"}, 0.0005),
+        ({"value": 302.4, "deviation": 1.5}, 4.5),
+        ({"value": 302.4, "deviation": 0.01}, 0.3024),
+    ],
+)
+def test_tolerances_follow_from_what_varies(numbers: dict[str, Any], tolerance: float) -> None:
+    assert verify._tolerance(numbers) == pytest.approx(tolerance)
+
+
+def test_the_processor_that_made_a_value_has_to_reach_it_nearer() -> None:
+    now = {"name": "nll", "value": 86.5, "protocol": "nll[x]", "hardware": "this"}
+    metric = {"name": "nll", "value": 86.55, "protocol": "nll[x]", "tolerance": 0.0866}
+    assert verify._compared("x", metric, [now]).passed, "of an earlier entry, which does not say what made it"
+    assert verify._compared("x", metric | {"hardware": "other"}, [now]).passed
+    assert not verify._compared("x", metric | {"hardware": "this"}, [now]).passed
+    assert verify._compared("x", metric | {"hardware": "this", "deviation": 0.02}, [now]).passed
+
+
+def test_new_values_of_a_published_file(run: Path, out: Path) -> None:
+    """Header, index and card change; the weights do not, and the checkpoint loads and verifies as before."""
+    (run / "run.json").write_text(json.dumps({"commit": "0123456789abcdef+"}))
+    publish.publish(run, note="Blots.", selected="val")
+    path = out / "dcgan-tiny8.safetensors"
+    (before, weights), entry = pretrained.read(path), pretrained.index(out)["dcgan-tiny8"]
+    assert entry["training"]["commit"] == "0123456789abcdef+changes"
+    assert entry["metrics"][0]["protocol"].endswith(", weights=raw, selected=val]")
+    card = pretrained.card("dcgan-tiny8")
+    assert "| trained by | commit 0123456789abcdef+changes |" in card
+    assert "| chosen by | values of the val split" in card
+    metric = entry["metrics"][0] | {"value": 5.0, "untrained": 4.0, "better": "lower"}
+    publish.republish("dcgan-tiny8", [metric])
+    (after, same), changed = pretrained.read(path), pretrained.index(out)["dcgan-tiny8"]
+    assert all(torch.equal(same[key], value) and same[key].dtype == value.dtype for key, value in weights.items())
+    assert after == before | {"metrics": [metric]}
+    assert changed == entry | {"metrics": [metric], "sha256": changed["sha256"], "bytes": changed["bytes"]}
+    assert changed["sha256"] == pretrained.sha256(path) != entry["sha256"]
+    card = pretrained.card("dcgan-tiny8")
+    assert "| value | deviation over seeds | untrained, better | tolerance | protocol |" in card
+    assert "| fd 5.00 |" in card
+    assert "| 4.00 |" in card
+    zoo.load("dcgan-tiny8")
+    with pytest.raises(LookupError, match="has no checkpoint 'nothing'"):
+        publish.republish("nothing", [])
 
 
 def test_a_model_that_only_reconstructs(run: Path, out: Path) -> None:

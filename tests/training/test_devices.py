@@ -13,7 +13,7 @@ from tests.contract import Data, trainer
 from tests.fake_cuda import on_fake_cuda
 from tests.models import test_dcgan
 from zoo.callbacks.measures import evaluation
-from zoo.callbacks.metrics.likelihood import LikelihoodBounds
+from zoo.callbacks.metrics.likelihood import LikelihoodBound
 from zoo.callbacks.metrics.paired import PairedSimilarity
 from zoo.engine import devices, loop
 
@@ -90,14 +90,14 @@ def test_what_has_float64() -> None:
     assert devices.double(torch.ones(2)).dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", [LikelihoodBounds, PairedSimilarity])
-def test_measures_on_a_gpu_without_float64_sum_on_the_cpu(kind: type[Metric], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("made", [LikelihoodBound("elbo"), PairedSimilarity("l1")])
+def test_measures_on_a_gpu_without_float64_sum_on_the_cpu(made: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation.devices, "has_float64", lambda place: torch.device(place).type == "cpu")
     at = evaluation.Evaluation("any", torch.nn.Linear(1, 1), None)
     at.device = torch.device("cuda")
     with on_fake_cuda(has_float64=False):
-        metric = at.in_float64(kind())
+        metric = at.placed(made)
         images = torch.zeros(2, 3, 16, 16, device="cuda")
-        metric.update(*([images] * 2 if kind is PairedSimilarity else [images[:, 0, 0]]))
+        metric.update(*([images] * 2 if isinstance(made, PairedSimilarity) else [images[:, 0, 0]]))
         assert metric.device.type == "cpu"
         metric.compute()

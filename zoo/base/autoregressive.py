@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.engine import rng
+from zoo.engine.images import dequantized
 from zoo.nn.sampling import NaiveSampler, Sampler, pick
 from zoo.nn.schedules import Decay
 
@@ -51,6 +52,8 @@ class AutoregressiveModel(SingleObjectiveModel):
     """
 
     main_function = "log_prob"
+    real_valued = False
+    """Whether `log_prob` is a density of images in [0, 1], not a probability of levels."""
     inference_networks: tuple[str, ...] = ("network",)
     network: nn.Module
 
@@ -132,13 +135,19 @@ class AutoregressiveModel(SingleObjectiveModel):
         return self.log_likelihood(x)
 
     @inference
-    def bits_per_dim(self, x: Tensor) -> Tensor:
-        """-log2 p per sub-pixel.
+    def bits_per_dim(self, x: Tensor, *, seed: int = 0, first: int = 0) -> Tensor:
+        """-log2 p per sub-pixel; for a density, a bound of that of 8-bit values, which get uniform noise.
+
+        Args:
+            x: images.
+            seed: seed of the noise.
+            first: global index of the first image.
 
         Shape:
             x: (N, C, H, W) in [-1, 1]; output: (N,).
         """
-        return -self.log_prob(x) / (x[0].numel() * math.log(2))
+        x = dequantized(x, seed, first) if self.real_valued else x
+        return 8 * self.real_valued - self.log_prob(x) / (x[0].numel() * math.log(2))
 
     @inference
     def score(self, x: Tensor) -> Tensor:
@@ -292,7 +301,9 @@ class AutoregressiveModel(SingleObjectiveModel):
         self._log_nats(split, self.objective(batch)["nats"], batch)
 
     def _log_nats(self, split: str, nats: Tensor, batch: Batch) -> None:
-        logged = {"loss": nats, "nats": nats, "bits_per_dim": nats / (batch["image"][0].numel() * math.log(2))}
+        logged = {"loss": nats, "nats": nats}
+        if not self.real_valued:
+            logged["bits_per_dim"] = nats / (batch["image"][0].numel() * math.log(2))
         self.log_dict(
             {f"{split}/{name}": value for name, value in logged.items()},
             on_epoch=True,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.engine.images import from_levels
+
 __all__ = ["Batch", "image_of", "named_fields", "refuse_other_labels", "refuse_other_range", "scaled_images"]
 
 Batch = dict[str, Any]
@@ -83,12 +85,16 @@ def scaled_images(batch: Batch, channels: int | None, dtype: torch.dtype) -> Bat
         Images: (N, C, H, W), or (N, H, W) for one channel; output: (N, C, H, W).
     """
     for name, value in batch.items():
+        if isinstance(value, dict):
+            inner = scaled_images(dict(value), channels, dtype)
+            if any(inner[key] is not given for key, given in value.items()):
+                batch[name] = inner
         if not isinstance(value, Tensor):
             continue
         if name in IMAGES and value.dim() == 3 and channels == 1:
             value = batch[name] = value.unsqueeze(1)
         if value.dtype == torch.uint8 and value.dim() >= 4:
-            batch[name] = value.to(dtype).div_(127.5).sub_(1)
+            batch[name] = from_levels(value).to(dtype)
         elif name in IMAGES and value.is_floating_point() and value.dtype != dtype:
             batch[name] = value.to(dtype)
     return batch

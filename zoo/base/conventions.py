@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self, cast
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from zoo.base.batches import (
@@ -25,11 +26,15 @@ from zoo.base.batches import (
     scaled_images,
 )
 from zoo.engine.finite import WatchedModule
+from zoo.engine.levels import take_levels
 from zoo.engine.loop import ExactTraining
 from zoo.engine.quiet import hide_wrong_warnings
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
+
+
+TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class ConventionalModule(CheckedOptions, WatchedModule):
@@ -95,6 +100,18 @@ class ConventionalModule(CheckedOptions, WatchedModule):
         data = getattr(self._trainer, "datamodule", None)
         self._taken, self._stages_seen = (None, None), ()
         self._range_is_known = getattr(data, "value_range", None) == (-1, 1)
+        if self._trainer is not None:
+            take_levels(self._trainer)
+
+    @property
+    def scales_images(self) -> bool:
+        """Whether nothing but `on_after_batch_transfer` here changes batches: neither a subclass nor the DataModule."""
+        kind, data = type(self), cast(Any, self.trainer).datamodule
+        return (
+            kind.on_after_batch_transfer is ConventionalModule.on_after_batch_transfer
+            and all(getattr(kind, name) is getattr(LightningModule, name) for name in TRANSFER[:2])
+            and not any(is_overridden(name, data, LightningDataModule) for name in TRANSFER)
+        )
 
     # Predictions -----------------------------------------------------------------------------------------------------
 

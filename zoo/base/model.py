@@ -179,6 +179,11 @@ class GenerativeModel(ShapedByData, ConventionalModule):
         real: Tensor = batch["image"]
         return real, self.sample(len(real), seed=seed, first=first)
 
+    def real_images(self, batch: Batch) -> Tensor:
+        """The real images of `real_and_fake` alone (N, C, H, W)."""
+        real: Tensor = batch["image"]
+        return real
+
     def setup(self, stage: str) -> None:
         """From the start of a fit on, all networks train."""
         super().setup(stage)

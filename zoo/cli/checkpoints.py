@@ -109,10 +109,14 @@ def publish(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
     parser.add_argument("--out_dir", type=local_path, help="folder for the files (zoo/weights)")
     parser.add_argument("--note", help="what you say of the pictures, for the card")
+    parser.add_argument(
+        "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"
+    )
     options = parser.parse_args(arguments)
     from zoo.pretrained import publish
 
-    for path in publish.publish(options.run, options.slug, out_dir=options.out_dir, note=options.note):
+    chosen = {"out_dir": options.out_dir, "note": options.note, "selected": options.selected}
+    for path in publish.publish(options.run, options.slug, **chosen):
         print(path)
 
 

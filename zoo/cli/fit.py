@@ -20,8 +20,9 @@ from lightning.pytorch import LightningDataModule
 import zoo
 from zoo import callbacks, datamodules
 from zoo.base import GenerativeModel
-from zoo.callbacks.measures import frechet_distance
+from zoo.callbacks.measures import image_metrics
 from zoo.cli.changes import describe
+from zoo.cli.evaluate import lines
 from zoo.cli.linking import given_options
 from zoo.cli.messages import explain, read_config
 from zoo.cli.parsing import ZooCLI
@@ -33,6 +34,8 @@ from zoo.cli.sample_files import save_picture
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
 from zoo.engine.images import image_grid
 from zoo.engine.stopping import Stopped
+from zoo.pretrained.evaluation import measure_once
+from zoo.pretrained.measures import configured_measures
 
 __all__ = ["run"]
 
@@ -195,14 +198,17 @@ def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:
 
 
 def _measure(cli: ZooCLI, model: GenerativeModel, split: str) -> None:
-    """Fréchet distance to a split."""
+    """What the run's callbacks measure, of a split; of a run that measures nothing, the usual metrics of images."""
     data: Any = cli.datamodule
     model.to(cli.trainer.strategy.root_device)
     data.prepare_data()
     data.setup(None)
-    count = min(2048, len(data.splits[split]))
-    result = frechet_distance(model, data, num_samples=count, split=split)
-    print(f"fd {result.value:.2f}  {result.protocol}")
+    own = [(found.measure, found.arguments) for found in configured_measures(cli.resolved)]
+    for measure, arguments in own or [(image_metrics.name, {})]:
+        # Splits of a data set's own, such as unseen captions, stay what they are.
+        chosen = split if arguments.get("split", split) in ("train", "val", "test") else arguments["split"]
+        for line in lines(measure_once(measure, model, data, arguments | {"split": chosen})):
+            print(line)
 
 
 def _predict(cli: ZooCLI, model: GenerativeModel) -> None:

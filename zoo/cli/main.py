@@ -11,6 +11,7 @@ from pathlib import Path
 import zoo
 from zoo import recipes
 from zoo.cli import checkpoints
+from zoo.cli.evaluate import evaluate
 from zoo.cli.local import local_path
 from zoo.cli.usage import Parser, UsageError
 from zoo.engine.files import nearest
@@ -54,7 +55,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 MEANT = {
     "fit": ("train", "run", "resume", "start"),
-    "test": ("eval", "evaluate"),
+    "evaluate": ("eval", "measure", "fid", "metrics"),
     "sample": ("generate", "draw", "inference"),
     "pull": ("download", "fetch"),
     "import": ("convert",),
@@ -175,6 +176,11 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
         checkpoints.translate,
         "translate a folder of pictures",
         "zoo translate cyclegan-openmoji2noto64 in/ out/ --to noto",
+    ),
+    "evaluate": (
+        evaluate,
+        "measure a checkpoint, a run or a folder of pictures",
+        "zoo evaluate dcgan-emoji32 --metrics fd,precision,recall",
     ),
     "pull": (checkpoints.pull, "fetch a checkpoint and print its path", "zoo pull dcgan-emoji32"),
     "publish": (

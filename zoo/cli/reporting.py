@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from zoo.cli.summary import RunSummary
+from zoo.engine.background import WRITER
 from zoo.engine.boundary import BoundaryCallback
 from zoo.engine.files import write_atomically
 
@@ -30,7 +31,8 @@ __all__ = ["Allowance", "MetricsFile", "RunCheckpoint", "StepBar"]
 class RunCheckpoint(Checkpoint, BoundaryCallback):
     """Keeps `checkpoints/last.ckpt`, every n steps and at the end of training, and the one before as `previous.ckpt`.
 
-    A checkpoint is written at a boundary between batches, when all that belongs to its step is logged and validated.
+    A checkpoint is taken at a boundary between batches, when all that belongs to its step is logged and validated, and
+    written while training goes on; the next one, the end and every stop wait for it.
     Where the number of steps is not chosen, it is 250, which a GPU does in a second: so none is written within half a
     minute of the one before, and one process writes one after ten minutes at the latest.
 
@@ -41,7 +43,7 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         config: the configuration, which loggers get when training starts.
 
     Attributes:
-        last_model_path: the latest checkpoint, "" before the first.
+        last_model_path: the latest checkpoint that is there, "" before the first.
         saved_step: its step.
         has_begun: whether training has.
     """
@@ -56,13 +58,14 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
         self.path = folder / "checkpoints" / "last.ckpt"
         self.every_n_train_steps = every_n_train_steps
         self.last_model_path = ""
-        self.saved_step = 0
+        self.saved_step = self._taken_step = 0
         self.finished = self.has_begun = False
         self._summary, self._config = summary, config
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the log of metrics where the run goes on; a run shorter than the logging interval logs its last step."""
-        self.saved_step, self.finished, self.has_begun = trainer.global_step, False, True
+        self.saved_step = self._taken_step = trainer.global_step
+        self.finished, self.has_begun = False, True
         self._saved_at = time.monotonic()
         self.last_model_path = str(self.path) if self.saved_step else ""
         steps = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
@@ -82,7 +85,7 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
     def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if it is time."""
         if self._is_due(trainer):
-            self.save_now(trainer)
+            self._save(trainer, beside=True)
         self._summary.go_on()
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -95,14 +98,23 @@ class RunCheckpoint(Checkpoint, BoundaryCallback):
 
     def save_now(self, trainer: Trainer) -> Path:
         """Save the run, unless this step is saved already."""
-        if self.saved_step != trainer.global_step:
+        WRITER.wait()
+        if self._taken_step != trainer.global_step:
             self._save(trainer)
         return self.path
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path, weights_only=False, storage_options={"keep": "previous.ckpt"})
-        self.last_model_path, self.saved_step = str(self.path), trainer.global_step
-        self._saved_at = time.monotonic()
+    def _save(self, trainer: Trainer, *, beside: bool = False) -> None:
+        """Save the run, beside training or before anything else happens."""
+        step = trainer.global_step
+
+        def saved() -> None:
+            self.last_model_path, self.saved_step = str(self.path), step
+
+        options: dict[str, Any] = {"keep": "previous.ckpt"}
+        trainer.save_checkpoint(self.path, False, options | {"then": saved} if beside else options)
+        if not beside:
+            saved()
+        self._taken_step, self._saved_at = step, time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last step, and what other callbacks measured at the end: now the run is finished."""

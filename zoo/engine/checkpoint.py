@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from zoo.engine.background import WRITER, host_copy
 from zoo.engine.files import atomic_file
 
 __all__ = ["AtomicCheckpointIO", "what_is_wrong"]
@@ -76,25 +77,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Args:
             checkpoint: tensors and plain types.
             path: where it goes; remote paths (`s3://...`) are left to Lightning.
-            storage_options: `{"keep": name}` leaves the earlier file beside the new one under that name; for remote
-                paths passed to Lightning.
+            storage_options: `{"keep": name}` leaves the earlier file beside the new one under that name; with
+                `{"then": function}` the state of now is written while training goes on, and the function called when
+                the file is there. For remote paths passed to Lightning.
 
         Raises:
-            OSError: it could not be written; an earlier file of that name is unchanged.
+            OSError: this checkpoint or one before could not be written; an earlier file of that name is unchanged.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        target = Path(path)
-        keep = None if storage_options is None else target.with_name(storage_options["keep"])
-        try:
-            with atomic_file(target, keep) as file:
-                torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
-            error = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            kept = "the earlier one is unchanged" if target.exists() else "nothing was written"
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise OSError(f"cannot write the checkpoint {target}: {reason}; {kept}") from error
+        target, options = Path(path), storage_options or {}
+        keep = target.with_name(options["keep"]) if "keep" in options else None
+        WRITER.wait()  # also before memory is taken for another copy
+        if "then" in options:
+            WRITER.do(_write, host_copy(checkpoint), target, keep, options["then"])
+        else:
+            _write(checkpoint, target, keep)
 
     def load_checkpoint(
         self,
@@ -130,6 +129,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(loaded, dict):
             raise ValueError(f"{path} is no checkpoint: it holds a {type(loaded).__name__}")
         return loaded
+
+
+def _write(
+    checkpoint: dict[str, Any], target: Path, keep: Path | None, then: Callable[[], object] | None = None
+) -> None:
+    """Write a checkpoint, whole or not at all; one line says why not."""
+    try:
+        with atomic_file(target, keep) as file:
+            torch.save(checkpoint, file)
+    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
+        error = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        kept = "the earlier one is unchanged" if target.exists() else "nothing was written"
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise OSError(f"cannot write the checkpoint {target}: {reason}; {kept}") from error
+    if then is not None:
+        then()
 
 
 def _way_out(path: Path) -> str:

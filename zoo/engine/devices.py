@@ -8,14 +8,25 @@ always: `exact_kernels`.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["double", "exact_kernels", "generators", "has_float64", "tf32_products", "upload"]
+__all__ = [
+    "double",
+    "exact_kernels",
+    "generators",
+    "has_float64",
+    "name_of",
+    "processor",
+    "tf32_products",
+    "upload",
+]
 
 
 def has_float64(device: torch.device | str | None) -> bool:
@@ -28,6 +39,23 @@ def has_float64(device: torch.device | str | None) -> bool:
     if kind.type == "xpu":
         return bool(torch.xpu.get_device_properties(kind).has_fp64)
     return kind.type != "mps"
+
+
+def processor() -> str:
+    """Name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def name_of(device: torch.device | str) -> str:
+    """Name of a device; devices of the same name round alike."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def double(x: Tensor) -> Tensor:

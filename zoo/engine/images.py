@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["image_grid", "to_levels"]
+__all__ = ["dequantized", "from_levels", "image_grid", "to_levels"]
 
 
 def to_levels(images: Tensor) -> Tensor:
@@ -20,6 +20,41 @@ def to_levels(images: Tensor) -> Tensor:
     import torch
 
     return ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def dequantized(images: Tensor, seed: int, first: int = 0) -> Tensor:
+    """Images whose 8-bit values are spread evenly over their steps: (level + u) / 256 in [0, 1], u from U(0, 1).
+
+    Args:
+        images: values in [-1, 1].
+        seed: seed of the draws.
+        first: global index of the first image: the draws of image i depend on (seed, first + i) only.
+
+    Shape:
+        images: (N, C, H, W); output: the same, in [-1, 1].
+
+    References:
+        Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section 3.1.
+    """
+    from zoo.engine import rng
+
+    u = rng.uniform(images.shape, rng.key(seed, "dequantize"), first, device=images.device, dtype=images.dtype)
+    return (((images + 1) * 127.5).round() + u) / 128 - 1
+
+
+def from_levels(levels: Tensor) -> Tensor:
+    """8-bit values as images in [-1, 1]: the same float32 values on every device.
+
+    Shape:
+        Input: any, uint8; output: the same, float32.
+    """
+    import torch
+
+    if levels.device.type == "cpu":
+        return levels.float().div_(127.5).sub_(1)
+    # CUDA would multiply by the reciprocal of a Python number: 111 of the 256 values would differ in their last bit.
+    half = torch.full((), 127.5, dtype=torch.float32, device=levels.device)
+    return levels.div(half).sub_(1)
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:

@@ -26,6 +26,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from zoo.engine import rng
+from zoo.engine.background import WRITER
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.capture import CapturedStep, refusal
 from zoo.engine.checkpoint import AtomicCheckpointIO
@@ -193,8 +194,9 @@ class ExactTraining(Callback):
         cast(Trainable, pl_module).captured = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave torch's settings as they were; say what it means that a rank waited in vain."""
+        """Leave torch's settings as they were, finish files; say what it means that a rank waited in vain."""
         self._products.close()
+        WRITER.settle()
         cast(Trainable, pl_module).captured = None
         if note := advice(exception):
             exception.add_note(note)

@@ -6,7 +6,8 @@ hyperparameters, the data, the measured values and a sum over the weights. Nothi
 the index. Importing this package imports no torch.
 """
 
-from zoo.pretrained.fetch import card, entry_of, index, list_pretrained, pull, sha256, weights_folder
+from zoo.engine.download import sha256
+from zoo.pretrained.fetch import card, entry_of, index, list_pretrained, pull, weights_folder
 from zoo.pretrained.files import read, save
 from zoo.pretrained.loading import load
 

@@ -43,8 +43,12 @@ def value(metric: dict[str, Any], number: float | None = None) -> str:
     size = abs(metric["value"])
     percent = metric.get("unit") == "%"
     # One image of 10,000 is 0.01 %; three digits that count otherwise.
-    digits = 2 if percent else next((n for n, limit in ((1, 10), (2, 1), (3, 0.1)) if size >= limit), 4)
-    return f"{metric['value'] if number is None else number:.{digits}f}{' %' if percent else ''}"
+    limits = ((1, 10.0), (2, 1.0), (3, 0.1), (4, 0.01), (5, 0.001))
+    digits = 2 if percent else next((n for n, limit in limits if size >= limit), 6 if size else 4)
+    number = metric["value"] if number is None else number
+    # A number that is far smaller than the value would be 0.
+    form = ".1g" if number and abs(number) < 0.5 * 10**-digits else f".{digits}f"
+    return f"{number:{form}}{' %' if percent else ''}"
 
 
 def default_arguments(class_path: str) -> dict[str, Any]:
@@ -83,6 +87,38 @@ def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry["hparams"].items() if key not in defaults or defaults[key] != value}
 
 
+COLUMNS = (
+    ("chance", "chance", "{}"),
+    ("standard_error", "standard error", "{}"),
+    ("deviation", "deviation over seeds", "{}"),
+    ("better_untrained", "untrained, better", "{}"),
+    ("tolerance", "tolerance", "±{}"),
+)
+
+
+def _measured(metrics: list[dict[str, Any]]) -> list[str]:
+    """The table of the values, with the columns that any of them fills."""
+    rows = [metric | {"better_untrained": _better_untrained(metric)} for metric in metrics]
+    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
+    lines = [
+        f"| value | {' | '.join(title for _, title, _ in columns)} | protocol |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for row in rows:
+        cells = [form.format(value(row, row[key])) if row.get(key) is not None else "" for key, _, form in columns]
+        lines.append(f"| {row['name']} {value(row)} | {' | '.join(cells)} | `{row['protocol']}` |")
+    return lines
+
+
+def _better_untrained(metric: dict[str, Any]) -> float | None:
+    """The value of the untrained model, where it is better than that of the trained one."""
+    untrained: float | None = metric.get("untrained")
+    if untrained is None:
+        return None
+    is_better = untrained < metric["value"] if metric["better"] == "lower" else untrained > metric["value"]
+    return untrained if is_better else None
+
+
 def card(slug: str, entry: dict[str, Any]) -> str:
     """The card of a checkpoint.
 
@@ -108,6 +144,10 @@ def card(slug: str, entry: dict[str, Any]) -> str:
         ("data", f"{data['name']}, licence {data['licence']}"),
         ("training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"),
     ]
+    if selected := entry.get("selected"):
+        rows.append(("chosen by", f"values of the {selected} split: options or checkpoint"))
+    if commit := training.get("commit"):
+        rows.append(("trained by", f"commit {commit}"))
     if training["seconds"]:
         rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
     rows += [
@@ -123,10 +163,7 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     lines += [*([entry["note"], ""] if "note" in entry else []), "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in rows]
     if entry["metrics"]:
-        lines += ["", "## Measured", "", "| value | tolerance | protocol |", "|---|---|---|"]
-        lines += [
-            f"| {m['name']} {value(m)} | ±{value(m, m['tolerance'])} | `{m['protocol']}` |" for m in entry["metrics"]
-        ]
+        lines += ["", "## Measured", "", *_measured(entry["metrics"])]
         for metric in entry["metrics"]:
             if metric["history"]:
                 history = ", ".join(

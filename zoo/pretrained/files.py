@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zoo.base import GenerativeModel
 
-__all__ = ["read", "save"]
+__all__ = ["read", "restate", "save"]
 
 
 FORMAT = 1
@@ -131,4 +131,22 @@ def save(
         "versions": {"generative-zoo": zoo.__version__, "torch": str(torch.__version__)},
         **(information or {}),
     }
+    write_atomically(path, serialize(tensors, {"zoo": json.dumps(header)}))
+
+
+def restate(path: Path, changes: dict[str, Any]) -> None:
+    """Write a file again with other fields in its header; every bit of its weights stays.
+
+    Args:
+        path: the file.
+        changes: the fields.
+
+    Raises:
+        ValueError: the file is damaged or of something else.
+        OSError: it could not be written; the earlier file is unchanged.
+    """
+    from safetensors.torch import save as serialize
+
+    header, tensors = read(path)
+    header |= changes | {"format": FORMAT, "sum": _sum(tensors)}  # keys of earlier formats were renamed
     write_atomically(path, serialize(tensors, {"zoo": json.dumps(header)}))

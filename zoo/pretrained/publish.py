@@ -21,17 +21,25 @@ from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.files import write_atomically
 from zoo.engine.images import image_grid
 from zoo.pretrained import cards, index, load, read, save, sha256, weights_folder
+from zoo.pretrained.files import restate
 from zoo.pretrained.migrations import current_names
 from zoo.pretrained.preview import preview_of
-from zoo.pretrained.verify import LOCAL, data_module, measured, measurements, portable
+from zoo.pretrained.verify import LOCAL, data_module, measured, measurements
 
-__all__ = ["publish"]
+__all__ = ["publish", "republish"]
 
 BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
 
 
-def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, note: str | None = None) -> list[Path]:
+def publish(
+    run: Path,
+    slug: str | None = None,
+    *,
+    out_dir: Path | None = None,
+    note: str | None = None,
+    selected: str | None = None,
+) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
     Parameters are stored in float16 if the samples then differ from those of the float32 weights by less than rounding
@@ -44,6 +52,8 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, 
         slug: name of the checkpoint; by default the recipe's without its budget.
         out_dir: where the files go; by default `zoo/weights` of this installation.
         note: what whoever looked at the pictures says of them; the card has it below the grid.
+        selected: split by whose values the options or the checkpoint were chosen, "val" or "test", which the protocols
+            of all values then say.
 
     Returns:
         The files written.
@@ -72,7 +82,7 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, 
             f"{config_path} is not the configuration of a run: {error} is missing or no mapping"
         ) from error
 
-    information |= {"note": note} if note else {}
+    information |= {key: value for key, value in (("note", note), ("selected", selected)) if value}
     networks = list(model.inference_networks)
     path = target / f"{slug}.safetensors"
     temporary = target / f".{slug}.new.safetensors"
@@ -88,32 +98,60 @@ def publish(run: Path, slug: str | None = None, *, out_dir: Path | None = None, 
         _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
         published = load(temporary)
         information["metrics"] = [
-            measured(published, data, measure, arguments) | {"arguments": portable(arguments), "history": history}
-            for measure, arguments, history in measurements(saved, config)
+            metric
+            for measurement in measurements(saved, config)
+            for metric in measured(published, data, measurement, selected=selected)
         ]
         save(model, temporary, networks=networks, half=half, information=information)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
-    header, _ = read(path)
-    entry = {
-        "file": path.name,
-        "sha256": sha256(path),
-        "bytes": path.stat().st_size,
-        "parameters": sum(p.numel() for n in networks for p in getattr(model, n).parameters()),
-        **header,
-    }
-    written = {
-        target / f"{slug}.md": cards.card(slug, entry).encode(),
-        target / "index.json": (
-            json.dumps(dict(sorted((index(target) | {slug: entry}).items())), indent=1) + "\n"
-        ).encode(),
-    }
+    pictures = {}
     if (grid := shows.grid(published)) is not None:
         png = io.BytesIO()
         image_grid(*grid).save(png, "PNG")
-        written = {target / f"{slug}.png": png.getvalue(), **written}
+        pictures = {target / f"{slug}.png": png.getvalue()}
+    return _enter(slug, path, sum(p.numel() for n in networks for p in getattr(model, n).parameters()), pictures)
+
+
+def republish(
+    slug: str, metrics: list[dict[str, Any]], *, out_dir: Path | None = None, selected: str | None = None
+) -> list[Path]:
+    """Enter new values of a published file into its header, the index and its card; its weights keep every bit.
+
+    Args:
+        slug: name of the checkpoint.
+        metrics: its values, as `zoo.pretrained.verify.measured` gives them.
+        out_dir: folder of the files; by default `zoo/weights` of this installation.
+        selected: as in `publish`; None keeps what the file says.
+
+    Returns:
+        The files written.
+
+    Raises:
+        LookupError: the folder has no such checkpoint.
+        OSError: the files cannot be written.
+    """
+    target = out_dir or weights_folder()
+    _check_writable(target)
+    entry = index(target).get(slug)
+    if entry is None:
+        raise LookupError(f"{target} has no checkpoint {slug!r}")
+    path = target / entry["file"]
+    restate(path, {"metrics": metrics} | ({"selected": selected} if selected else {}))
+    return _enter(slug, path, entry["parameters"], {})
+
+
+def _enter(slug: str, path: Path, parameters: int, pictures: dict[Path, bytes]) -> list[Path]:
+    """Write the index entry and the card that follow from a file, and its pictures."""
+    target, (header, _) = path.parent, read(path)
+    facts = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "parameters": parameters}
+    entries = dict(sorted((index(target) | {slug: facts | header}).items()))
+    written = pictures | {
+        target / f"{slug}.md": cards.card(slug, entries[slug]).encode(),
+        target / "index.json": (json.dumps(entries, indent=1) + "\n").encode(),
+    }
     for file, content in written.items():
         write_atomically(file, content)
     return [path, *written]
@@ -172,10 +210,18 @@ def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, 
             "precision": config["trainer"]["precision"] or "32-true",
             "seconds": saved["zoo"].get("seconds"),
             "hardware": saved["zoo"].get("hardware"),
+            **_commit(run),
         },
         "data": {"name": data.name, "licence": data.license, **settings},
     }
     return information, data
+
+
+def _commit(run: Path) -> dict[str, str]:
+    """The commit of the code that trained, where a run of a working copy of this project says it."""
+    path = run / "run.json"
+    found = json.loads(path.read_text()).get("commit") if path.exists() else None
+    return {"commit": found.replace("+", "+changes")} if found else {}
 
 
 def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
