@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bounds import LAUNCH_MICROSECONDS, PEAKS, bound
+from benchmarks.bounds import LAUNCH_MICROSECONDS, PEAKS, arithmetic, launching
 from benchmarks.environment import RESULTS
 from zoo.pretrained import cards
 
 README = RESULTS.parent / "README.md"
 
 Row = dict[str, Any]
+
+BOUND_BATCH = 64
+"""Images in the steps whose bounds are told."""
 
 HEAD = """# Benchmarks
 
@@ -54,10 +58,10 @@ is timed over a few sub-pixels and scaled up. Medians over rounds.
 
 BOUNDS = """## What bounds a step on a GPU
 
-FLOPs of a step, and the time that they take at half of a GPU's peak in bf16 (TFLOP/s: {peaks}), next to the time in
-which the host starts the kernels, {launch:g} microseconds each. The longer one bounds the step: launches can be captured
-in a graph, or shared by a larger batch. Kernels that a GPU ran are from the rows of speed below; the others are counted
-without one by `python -m benchmarks.bounds`, which takes an operation as one kernel: too few where a GPU needs several.
+From the counts above. *Launching*: the host starts a kernel for each operation, in {launch:g} microseconds each,
+whatever the batch. *Ideal*: a batch of {batch} at half of the GPU's peak in bf16 (TFLOP/s at the peak: {peaks}). The
+longer time bounds the step. *Busy from*: the batch size from which arithmetic does; below it a step has time to give to
+larger batches, `capture` or `compile`.
 """
 
 QUALITY = """## Quality
@@ -172,7 +176,7 @@ def launches(rows: Iterable[Row]) -> str:
     for row in rows:
         lines = [
             [
-                ", ".join([c["architecture"], *(f"{name}={value}" for name, value in c["options"].items())]),
+                _form(c),
                 str(c["image_size"]),
                 f"{c['zoo']:.0f}",
                 f"{c['plain']:.0f}",
@@ -217,19 +221,23 @@ def sampling(rows: Iterable[Row]) -> str:
 
 
 def bounds(rows: Iterable[Row]) -> str:
-    """One table of what bounds the steps: counted, and as GPUs ran them."""
-    header = ["architecture", "images", "batch", "GFLOP/step", "kernels/step", "launches ms"]
-    header += [f"ideal ms, {name}" for name in PEAKS] + [f"bound by, {name}" for name in PEAKS] + ["commit"]
+    """A table of what bounds the steps, for rows that have FLOPs."""
+    header = ["architecture", "pixels", "GFLOP/image", "operations", "launching, ms"]
+    header += [f"{what}, {name}" for name in PEAKS for what in ("ideal ms", "bound by", "busy from")]
     lines = []
-    for row in sorted(rows, key=lambda r: (r["architecture"], r["settings"]["batch_size"], r["benchmark"])):
-        settings, measured = row["settings"], row["benchmark"] == "speed"
-        work = row["loops"]["zoo"] if measured else row
-        found = [bound(work["gflop_per_step"], work["kernels_per_step"], peak) for peak in PEAKS.values()]
-        size = settings["image_size"]
-        line = [row["architecture"], f"{size}x{size}", str(settings["batch_size"]), f"{work['gflop_per_step']:.2f}"]
-        line += [f"{work['kernels_per_step']:,} {'run' if measured else 'counted'}", f"{found[0][0]:.2f}"]
-        lines.append([*line, *(f"{f[1]:.3f}" for f in found), *(f[2] for f in found), row["commit"]])
+    for count in (count for row in rows for count in row["counts"]):
+        host, gflop = launching(count["zoo"]), count["gflop_per_image"]
+        line = [_form(count), str(count["image_size"]), f"{gflop:.3g}", f"{count['zoo']:.0f}", f"{host:.2f}"]
+        for peak in PEAKS.values():
+            ideal = arithmetic(gflop * BOUND_BATCH, peak)
+            busy = math.ceil(host / arithmetic(gflop, peak))
+            line += [f"{ideal:.3g}", "launching" if host > ideal else "arithmetic", f"{busy:,}"]
+        lines.append(line)
     return markdown(header, lines)
+
+
+def _form(count: dict[str, Any]) -> str:
+    return ", ".join([count["architecture"], *(f"{name}={value}" for name, value in count["options"].items())])
 
 
 def quality(rows: Iterable[Row]) -> str:
@@ -270,11 +278,6 @@ def _quality_cells(row: Row) -> list[str]:
     ]
 
 
-def _has_bounds(row: Row) -> bool:
-    """Whether FLOPs and kernels of a step are known."""
-    return row["benchmark"] == "bounds" or (row["benchmark"] == "speed" and "kernels_per_step" in row["loops"]["zoo"])
-
-
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     parts = [HEAD]
@@ -287,9 +290,9 @@ def page(rows: Sequence[Row]) -> str:
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]
-        if name == "sampling" and (limits := [row for row in rows if _has_bounds(row)]):
+        if name == "launches" and chosen:
             peaks = ", ".join(f"{name} {peak / 1e12:.0f}" for name, peak in PEAKS.items())
-            parts += [BOUNDS.format(peaks=peaks, launch=LAUNCH_MICROSECONDS), bounds(limits)]
+            parts += [BOUNDS.format(peaks=peaks, launch=LAUNCH_MICROSECONDS, batch=BOUND_BATCH), bounds(chosen)]
     return "\n".join(parts)
 
 
