@@ -59,9 +59,10 @@ is timed over a few sub-pixels and scaled up. Medians over rounds.
 BOUNDS = """## What bounds a step on a GPU
 
 From the counts above. *Launching*: the host starts a kernel for each operation, in {launch:g} microseconds each,
-whatever the batch. *Ideal*: a batch of {batch} at half of the GPU's peak in bf16 (TFLOP/s at the peak: {peaks}). The
-longer time bounds the step. *Busy from*: the batch size from which arithmetic does; below it a step has time to give to
-larger batches, `capture` or `compile`.
+whatever the batch; at least that, for an operation may be several kernels and bf16 adds casts (kernels/step in the rows
+of speed). *Ideal*: a batch of {batch} at half of the GPU's peak in bf16 (TFLOP/s at the peak: {peaks}). The longer time
+bounds the step. *Busy from*: the batch size from which arithmetic does; below it a step has time to give to larger
+batches, `capture` or `compile`.
 """
 
 QUALITY = """## Quality
