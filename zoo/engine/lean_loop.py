@@ -48,7 +48,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         self._is_lean = (
             isinstance(model, LeanModule)
             and type(trainer.strategy) is SingleDeviceStrategy
-            and type(trainer.profiler) in (NoProfiler, PassThroughProfiler)  # type: ignore[attr-defined]
+            and type(trainer.profiler) in (NoProfiler, PassThroughProfiler)
             and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
             and trainer.accumulate_grad_batches == 1
         )
@@ -60,7 +60,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         return not (self._is_lean and self._never_validates) and super()._should_check_val_epoch()
 
     def _find_hooks(self) -> None:
-        self._callbacks = tuple(self.trainer.callbacks)  # type: ignore[attr-defined]
+        self._callbacks = tuple(self.trainer.callbacks)
 
         def used(name: str) -> tuple[Hook, ...]:
             return tuple(getattr(callback, name) for callback in self._callbacks if overrides(callback, name))
@@ -78,7 +78,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             return
         trainer, progress = self.trainer, self.batch_progress
         connector, model = trainer._logger_connector, cast(LeanModule, trainer.lightning_module)
-        if self._callbacks != tuple(trainer.callbacks):  # type: ignore[attr-defined]
+        if self._callbacks != tuple(trainer.callbacks):
             self._find_hooks()
         if self.val_loop.restarting:
             self.val_loop.restarting = False
