@@ -69,7 +69,7 @@ class Launches(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.number = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,7 +79,7 @@ class Launches(TorchDispatchMode):
 
 
 def count(architecture: str, settings: Settings) -> dict[str, float]:
-    """Operations in a step of the zoo and of the plain loop, means over a cycle of the phases.
+    """Operations in a step of the zoo and of the plain loop, means over a cycle of the phases, and FLOPs.
 
     Args:
         architecture: name of a module of `benchmarks.steps`.
@@ -109,6 +109,9 @@ def count(architecture: str, settings: Settings) -> dict[str, float]:
             for _ in range(steps):
                 loop.step(next(stream))
         found["plain"] = launches.number / steps
+        with speed.Operations() as operations:
+            yield steps
+        found["gflop_per_image"] = operations.get_total_flops() / 1e9 / steps / settings.batch_size
 
     rng._table(torch.device("cpu"))  # made once in a run
     speed.fit(model, batches, settings, program)
@@ -134,7 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
                 **found,
             }
         )
-        print(f"{architecture}, {settings.image_size} pixels: {found['zoo']:.0f} and {found['plain']:.0f}", flush=True)
+        words = f"{found['zoo']:.0f} and {found['plain']:.0f}, {found['gflop_per_image']:.3g} GFLOP an image"
+        print(f"{architecture}, {settings.image_size} pixels: {words}", flush=True)
     speed.write({"benchmark": "launches", "counts": counts, **environment(torch.device("cpu"))}, args.out)
 
 

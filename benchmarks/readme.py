@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bounds import LAUNCH_MICROSECONDS, PEAKS, arithmetic, launching
 from benchmarks.environment import RESULTS
 from zoo.pretrained import cards
 
 README = RESULTS.parent / "README.md"
 
 Row = dict[str, Any]
+
+BOUND_BATCH = 64
+"""Images in the steps whose bounds are told."""
 
 HEAD = """# Benchmarks
 
@@ -49,6 +54,15 @@ SAMPLING = """## Exact sampling
 `python -m benchmarks.sampling <architecture>`. Models of exact likelihood draw sub-pixel by sub-pixel. The zoo's
 samplers keep what they know; the naive sampler runs the whole model for every sub-pixel, and draws the same images. It
 is timed over a few sub-pixels and scaled up. Medians over rounds.
+"""
+
+BOUNDS = """## What bounds a step on a GPU
+
+From the counts above. *Launching*: the host starts a kernel for each operation, in {launch:g} microseconds each,
+whatever the batch; at least that, for an operation may be several kernels and bf16 adds casts (kernels/step in the rows
+of speed). *Ideal*: a batch of {batch} at half of the GPU's peak in bf16 (TFLOP/s at the peak: {peaks}). The longer time
+bounds the step. *Busy from*: the batch size from which arithmetic does; below it a step has time to give to larger
+batches, `capture` or `compile`.
 """
 
 QUALITY = """## Quality
@@ -163,7 +177,7 @@ def launches(rows: Iterable[Row]) -> str:
     for row in rows:
         lines = [
             [
-                ", ".join([c["architecture"], *(f"{name}={value}" for name, value in c["options"].items())]),
+                _form(c),
                 str(c["image_size"]),
                 f"{c['zoo']:.0f}",
                 f"{c['plain']:.0f}",
@@ -205,6 +219,26 @@ def sampling(rows: Iterable[Row]) -> str:
         parts.append(f"On {', '.join(machine)}.\n")
         parts.append(markdown(header, lines))
     return "\n".join(parts)
+
+
+def bounds(rows: Iterable[Row]) -> str:
+    """A table of what bounds the steps, for rows that have FLOPs."""
+    header = ["architecture", "pixels", "GFLOP/image", "operations", "launching, ms"]
+    header += [f"{what}, {name}" for name in PEAKS for what in ("ideal ms", "bound by", "busy from")]
+    lines = []
+    for count in (count for row in rows for count in row["counts"] if "gflop_per_image" in count):
+        host, gflop = launching(count["zoo"]), count["gflop_per_image"]
+        line = [_form(count), str(count["image_size"]), f"{gflop:.3g}", f"{count['zoo']:.0f}", f"{host:.2f}"]
+        for peak in PEAKS.values():
+            ideal = arithmetic(gflop * BOUND_BATCH, peak)
+            busy = math.ceil(host / arithmetic(gflop, peak))
+            line += [f"{ideal:.3g}", "launching" if host > ideal else "arithmetic", f"{busy:,}"]
+        lines.append(line)
+    return markdown(header, lines)
+
+
+def _form(count: dict[str, Any]) -> str:
+    return ", ".join([count["architecture"], *(f"{name}={value}" for name, value in count["options"].items())])
 
 
 def quality(rows: Iterable[Row]) -> str:
@@ -257,6 +291,9 @@ def page(rows: Sequence[Row]) -> str:
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:
             parts += [text, make(chosen)]
+        if name == "launches" and any("gflop_per_image" in c for row in chosen for c in row["counts"]):
+            peaks = ", ".join(f"{name} {peak / 1e12:.0f}" for name, peak in PEAKS.items())
+            parts += [BOUNDS.format(peaks=peaks, launch=LAUNCH_MICROSECONDS, batch=BOUND_BATCH), bounds(chosen)]
     return "\n".join(parts)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, colors
-from zoo.nn.pixelrnn import LSTM, Cell, diagonal_scan, row_scan
+from zoo.nn.pixelrnn import LSTM, Cell, Scan, compiled_scan, diagonal_scan, plain_scan, row_scan
 from zoo.nn.pixelrnn_sampling import DiagonalSampler, RecurrentSampler, RowSampler
 from zoo.nn.sampling import Sampler
 
@@ -50,10 +50,11 @@ class RecurrentLayer(PixelLayer):
     directions: ClassVar[int]
     taps: ClassVar[int]
     sampler: ClassVar[type[RecurrentSampler]]
+    scan: Scan
 
     def __init__(self, hidden_channels: int, image_channels: int, cell: Cell, context_channels: int = 0) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell, self.scan = cell, plain_scan
         h, gates = hidden_channels, self.directions * cell.gates
         outer = colors(h, image_channels).repeat(gates)
         self.input_to_state = MaskedConv2d(
@@ -102,7 +103,7 @@ class RowLayer(RecurrentLayer):
         gates = torch.addmm(bias[:, None], weight.transpose(1, 2).flatten(1), pairs).unflatten(1, (height, n, width))
         if self.context is not None:
             gates = gates + self.context(context).permute(1, 2, 0, 3)
-        return row_scan(gates, self.state_to_state, self.cell).permute(2, 0, 1, 3)
+        return row_scan(gates, self.state_to_state, self.cell, self.scan).permute(2, 0, 1, 3)
 
 
 class DiagonalLayer(RecurrentLayer):
@@ -126,7 +127,7 @@ class DiagonalLayer(RecurrentLayer):
             gates = gates + self.context(context)
         from_left, from_right = gates.chunk(2, 1)
         both = torch.stack([from_left, from_right.flip(3)]).transpose(1, 2)  # (2, gates x h, N, H, W)
-        from_left, from_right = diagonal_scan(both, self.state_to_state, self.cell).transpose(1, 2)
+        from_left, from_right = diagonal_scan(both, self.state_to_state, self.cell, self.scan).transpose(1, 2)
         return cast(Tensor, from_left + F.pad(from_right.flip(3), (0, 0, 1, -1)))
 
 
@@ -143,6 +144,7 @@ class PixelRNN(AutoregressiveModel):
         skip: connect every layer to the head.
         head_channels: feature maps of the head.
         optimizer: "rmsprop", as in the paper, "adam", or "sgd" with momentum.
+        compile: compile the recurrence with torch.compile at the first step, all its steps at once; takes minutes.
         options: see `LikelihoodOptions`.
 
     Attributes:
@@ -171,6 +173,7 @@ class PixelRNN(AutoregressiveModel):
         skip: bool = False,
         head_channels: int = 32,
         optimizer: OptimizerName = "rmsprop",
+        compile: bool = False,
         **options: Unpack[LikelihoodOptions],
     ) -> None:
         super().__init__(num_levels, optimizer=optimizer, **options)
@@ -178,7 +181,16 @@ class PixelRNN(AutoregressiveModel):
         if layer not in ("row", "diagonal"):
             raise ValueError(f"layer must be 'row' or 'diagonal', not {layer!r}")
         self.layer = RowLayer if layer == "row" else DiagonalLayer
-        self.network = self.build()
+        self.network, self.compiled = self.build(), compile
+
+    def setup(self, stage: str) -> None:
+        """In addition, compile the recurrence for a fit."""
+        super().setup(stage)
+        if stage == "fit" and self.compiled:
+            for network in self.children():  # each sees images of its own size
+                scan = compiled_scan()
+                for layer in (module for module in network.modules() if isinstance(module, RecurrentLayer)):
+                    layer.scan = scan
 
     def build(self, context_channels: int = 0) -> PixelNetwork:
         """A network with the hyperparameters of the model.

@@ -15,8 +15,7 @@ from zoo.pixelrnn import DiagonalLayer, PixelRNN
 
 def model(settings: Settings) -> PixelRNN:
     """The zoo's model."""
-    settings.without_compile()
-    return PixelRNN(settings.image_size, **dict(settings.options))
+    return PixelRNN(settings.image_size, compile=settings.compile, **dict(settings.options))
 
 
 class Plain:

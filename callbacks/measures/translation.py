@@ -172,8 +172,9 @@ def domain_accuracy(
     """
     network, label = load_evaluator(classifier, at.device, at.name, "classifier")
     require_protocol(network, Classifies, at.name)
-    kind = _classes_of_domains(at, list(getattr(network, "class_names", ())))
-    metric = at.placed(ShareRight(len(at.data.domain_names)))
+    classes = list(getattr(network, "class_names", ()))
+    kind = _classes_of_domains(at, classes)
+    metric = at.placed(ShareRight(len(classes)))
     with evaluating(network, at.seed):
         for task in tasks(at):
             asked = kind[task.origin] != kind[task.domain]

@@ -117,8 +117,14 @@ class Served(Dataset[Batch]):
 
     def __getitem__(self, place: Any) -> Batch:
         dataset = self.dataset
-        own = isinstance(dataset, BatchDataset) and type(dataset).__getitem__ is BatchDataset.__getitem__
-        return dataset.levels(place) if self.as_levels and own else dataset[place]
+        if self.as_levels and isinstance(dataset, BatchDataset) and _is_own(dataset):
+            return dataset.levels(place)
+        return dataset[place]
+
+
+def _is_own(dataset: BatchDataset) -> bool:
+    """Whether nobody has changed how a dataset scales its batches."""
+    return type(dataset).__getitem__ is BatchDataset.__getitem__
 
 
 def _joined(parts: list[Batch]) -> Batch:

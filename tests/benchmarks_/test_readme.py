@@ -90,3 +90,14 @@ def test_an_old_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         readme.main(["--check"])
     readme.main([])
     readme.main(["--check"])
+
+
+def test_what_bounds_a_step_by_hand() -> None:
+    count = {"architecture": "dcgan", "image_size": 64, "options": {"update": "simultaneous"}, "plain": 400.0}
+    counts = [count | {"zoo": 500.0, "gflop_per_image": 1.0}, count | {"zoo": 10.0, "gflop_per_image": 1.0}]
+    head, _, *lines = tables(readme.page([{"benchmark": "launches", "counts": counts, **MACHINE}]))[1]
+    assert head.startswith("| architecture | pixels | GFLOP/image | operations | launching, ms | ideal ms, H200 |")
+    # 500 x 4 us = 2 ms; 64 GFLOP at 395 TFLOP/s = 0.162 ms, at 156 TFLOP/s 0.410 ms; 2 ms are 790 and 312 images.
+    first = ["dcgan, update=simultaneous", "64", "1", "500", "2.00", "0.162", "launching", "790"]
+    assert lines[0] == f"| {' | '.join([*first, '0.41', 'launching', '312'])} |"
+    assert lines[1].endswith("| 0.04 | 0.162 | arithmetic | 16 | 0.41 | arithmetic | 7 |")

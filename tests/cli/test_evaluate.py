@@ -75,6 +75,23 @@ def test_a_run_is_measured_on_its_own_data(capsys: pytest.CaptureFixture[str]) -
         assert f"real=noise8-{split}, fake=20" in capsys.readouterr().out
 
 
+def test_a_recipe_chooses_the_features(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(Pixels):
+        name = "own-pixels"
+
+    monkeypatch.setitem(EXTRACTORS, "classifier-mnist28", Own)
+    options = ["extractor=classifier-mnist28", "num_samples=20", "metrics=[recall,fd]"]
+    measure = ["--trainer.callbacks+=Evaluate", *(f"--trainer.callbacks.{option}" for option in options)]
+    assert command("fit", *RUN, *measure, "--trainer.max_steps=1") == 0
+    table = Path("runs/run/metrics.csv").read_text()
+    assert all(f"{name}[features=own-pixels" in table for name in ("recall", "fd"))
+    capsys.readouterr()
+    assert command("evaluate", "runs/run", "--metrics=fd") == 0
+    assert "fd[features=own-pixels, " in capsys.readouterr().out
+    assert command("evaluate", "runs/run", "--metrics=fd", "--extractor=efficientnet-lite0") == 0
+    assert "fd[features=pixels, " in capsys.readouterr().out
+
+
 def test_folders_of_pictures(capsys: pytest.CaptureFixture[str], fails: Callable[..., str]) -> None:
     """The value is that of all pictures at once, whatever their order and folders."""
     fake, real = pictures("fake", 70), pictures("reals", 90, top=200)

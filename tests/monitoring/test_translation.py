@@ -40,12 +40,13 @@ class Painter(nn.Module):
 
 
 class Judge(nn.Module):
-    """Tells the colour; its classes are in another order than the domains."""
+    """Tells the colour; its classes are in another order than the domains, and one of them is none."""
 
-    class_names = ("blue", "red", "green")
+    class_names = ("pink", "blue", "red", "green")
 
     def classify(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))[:, [2, 0, 1]]
+        found = x.mean((2, 3))[:, [2, 0, 1]]
+        return torch.cat([torch.full_like(found[:, :1], -9), found], 1)
 
 
 class Task(NamedTuple):
@@ -144,7 +145,7 @@ def test_real_images_are_the_ceiling() -> None:
 
     class Colorblind(Judge):
         def classify(self, x: Tensor) -> Tensor:
-            return super().classify(x) - torch.tensor([0, 0, 9.0])
+            return super().classify(x) - torch.tensor([0, 0, 0, 9.0])
 
     data = Colors()
     perfect = MEASURES["domain_accuracy"](Painter(right=0), data, classifier=Judge(), real=True)
@@ -174,7 +175,7 @@ def test_no_skin_tone_is_the_class_none() -> None:
     names = Attributes(attributes=["skin_tone"]).domain_names
     data, judge = Colors(), Judge()
     assert names[0] == "no_skin_tone"
-    judge.class_names = ("light", "none", "dark")
+    judge.class_names = ("pink", "light", "none", "dark")
     data.domain_names = ["no_skin_tone", "dark", "light"]
     assert MEASURES["domain_accuracy"](Painter(), data, classifier=judge).value == 100
     data.domain_names = ["noto no_skin_tone", "noto dark", "noto light"]
@@ -366,7 +367,20 @@ def test_perceptual_distance_needs_its_network_at_hand(tmp_path: Path, monkeypat
     assert torch.equal(state, torch.get_rng_state())
     found = MEASURES["paired_lpips"](Painter(0.2), Colors())
     assert found.value > 1e-6
-    # A rank without a batch waits for nobody.
+
+
+@pytest.mark.slow
+def test_ranks_with_unequal_numbers_of_batches_give_one_perceptual_distance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank without a batch waits for nobody."""
+    from torchvision.models import alexnet
+
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(alexnet().state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(Colors, "size", 64)
+    found = MEASURES["paired_lpips"](Painter(0.2), Colors())
     for values in on_ranks(2, distances_on_rank, str(tmp_path)):
         assert values == pytest.approx([found.value, found.error], rel=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import torch
 from lightning.pytorch import Trainer
@@ -83,3 +84,19 @@ def test_signals_are_registered_once_a_run() -> None:
     assert "self._signal_connector.register_signal_handlers()" in inspect.getsource(Trainer._run)
     assert "self._signal_connector.teardown()" in inspect.getsource(Trainer._teardown)
     assert "_launch_process_observer(self.procs)" in inspect.getsource(_SubprocessScriptLauncher)
+
+
+def test_the_lean_loop_does_all_that_lightnings_does_in_a_batch() -> None:
+    """`LeanEpochLoop` follows these two line by line: what is new in them may belong there."""
+    advance, end = (inspect.getsource(f) for f in (_TrainingEpochLoop.advance, _TrainingEpochLoop.on_advance_end))
+    calls = r"(?:call|_logger_connector|batch_progress|lightning_module|precision_plugin|optimization)\.(\w+)\("
+    assert re.findall(calls, advance) == [
+        *("convert_input", "_on_before_batch_transfer", "_call_strategy_hook", "increment_ready", "on_batch_start"),
+        *("_call_callback_hooks", "_call_lightning_module_hook", "_call_strategy_hook", "increment_by"),
+        *("increment_started", "run", "run", "increment_processed", "_call_callback_hooks"),
+        *("_call_lightning_module_hook", "on_batch_end", "increment_completed", "update_train_step_metrics"),
+    ]
+    assert re.findall(r"self\.(\w+)\(", end) == [
+        *("_should_check_val_fx", "_should_accumulate", "update_lr_schedulers", "_should_accumulate"),
+        "_save_loggers_on_train_batch_end",
+    ]

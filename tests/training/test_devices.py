@@ -101,3 +101,10 @@ def test_measures_on_a_gpu_without_float64_sum_on_the_cpu(made: Metric, monkeypa
         metric.update(*([images] * 2 if isinstance(made, PairedSimilarity) else [images[:, 0, 0]]))
         assert metric.device.type == "cpu"
         metric.compute()
+
+
+def test_only_cpus_compute_bf16_in_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    for supported in (True, False):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)  # noqa: B023
+        assert devices.slow_in_bf16(torch.device("cpu")) is not supported
+        assert not devices.slow_in_bf16(torch.device("cuda"))

@@ -21,6 +21,7 @@ from zoo.base.model import GenerativeModel, Terms
 from zoo.base.validating import log_objectives
 from zoo.engine.capture import CapturedStep
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.engine.lean_loop import logs_now
 from zoo.engine.lean_step import hooks_are_idle
 from zoo.engine.scaling import one_scale
 from zoo.engine.schedulers import step_schedulers, warn_of_plateaus
@@ -273,7 +274,7 @@ class AdversarialModel(GenerativeModel):
         else:
             terms = self._captured_step(self.captured, *batches[0], objectives, optimizers)
         step_schedulers(self.trainer, self, "step", step + 1)
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_now(self.trainer):
             self.log_dict(terms, prog_bar=True, batch_size=1)
 
     def _whole_step(
@@ -312,7 +313,7 @@ class AdversarialModel(GenerativeModel):
             optimizers[phase]._on_after_step()  # the loop counts
         if self.device.type == "cpu":
             self.raise_if_not_finite()
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_now(self.trainer):
             terms = {name: value.clone() for name, value in terms.items()}  # the next step writes over them
         return terms
 

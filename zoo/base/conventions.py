@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self, cast
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from zoo.base.batches import (
@@ -26,15 +25,13 @@ from zoo.base.batches import (
     scaled_images,
 )
 from zoo.engine.finite import WatchedModule
+from zoo.engine.lean_loop import transfers_plainly
 from zoo.engine.levels import take_levels
 from zoo.engine.loop import ExactTraining
 from zoo.engine.quiet import hide_wrong_warnings
 from zoo.engine.ranges import CheckedOptions
 
 __all__ = ["ConventionalModule", "refuse_single_optimizer"]
-
-
-TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class ConventionalModule(CheckedOptions, WatchedModule):
@@ -106,12 +103,8 @@ class ConventionalModule(CheckedOptions, WatchedModule):
     @property
     def scales_images(self) -> bool:
         """Whether nothing but `on_after_batch_transfer` here changes batches: neither a subclass nor the DataModule."""
-        kind, data = type(self), cast(Any, self.trainer).datamodule
-        return (
-            kind.on_after_batch_transfer is ConventionalModule.on_after_batch_transfer
-            and all(getattr(kind, name) is getattr(LightningModule, name) for name in TRANSFER[:2])
-            and not any(is_overridden(name, data, LightningDataModule) for name in TRANSFER)
-        )
+        own = type(self).on_after_batch_transfer is ConventionalModule.on_after_batch_transfer
+        return own and transfers_plainly(self, cast(Any, self.trainer).datamodule)
 
     # Predictions -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from zoo.base.model import Batch, GenerativeModel, Terms
 from zoo.engine.capture import CapturedStep
+from zoo.engine.lean_loop import logs_now
 from zoo.nn.schedules import Decay
 
 __all__ = ["SingleObjectiveModel"]
@@ -44,7 +45,7 @@ class SingleObjectiveModel(GenerativeModel):
         terms = self.objective(batch)
         loss = reduce(add, terms.values())
         self.check_finite("training", loss)
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_now(self.trainer):
             self._log_training(loss, terms)
         return loss
 
@@ -76,7 +77,7 @@ class SingleObjectiveModel(GenerativeModel):
         if self.device.type == "cpu":
             self.raise_if_not_finite()
         loss = terms[""].clone()  # the next step writes over it
-        if self.trainer._logger_connector.should_update_logs:
+        if logs_now(self.trainer):
             self._log_training(loss, {name: value.clone() for name, value in terms.items() if name})
         return loss
 

@@ -24,7 +24,10 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
     add("--data", help="DataModule or folder of pictures to compare with (the data of the model's own training)")
     add("--data_dir", help="folder of the model's own data set, where the package does not carry it")
     add("--metrics", help="names, as fd,precision,recall or fid,kid; own: what the model's recipe measures")
-    add("--extractor", help="network of the features, or path of Inception's weights (see below)")
+    add(
+        "--extractor",
+        help="network of the features (that of the model's recipe; see below), or path of Inception's weights",
+    )
     add("--split", help="split of the images (train for metrics of images, test for most others)")
     add("--num_samples", type=int, help="number of generated images (that of the split, at most 10000; fid: 50000)")
     add("--num_real", type=int, help="number of real images (as many)")

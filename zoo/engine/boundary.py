@@ -17,6 +17,8 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
+from zoo.engine.lean_loop import LeanEpochLoop
+
 __all__ = ["BoundaryCallback", "install_boundaries", "note_position", "resume_at_boundary"]
 
 
@@ -27,7 +29,7 @@ class BoundaryCallback(Callback):
         """Called when a batch and all that follows from it is done, unless it was the last one."""
 
 
-class BoundaryEpochLoop(_TrainingEpochLoop):
+class BoundaryEpochLoop(LeanEpochLoop):
     """Lightning's loop over the batches of an epoch, with boundaries."""
 
     resumes: bool = False  # a checkpoint of a boundary was loaded

@@ -24,6 +24,7 @@ __all__ = [
     "has_float64",
     "name_of",
     "processor",
+    "slow_in_bf16",
     "tf32_products",
     "upload",
 ]
@@ -56,6 +57,15 @@ def name_of(device: torch.device | str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def slow_in_bf16(device: torch.device) -> bool:
+    """Whether a device computes bf16 in software: most CPUs without AVX-512 do, at a sixth of float32's speed or less.
+
+    Args:
+        device: the device.
+    """
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def double(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.optim import Optimizer
 
+from zoo.engine.lean_loop import overrides
 from zoo.engine.overhead import NoProfiler
 
 __all__ = ["LeanStep", "hooks_are_idle", "know_arguments"]
@@ -81,7 +82,7 @@ def hooks_are_idle(trainer: Trainer, model: LightningModule, *own: str) -> bool:
         and not trainer.gradient_clip_val
         and type(trainer.profiler) in (NoProfiler, PassThroughProfiler)  # type: ignore[attr-defined]
         and all(getattr(kind, n) is getattr(LightningModule, n) for n in (*MODEL_HOOKS, *HOOKS) if n not in own)
-        and not any(_overrides(callback, name) for callback in trainer.callbacks for name in HOOKS)  # type: ignore[attr-defined]
+        and not any(overrides(callback, name) for callback in trainer.callbacks for name in HOOKS)  # type: ignore[attr-defined]
     )
 
 
@@ -93,10 +94,6 @@ def know_arguments(trainer: Trainer) -> None:
     """
     if is_param_in_hook_signature(trainer.lightning_module.training_step, "batch_idx", min_args=2):
         trainer.fit_loop.epoch_loop._build_kwargs = _arguments  # type: ignore[method-assign]
-
-
-def _overrides(callback: Callback, name: str) -> bool:
-    return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
 
 
 def _arguments(kwargs: OrderedDict[str, Any], batch: Any, batch_idx: int) -> OrderedDict[str, Any]:

@@ -33,6 +33,7 @@ from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.devices import generators, tf32_products
 from zoo.engine.finite import FiniteWatch
 from zoo.engine.keyed_kernels import kernels
+from zoo.engine.lean_loop import logs_now
 from zoo.engine.lean_step import LeanStep, know_arguments
 from zoo.engine.optimizer_options import Options, apply_changed_options, optimizer_options
 from zoo.engine.overhead import skip_idle_checks
@@ -169,7 +170,7 @@ class ExactTraining(Callback):
         if image is not None and image.shape[1:] != self._accepted:
             model.check_images(image.shape[1:])
             self._accepted = image.shape[1:]
-        if trainer._logger_connector.should_update_logs:
+        if logs_now(trainer):
             _forget_values(trainer)
         # Batches done before this one; one that an interruption cut short is done again and counts once.
         model.batch_index = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
@@ -181,7 +182,7 @@ class ExactTraining(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Read the deferred check of the losses at logging steps, when values are fetched from the device anyway."""
-        if trainer._logger_connector.should_update_logs:
+        if logs_now(trainer):
             cast(Trainable, pl_module).raise_if_not_finite()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -12,13 +12,23 @@ __all__ = ["LeanModule", "NoProfiler", "skip_idle_checks"]
 
 
 class LeanModule(LightningModule):
-    """A LightningModule whose `_current_fx_name`, which Lightning sets about 40 times a step, is a plain attribute.
+    """A LightningModule whose `_current_fx_name`, which Lightning sets many times a step, is a plain attribute.
 
     nn.Module's bookkeeping makes an assignment ten times as dear.
+
+    Attributes:
+        has_logged: whether a value was logged that callbacks were not told yet.
     """
 
+    has_logged = True
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log a value, as in Lightning."""
+        self.has_logged = True
+        super().log(*args, **kwargs)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":
+        if name in ("_current_fx_name", "has_logged"):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LSTM", "Cell", "diagonal_scan", "row_scan", "skew", "unskew"]
+__all__ = ["LSTM", "Cell", "Scan", "compiled_scan", "diagonal_scan", "plain_scan", "row_scan", "skew", "unskew"]
 
 
 class Cell:
@@ -80,9 +80,22 @@ def _upper_and_left(h: Tensor) -> Tensor:
     return torch.cat([F.pad(h, (1, -1)), h], 1)
 
 
-def _scan(
+def plain_scan(
     steps: Sequence[Tensor], weight: Tensor, cell: Cell, taps: int, neighbors: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
+    """Hidden states step by step.
+
+    Args:
+        steps: the input's contributions to the gates.
+        weight: state-to-state weight.
+        cell: the cell.
+        taps: previous states that a state follows from.
+        neighbors: these states, one after the other in the axis of units.
+
+    Shape:
+        steps: (D, gates x units, N, places) each; weight: (D, gates x units, taps x units); outputs: (D, units, N,
+        places).
+    """
     directions, _, n, places = steps[0].shape
     weight = cell.from_state(weight)
     h = weight.new_zeros(directions, weight.size(2) // taps, n, places)
@@ -96,35 +109,59 @@ def _scan(
     return hidden
 
 
-def row_scan(gates: Tensor, weight: Tensor, cell: Cell) -> Tensor:
+Scan = Callable[..., list[Tensor]]
+"""What `plain_scan` is."""
+
+
+def compiled_scan() -> Scan:
+    """`plain_scan` with all its steps in one compiled graph: fewer kernels, and minutes of compilation.
+
+    It serves training on batches of the first one's size; others would be compiled again.
+    """
+    compiled = torch.compile(plain_scan, dynamic=False)
+    form: list[tuple[Any, ...]] = []
+
+    def scan(steps: Sequence[Tensor], weight: Tensor, *rest: Any) -> list[Tensor]:
+        if not torch.is_grad_enabled():
+            return plain_scan(steps, weight, *rest)
+        own = len(steps), steps[0].shape, weight.shape
+        form[:] = form or [own]
+        return (compiled if own == form[0] else plain_scan)(steps, weight, *rest)
+
+    return scan
+
+
+def row_scan(gates: Tensor, weight: Tensor, cell: Cell, scan: Scan = plain_scan) -> Tensor:
     """Hidden states row by row; a state follows from three of the row above.
 
     Args:
         gates: the input's contributions to the gates.
         weight: its columns belong to the left, the middle and the right state above.
         cell: the cell.
+        scan: goes through the rows.
 
     Shape:
         gates: (gates x units, H, N, W); weight: (1, gates x units, 3 units); output: (units, H, N, W).
     """
     steps = cell.from_input(gates.flatten(1)).unflatten(1, gates.shape[1:])[None].unbind(2)
-    return torch.stack(_scan(steps, weight, cell, 3, _three_above), 2)[0]
+    return torch.stack(scan(steps, weight, cell, 3, _three_above), 2)[0]
 
 
-def diagonal_scan(gates: Tensor, weight: Tensor, cell: Cell) -> Tensor:
+def diagonal_scan(gates: Tensor, weight: Tensor, cell: Cell, scan: Scan = plain_scan) -> Tensor:
     """Hidden states diagonal by diagonal; a state follows from those of the upper and of the left pixel.
 
     Args:
         gates: the input's contributions to the gates, by direction.
         weight: its columns belong to the upper and the left state.
         cell: the cell.
+        scan: goes through the diagonals.
 
     Shape:
         gates: (D, gates x units, N, H, W); weight: (D, gates x units, 2 units); output: (D, units, N, H, W).
     """
     steps = skew(gates)  # (T, D, gates x units, N, H)
     steps = cell.from_input(steps.flatten(3)).unflatten(3, steps.shape[3:])
-    return unskew(torch.stack(_scan(steps.unbind(), weight, cell, 2, _upper_and_left)))
+    return unskew(torch.stack(scan(steps.unbind(), weight, cell, 2, _upper_and_left)))
 
 
 class _Skew(torch.autograd.Function):

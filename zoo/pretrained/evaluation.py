@@ -63,7 +63,7 @@ def evaluate(
         metrics: names of image metrics ("fd", or "fid" with Inception) and of measures in
             `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual
             image metrics for models that sample, and "own" for others.
-        extractor: network of the features: see `image_metrics`.
+        extractor: network of the features: see `image_metrics`; None takes that of the model's recipe, if it has one.
         split: split of the images; None takes the metrics' usual one: the training images for image metrics, the test
             images for most others.
         num_samples: number of generated images; None for the usual number.
@@ -99,6 +99,8 @@ def evaluate(
     elif isinstance(data, str | os.PathLike):
         data = PictureFolder(Path(data))
     images, others = _sorted(metrics, network, own)
+    if extractor is None and set(images) <= IMAGE_METRICS.keys():
+        extractor = next((a["extractor"] for name, a in own if name == image_metrics.name and "extractor" in a), None)
     results: list[Result] = []
     options: dict[str, Any] = {} if num_samples is None else {"num_samples": num_samples}
     if split is not None:
