@@ -38,13 +38,14 @@ def cli(tmp_path: Path) -> Any:
 def test_measures_are_computed_on_the_trainers_device(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, places = DCGAN(8, base_channels=4), []
 
-    def distance(model: DCGAN, data: Any, **_: Any) -> Any:
-        places.append(model.device.type)
-        return SimpleNamespace(value=1.0, protocol="fd")
+    def measure(name: str, model: DCGAN, data: Any, arguments: dict[str, Any]) -> list[Any]:
+        places.append((name, arguments["split"], model.device.type))
+        return []
 
-    monkeypatch.setattr(fit, "frechet_distance", distance)
+    monkeypatch.setattr(fit, "measure_once", measure)
+    cli.resolved = {"trainer": {"callbacks": None}}
     fit._measure(cli, model, "val")
-    assert places == ["meta"]
+    assert places == [("image_metrics", "val", "meta")]
 
 
 def test_predictions_are_computed_on_the_trainers_device(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
