@@ -10,6 +10,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
+from zoo.callbacks.base import Result
 from zoo.cli import fit, parsing
 from zoo.dcgan import DCGAN
 
@@ -40,7 +41,7 @@ def test_measures_are_computed_on_the_trainers_device(cli: Any, monkeypatch: pyt
 
     def measure(name: str, model: DCGAN, data: Any, arguments: dict[str, Any]) -> list[Any]:
         places.append((name, arguments["split"], model.device.type))
-        return []
+        return [Result(1.0, "fd[]")]
 
     monkeypatch.setattr(fit, "measure_once", measure)
     cli.resolved = {"trainer": {"callbacks": None}}
