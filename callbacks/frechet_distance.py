@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from zoo.callbacks.base import Result, evaluating
 from zoo.callbacks.base.measuring import MeasuringCallback
 from zoo.callbacks.extractors import EfficientNetLite0, load_extractor
-from zoo.callbacks.measures.image_metrics import frechet_distance
+from zoo.callbacks.measures.frechet import frechet_distance
 
 __all__ = ["FrechetDistance"]
 

@@ -44,4 +44,4 @@ class Extractor(nn.Module):
         Shape:
             x: (N, 3, H, W) in [-1, 1]; output: (N, d).
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} makes no features")

@@ -11,6 +11,7 @@ All take the arguments of `MeasureFunction`: `model, datamodule, *, split, num_s
 from zoo.callbacks.measures.anomaly import *  # noqa: F403
 from zoo.callbacks.measures.codes import *  # noqa: F403
 from zoo.callbacks.measures.evaluation import *  # noqa: F403
+from zoo.callbacks.measures.frechet import *  # noqa: F403
 from zoo.callbacks.measures.image_metrics import *  # noqa: F403
 from zoo.callbacks.measures.likelihood import *  # noqa: F403
 from zoo.callbacks.measures.patches import *  # noqa: F403

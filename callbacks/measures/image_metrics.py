@@ -31,7 +31,7 @@ from zoo.callbacks.metrics.frechet import frechet_distance_of, frechet_infinity,
 from zoo.callbacks.metrics.kernel import kernel_distance
 from zoo.engine.files import nearest
 
-__all__ = ["IMAGE_METRICS", "ImageMetric", "frechet_distance", "image_metrics", "inception_name"]
+__all__ = ["IMAGE_METRICS", "ImageMetric", "image_metrics"]
 
 Value = tuple[Any, Any, dict[str, Any]]
 """Value, its standard error or None, and further facts of the protocol."""
@@ -120,15 +120,6 @@ USUAL = ("fd", "kd", "precision", "recall", "density", "coverage", "authenticity
 """The metrics that need no classes of the extractor and no extrapolation."""
 
 
-def inception_name(metric: str) -> str:
-    """Name of a metric where Inception made the features.
-
-    Args:
-        metric: name of a metric.
-    """
-    return IMAGE_METRICS[metric].inception
-
-
 def chosen(
     metrics: Sequence[str], extractor: str | Path | nn.Module | None
 ) -> tuple[list[str], str | Path | nn.Module]:
@@ -160,7 +151,7 @@ def chosen(
     return names, extractor
 
 
-def _check(
+def check_images(
     at: Evaluation,
     *,
     metrics: Sequence[str] = USUAL,
@@ -220,7 +211,7 @@ def read_statistics(path: str | Path) -> tuple[Tensor, Tensor]:
     return mean, covariance
 
 
-@measure(needs=ComparesSets, better="lower", split="train", check=_check)
+@measure(needs=ComparesSets, better="lower", split="train", check=check_images)
 def image_metrics(
     at: Evaluation,
     *,
@@ -301,49 +292,3 @@ def image_metrics(
         shown = IMAGE_METRICS[name].inception if is_inception else name
         results.append(at.result(numbers, shown, **facts, **from_rank_zero(own)))
     return results
-
-
-def _check_distance(at: Evaluation, *, inception_weights: str | Path | None = None, **options: Any) -> None:
-    _check(at, metrics=("fd",), **options)
-
-
-@measure(needs=ComparesSets, better="lower", split="train", num_samples=2048, check=_check_distance)
-def frechet_distance(
-    at: Evaluation,
-    *,
-    extractor: str | Path | nn.Module = EfficientNetLite0.name,
-    inception_weights: str | Path | None = None,
-    num_real: int | None = None,
-    statistics: str | Path | None = None,
-    chunk_size: int = 64,
-    cache_dir: str | Path | None = None,
-    resolution: int | None = None,
-    device: torch.device | str | None = None,
-    progress: bool = True,
-) -> Result:
-    """Fréchet distance between real images of a split and a model's: `image_metrics` with nothing but "fd".
-
-    Args:
-        extractor: as for `image_metrics`.
-        inception_weights: path of the Inception weights of FID; with them the value is FID.
-        num_real: as for `image_metrics`.
-        statistics: as for `image_metrics`.
-        chunk_size: as for `image_metrics`.
-        cache_dir: as for `image_metrics`.
-        resolution: as for `image_metrics`.
-        device: as for `image_metrics`.
-        progress: as for `image_metrics`.
-    """
-    (result,) = image_metrics.function(
-        at,
-        metrics=("fd",),
-        extractor=load_extractor(extractor, inception_weights),
-        num_real=num_real,
-        statistics=statistics,
-        chunk_size=chunk_size,
-        cache_dir=cache_dir,
-        resolution=resolution,
-        device=device,
-        progress=progress,
-    )
-    return result
