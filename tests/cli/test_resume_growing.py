@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from tests.cli.parts import checkpoint, command, die, same
 from tests.ranks import on_ranks
 from zoo import ProgressiveGAN
+from zoo.engine.background import WRITER
 from zoo.nn.progressive_gan_growth import Growth
 
 STEPS = 12
@@ -57,6 +58,7 @@ def run_growing(place: str, step: int, args: list[str]) -> int:
 
     def training_step(self: Growing, batch: Any, batch_idx: int) -> None:
         if self.trainer.global_step == step:
+            WRITER.wait()  # so that the checkpoint of this very step is on the disk
             die()
         inner(self, batch, batch_idx)
 
