@@ -18,6 +18,7 @@ from tests.cli import parts
 from tests.cli.parts import TINY, checkpoint, command, same
 from tests.ranks import on_ranks
 from zoo import DCGAN
+from zoo.cli import parsing
 from zoo.cli.changes import Change, completed, describe, differences
 from zoo.nn.schedules import Decay
 
@@ -164,6 +165,31 @@ def test_time_alone_is_an_end_and_each_command_has_it_anew(
         assert command(*FIT, "--trainer.max_time=00:00:00:03") == 0
         assert f"Time is up, the same command goes on: {steps} steps" in capsys.readouterr().out
         assert checkpoint(RUN)["global_step"] == steps
+
+
+def test_precision_of_a_file_is_for_hardware_that_has_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CPU that computes bf16 in software takes float32; the command line is obeyed; a run keeps what it began with."""
+    own = Path("own.yaml")
+    own.write_text("trainer: {precision: bf16-mixed, accelerator: cpu}\n")
+
+    def fit(name: str, *more: str, slow: bool, steps: int = 1) -> tuple[str, str]:
+        monkeypatch.setattr(parsing, "slow_in_bf16", lambda device: slow)
+        args = [*FIT[:-1], f"--config={own}", f"--name={name}", f"--trainer.max_steps={steps}", *more]
+        assert command(*args) == 0
+        taken = yaml.safe_load(Path("runs", name, "config.yaml").read_text())["trainer"]["precision"]
+        return taken, capsys.readouterr().out
+
+    taken, said = fit("slow", slow=True)
+    assert taken == "32-true"
+    assert said.count("This CPU computes bf16 in software") == 1
+    assert fit("told", "--trainer.precision=bf16-mixed", slow=True)[0] == "bf16-mixed"
+    taken, said = fit("fast", slow=False)
+    assert (taken, "software" in said) == ("bf16-mixed", False)
+    assert fit("slow", slow=False, steps=2)[0] == "32-true"
+    assert fit("fast", slow=True, steps=2)[0] == "bf16-mixed"
+    assert not Path("runs/fast/config.2.yaml").exists()
 
 
 def test_differences() -> None:

@@ -32,7 +32,6 @@ from zoo.cli.run_folder import global_rank
 from zoo.cli.run_lock import RunLock
 from zoo.cli.sample_files import save_picture
 from zoo.cli.weights import initialize, load_weights, steps_to_go_on_from
-from zoo.engine.devices import slow_in_bf16
 from zoo.engine.images import image_grid
 from zoo.engine.stopping import Stopped
 from zoo.pretrained.evaluation import measure_once
@@ -76,6 +75,7 @@ def run(command: str, options: argparse.Namespace, configs: list[str], rest: lis
             command,
             options,
             given,
+            own_precision=any(argument.startswith("--trainer") and "precision" in argument for argument in rest),
             args=[*(f"--config={config}" for config in configs), *rest, *([f"--init={init}"] if init else [])],
             model_class=GenerativeModel,
             datamodule_class=LightningDataModule,
@@ -170,8 +170,6 @@ def _train(cli: ZooCLI, model: GenerativeModel) -> None:
     if cli.trainer.world_size > 1 and cli.trainer.is_global_zero and (size := getattr(cli.datamodule, "batch_size", 0)):
         world = cli.trainer.world_size
         print(f"{world} devices with batches of {size}: a step has {world * size} images")
-    if slow_in_bf16(cli.trainer.strategy.root_device) and "bf16" in str(cli.trainer.precision):
-        print("This CPU computes bf16 in software, many times slower than float32: add --trainer.precision 32-true")
     (own,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint))  # type: ignore[attr-defined]
     try:
         cli.datamodule.prepare_data()

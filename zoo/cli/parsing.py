@@ -22,8 +22,9 @@ from lightning.pytorch.loggers import Logger
 from zoo.cli.changes import Change, differences, refuse_other_run
 from zoo.cli.linking import link
 from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
-from zoo.cli.run_folder import RunFolder
+from zoo.cli.run_folder import RunFolder, global_rank
 from zoo.cli.summary import RunSummary
+from zoo.engine.devices import slow_in_bf16
 
 __all__ = ["ZooCLI"]
 
@@ -31,8 +32,10 @@ __all__ = ["ZooCLI"]
 class ZooCLI(LightningCLI):
     """LightningCLI that looks into the run folder between parsing and building."""
 
-    def __init__(self, command: str, options: argparse.Namespace, given: set[str], **kwargs: Any) -> None:
-        self.command, self.options, self.given = command, options, given
+    def __init__(
+        self, command: str, options: argparse.Namespace, given: set[str], *, own_precision: bool = False, **kwargs: Any
+    ) -> None:
+        self.command, self.options, self.given, self.own_precision = command, options, given, own_precision
         self.checkpoint: Path | None = None
         self.changes: list[Change] = []
         self.fresh = False
@@ -75,7 +78,11 @@ class ZooCLI(LightningCLI):
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
             self.fresh = self.options.fresh and not any(count not in ("", "0") for count in restarts)
             held = self.folder.check()
-            if held is not None and not self.fresh:
+            if held is not None and self.fresh:
+                held = None
+            if not self.own_precision:
+                self._settle_precision(resolved["trainer"], held)
+            if held is not None:
                 scheduled = _is_scheduled(resolved["model"]["class_path"])
                 self.changes = differences(held, resolved, scheduled=scheduled)
                 refuse_other_run(self.folder.path, self.changes)
@@ -88,6 +95,27 @@ class ZooCLI(LightningCLI):
         if trainer.benchmark is None and not trainer.deterministic:
             trainer.benchmark = True  # of convolutions on CUDA
         self.resolved = resolved
+
+    def _settle_precision(self, trainer: dict[str, Any], held: dict[str, Any] | None) -> None:
+        """A configuration's bf16 is for hardware that has it; a run that has begun keeps its precision.
+
+        Args:
+            trainer: the trainer's part of the configuration, which is changed, and the parsed one with it.
+            held: the configuration of the run that has begun, if any.
+        """
+        if trainer["precision"] != "bf16-mixed":
+            return
+        on_cpu = trainer["accelerator"] == "cpu" or not torch.accelerator.is_available()
+        if held is not None:
+            trainer["precision"] = held["trainer"].get("precision")
+        elif on_cpu and slow_in_bf16(torch.device("cpu")):
+            trainer["precision"] = "32-true"
+            if global_rank() == 0:
+                print(
+                    "This CPU computes bf16 in software, many times slower than float32: the run takes float32 "
+                    "(--trainer.precision bf16-mixed takes bf16 all the same)"
+                )
+        self.config.trainer.precision = trainer["precision"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the run's own log of metrics and its checkpoint."""
