@@ -23,7 +23,7 @@ from zoo.base.latent import sweep
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
 from zoo.nn.infogan import Generator, LatentCodes, RecognitionNetwork, SharedTrunk, initialize
-from zoo.nn.layers import unit
+from zoo.nn.layers import running_statistics_kept, unit
 from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
 __all__ = ["InfoGAN"]
@@ -205,15 +205,21 @@ class InfoGAN(NoiseToImageGAN):
         # A compiled network does not always notice that it was frozen, but that nobody asks for gradients.
         with torch.set_grad_enabled(torch.is_grad_enabled() and next(self.generator.parameters()).requires_grad):
             image = self.generator(z)
-        features = self.features(image, "fake")
-        logits = self.discriminator(features).flatten()
-        return {"z": z, "image": image, "logits": logits, "q": at_least_float32(self.recogniser(features))}
+        with running_statistics_kept(self.trunk, self.recogniser):
+            features = self.features(image, "fake")
+            logits = self.discriminator(features).flatten()
+            return {"z": z, "image": image, "logits": logits, "q": at_least_float32(self.recogniser(features))}
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """-E log D(x) - E log(1 - D(G(z, c))) - w L(G, Q)."""
         fakes = shared or self.fakes(batch, "z/discriminator")
         # Separately: the statistics of real and fake images must not mix in the batch normalization.
-        real = self.discriminator(self.features(unit(batch["image"]), "real")).flatten()
+        features = self.features(unit(batch["image"]), "real")
+        real = self.discriminator(features).flatten()
+        # NOTE(paper): the reference's running statistics are those of real and generated images together. Here they are
+        # those of real images, which `encode`, `classify` and `score` are for; Q learns nothing from these.
+        with torch.no_grad():
+            self.recogniser(features)
         return discriminator_terms("non_saturating", real, fakes["logits"]) | self.information(fakes)
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:

@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.base import Batch
 from zoo.infogan import InfoGAN
 from zoo.nn.augment import random_affine
+from zoo.nn.layers import running_statistics_kept
 from zoo.nn.losses import at_least_float32
 
 __all__ = ["TransformInvariantInfoGAN"]
@@ -27,7 +28,8 @@ class TransformInvariantInfoGAN(InfoGAN):
         fakes = super().fakes(batch, purpose)
         image = fakes["image"]
         moved = random_affine(image, self.draw_key(f"{purpose}/affine"), self.first_index(len(image)))
-        return fakes | {"moved_q": at_least_float32(self.recogniser(self.trunk(moved)))}
+        with running_statistics_kept(self.trunk, self.recogniser):
+            return fakes | {"moved_q": at_least_float32(self.recogniser(self.trunk(moved)))}
 
     def categorical_bounds(self, c: Tensor, logits: list[Tensor], fakes: dict[str, Tensor]) -> list[Tensor]:
         """The mean of the bounds from images and from transformed images."""

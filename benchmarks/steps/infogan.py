@@ -9,6 +9,7 @@ the maths are those of the zoo, which takes them from shared forwards; ports ste
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.steps import Noise, Settings, copy_parameters
 from zoo.infogan import InfoGAN
-from zoo.nn.layers import stages
+from zoo.nn.layers import running_statistics_kept, stages
 
 
 def model(settings: Settings) -> InfoGAN:
@@ -109,6 +110,18 @@ class Plain:
         lost: Tensor = self.weights[0] * discrete + self.weights[1] * continuous
         return lost
 
+    def kept(self) -> AbstractContextManager[None]:
+        """Fakes move no running statistics, as in the zoo."""
+        return running_statistics_kept(self.trunk, self.recogniser)
+
+    def judge_real(self, x: Tensor) -> Tensor:
+        """The discriminator's logits of real images, which alone move running statistics."""
+        features = self.trunk(x)
+        with torch.no_grad():
+            self.recogniser(features)
+        logits: Tensor = self.discriminator(features)
+        return logits
+
     def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Train on one batch."""
         x = ((batch["image"] + 1) / 2).contiguous(memory_format=self.layout)
@@ -120,9 +133,10 @@ class Plain:
         """Both steps from one pass of the fakes."""
         z = self.latents("z", len(x))
         with self.settings.autocast():
-            features = self.trunk(self.generator(z))
-            logits, information = self.discriminator(features), self.information(z, features)
-            on_real = self.discriminator(self.trunk(x))
+            with self.kept():
+                features = self.trunk(self.generator(z))
+                logits, information = self.discriminator(features), self.information(z, features)
+            on_real = self.judge_real(x)
             loss_d = F.softplus(-on_real).mean() + F.softplus(logits).mean() + information
             loss_g = F.softplus(-logits).mean() + information
         torch.autograd.backward(loss_d, inputs=self.judges, retain_graph=True)
@@ -138,16 +152,17 @@ class Plain:
         with self.settings.autocast():
             with torch.no_grad():
                 fake = self.generator(z)
-            features = self.trunk(fake)
-            loss_d = F.softplus(self.discriminator(features)).mean() + self.information(z, features)
-            loss_d = loss_d + F.softplus(-self.discriminator(self.trunk(x))).mean()
+            with self.kept():
+                features = self.trunk(fake)
+                loss_d = F.softplus(self.discriminator(features)).mean() + self.information(z, features)
+            loss_d = loss_d + F.softplus(-self.judge_real(x)).mean()
         torch.autograd.backward(loss_d)
         self.optimizer_d.step()
         self.optimizer_d.zero_grad()
         z = self.latents("z/generator", len(x))
         for p in self.judges:
             p.requires_grad_(False)
-        with self.settings.autocast():
+        with self.settings.autocast(), self.kept():
             features = self.trunk(self.generator(z))
             loss_g = F.softplus(-self.discriminator(features)).mean() + self.information(z, features)
         torch.autograd.backward(loss_g)

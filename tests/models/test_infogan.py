@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tests.contract import ModelContract
@@ -13,7 +15,9 @@ from zoo.base import Batch
 from zoo.engine import rng
 from zoo.infogan import InfoGAN
 from zoo.nn.augment import diff_augment
+from zoo.nn.layers import unit
 from zoo.pretrained.migrations import current_arguments
+from zoo.transform_invariant_infogan import TransformInvariantInfoGAN
 
 
 class TestInfoGAN(ModelContract):
@@ -173,6 +177,29 @@ def test_augmented_images_are_what_the_trunk_sees() -> None:
         moved = (diff_augment(2 * x - 1, model.draw_key(f"augment/{purpose}")) + 1) / 2
         assert_near(model.features(x, purpose), model.trunk(moved))
     assert_near(model.eval().features(x, "real"), model.trunk(x))
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("kind", [InfoGAN, TransformInvariantInfoGAN])
+def test_running_statistics_are_those_of_real_images(kind: type[InfoGAN], update: Any) -> None:
+    """What is inferred from real images is the same with running statistics as with those of the images."""
+    model = kind(8, base_channels=4, hidden_features=8, update=update).double()
+    batch = {"image": 2 * torch.rand(16, 1, 8, 8, dtype=torch.float64) - 1}
+    for _ in range(300):  # a share of 0.9 ** 300, or 2e-14, of the statistics at the beginning is left
+        shared = model.forward_shared(batch)
+        model.discriminator_loss(batch, shared)
+        model.generator_loss(batch, shared)
+    kept = copy.deepcopy(model)
+    for layer in kept.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean of all batches, here of one
+    kept.discriminator(features := kept.trunk(unit(batch["image"])))
+    kept.recogniser(features)
+    assert_near(model.eval().encode(batch["image"]), kept.eval().encode(batch["image"]), 1e-9)
+    assert_near(model.score(batch["image"]), kept.score(batch["image"]), 1e-9)
+    # The generator's move on: its inputs are of one kind.
+    assert all(layer.num_batches_tracked > 0 for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
 
 
 def test_the_average_of_the_generator_makes_the_images() -> None:

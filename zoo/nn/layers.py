@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["FewChannelConv2d", "attention_blend", "instance_norm", "unit", "update_ema"]
+__all__ = [
+    "FewChannelConv2d",
+    "attention_blend",
+    "instance_norm",
+    "running_statistics_kept",
+    "unit",
+    "update_ema",
+]
 
 
 def unit(x: Tensor) -> Tensor:
@@ -90,6 +100,27 @@ def attention_blend(x: Tensor, maps: Tensor) -> Tensor:
     """
     drawing, mask = maps.split([x.shape[1], 1], 1)
     return torch.lerp(x.to(maps.dtype), drawing.tanh(), mask.sigmoid())
+
+
+@contextmanager
+def running_statistics_kept(*networks: nn.Module) -> Iterator[None]:
+    """Batches within move no running statistics of batch normalizations; they are normalized as ever.
+
+    For networks that see generated images in training and real ones afterwards: running statistics of a mixture fit
+    neither.
+
+    Args:
+        networks: networks with batch normalizations, or without.
+    """
+    layers = [layer for net in networks for layer in net.modules() if isinstance(layer, _BatchNorm)]
+    before = [layer.track_running_stats for layer in layers]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer, tracks in zip(layers, before, strict=True):
+            layer.track_running_stats = tracks
 
 
 @torch.no_grad()
