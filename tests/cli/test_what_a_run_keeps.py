@@ -24,8 +24,11 @@ def test_a_run_shorter_than_the_logging_interval_has_metrics() -> None:
 
 
 def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*FIT, "--trainer.max_steps=1") == 0
     assert command(*FIT, "--trainer.max_steps=3") == 0
     found = json.loads((RUN / "run.json").read_text())
+    assert found["images"] == 24
+    assert 0 < found["training_seconds"] < found["seconds"]
     assert found["parameters"] == {"generator": 456, "discriminator": 256}
     assert found["steps"] == 3
     assert found["training_images_per_second"] > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import zoo
 from zoo import recipes
 from zoo.cli import checkpoints
+from zoo.cli.bench import bench
 from zoo.cli.evaluate import evaluate
 from zoo.cli.local import local_path
 from zoo.cli.usage import Parser, UsageError
@@ -182,6 +183,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
         "measure a checkpoint, a run or a folder of pictures",
         "zoo evaluate dcgan-emoji32 --metrics fd,precision,recall",
     ),
+    "bench": (bench, "compare architectures on the same data and budget", "zoo bench run emoji32 --minutes 1"),
     "pull": (checkpoints.pull, "fetch a checkpoint and print its path", "zoo pull dcgan-emoji32"),
     "publish": (
         checkpoints.publish,

@@ -26,7 +26,8 @@ class RunSummary(Callback):
     """Measures the training and writes `run.json` at its end.
 
     Images per second count what lies between two batches' ends, loading and all, without the first batch of the
-    command, other callbacks and validation. It comes before all other callbacks.
+    command, other callbacks and validation. `images` and `training_seconds` are of the whole run. It comes before all
+    other callbacks.
 
     Args:
         folder: the run's folder.
@@ -37,14 +38,30 @@ class RunSummary(Callback):
         self.path = folder / "run.json"
         self._images, self._seconds = 0, 0.0
         self._since: float | None = None
+        self._begun = 0.0
+        self._all = {"images": 0, "seconds": 0.0}  # of the whole run
+
+    def state_dict(self) -> dict[str, Any]:
+        """Images and seconds of training so far."""
+        return dict(self._all)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what earlier commands trained."""
+        self._all = dict(state_dict)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The command's first batch begins here; it is no part of the rate."""
+        self._begun = time.perf_counter() if self._since is None else self._since
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a batch."""
+        seconds, images = time.perf_counter() - self._begun, len(image_of(batch)) * trainer.world_size
+        self._all = {"images": self._all["images"] + images, "seconds": self._all["seconds"] + seconds}
         if self._since is not None:
-            self._seconds += time.perf_counter() - self._since
-            self._images += len(image_of(batch)) * trainer.world_size
+            self._seconds += seconds
+            self._images += images
 
     def go_on(self) -> None:
         """The next batch begins."""
@@ -64,13 +81,16 @@ class RunSummary(Callback):
             "data": getattr(trainer.datamodule, "name", type(trainer.datamodule).__name__),  # type: ignore[attr-defined]
             "parameters": {name: count for name, count in networks.items() if count},
             "steps": trainer.global_step,
+            "images": self._all["images"],
             "seconds": round(exact.seconds, 3),
+            "training_seconds": round(self._all["seconds"], 3),
             "training_images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
             "peak_memory_bytes": _peak_memory(model.device),
             "devices": trainer.world_size,
             "hardware": hardware(model, trainer.world_size),
             "precision": str(trainer.precision),
             "commit": _commit(),
+            "values": _values(trainer),
             "versions": {
                 "generative-zoo": zoo.__version__,
                 "torch": str(torch.__version__),
@@ -79,6 +99,17 @@ class RunSummary(Callback):
             },
         }
         write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def _values(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """What the callbacks measured last, by metric; of two metrics of one name the second is called `name 2`."""
+    values: dict[str, dict[str, Any]] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for name, result in getattr(callback, "results", {}).items():
+            same = sum(1 for key in values if key.partition(" ")[0] == name)
+            facts = {k: v for k, v in vars(result).items() if k != "metric" and v is not None}
+            values[f"{name} {same + 1}" if same else name] = facts
+    return values
 
 
 def _peak_memory(device: torch.device) -> int | None:
