@@ -91,8 +91,8 @@ def test_protocols_never_share_a_column() -> None:
     }
     write_suite(Path("runs/bench/digits"), entries)
     board, text, _ = report("digits")
-    assert [[row["entry"] for row in table["rows"]] for table in board["tables"]] == [["gan", "dcgan"], ["vae", "nade"]]
-    assert [row["weights"] for row in board["tables"][0]["rows"]] == ["raw", "ema"]
+    assert [[row["entry"] for row in table["rows"]] for table in board["tables"]] == [["dcgan", "gan"], ["vae", "nade"]]
+    assert [row["weights"] for row in board["tables"][0]["rows"]] == ["ema", "raw"]
     for metric, shown in (("real=mnist28-train-5000", 2), ("real=mnist28-dynamic-train-5000", 2)):
         assert text.count(metric) == shown  # as the table's title, and in its protocol
     assert "fd, precision: features=classifier-mnist28" in text
@@ -132,9 +132,9 @@ def test_costs_and_parameters() -> None:
     assert column(table, "training_seconds")["a"]["mean"] == 64.5
     assert column(table, "flops_per_image")["a"]["seeds"] == [0]
     heads = text.splitlines()[6]
-    order = ["fd ↓", "train img/s ↑", "sampling img/s ↑", "seconds", "images", "peak MiB ↓", "parameters", "MFLOP/img"]
-    assert heads == f"| entry | {' | '.join(order)} | seeds |"
-    assert "| 100 ± 1 | 400 | 64.5 ± 0.7 | 6,400 ± 0 | 512 ± 0 | 1,500,000 | 3.50 | 2 |" in text
+    order = ["fd", "train img/s", "sampling img/s", "seconds", "images", "peak MiB", "parameters", "MFLOP/img"]
+    assert re.sub(" [↑↓]", "", heads) == f"| entry | {' | '.join(order)} | seeds |"
+    assert "| 100 ± 1 | 400 | 64.5 ± 0.7 | 6.4 k | 512 | 1.50 M | 3.50 | 2 |" in text
 
 
 def test_speeds_of_two_machines_are_not_marked() -> None:
@@ -174,13 +174,9 @@ def test_a_value_that_is_nan_is_shown_and_breaks_nothing() -> None:
     assert column(board["tables"][0], "fd")["a"]["mean"] is None
     assert column(board["tables"][0], "fd")["a"]["values"] == [None, 5]
     assert "| a | nan |" in text
-    assert [
-        cell["value"] for row in page["tables"][0]["rows"] for k, cell in row["cells"].items() if k[:2] == "fd"
-    ] == [
-        None,
-        None,
-        7.5,
-    ]
+    key = board["tables"][0]["columns"][0]["key"]
+    shown = {row["entry"]: row["cells"][key]["value"] for row in page["tables"][0]["rows"]}
+    assert list(shown.items()) == [("c", 7.5), ("a", None), ("b", None)]
 
 
 def test_curves_have_the_clock_of_the_budget_or_the_average_rate() -> None:

@@ -171,6 +171,11 @@ def _table(runs: Sequence[Run], collection: Collection) -> dict[str, Any]:
     for key, column in ordered.items():
         if "cost" not in column or len(machines) == 1:  # what a run costs on two machines is not compared
             _mark(rows, key, column)
+    first, column = next(iter(ordered.items()))
+    if "metric" in column and column["better"]:  # the best on top, what was not measured below
+        sign = 1 if column["better"] == "lower" else -1
+        means = {id(row): row["cells"].get(first, {}).get("mean") for row in rows}
+        rows.sort(key=lambda row: math.inf if (mean := means[id(row)]) is None else sign * mean)
     return {"columns": [{"key": key, **column} for key, column in ordered.items()], "rows": rows}
 
 

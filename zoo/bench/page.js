@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const names = Object.keys(data.entries);
 const hue = (name) => Math.round((names.indexOf(name) * 137.5 + 215) % 360);
-const arrow = { lower: " ↓", higher: " ↑" };
+const arrow = { lower: "\u00a0↓", higher: "\u00a0↑" };
 
 // An element with attributes and children; texts are never parsed.
 function make(tag, attributes = {}, ...children) {
@@ -68,6 +68,7 @@ function table(content) {
     body.append(...places.map(([, i]) => rows[i]));
     heads.forEach((other) => other.setAttribute("aria-sort", other === head ? order : "none"));
   }
+  if (columns[1].better) heads[1].setAttribute("aria-sort", columns[1].better === "lower" ? "ascending" : "descending");
   const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table, scrolls sideways" },
     make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body));
   return { element: scroll, rows };
@@ -75,7 +76,8 @@ function table(content) {
 
 // Figures -------------------------------------------------------------------------------------------------------------
 
-const WIDTH = 620, HEIGHT = 380, LEFT = 58, BOTTOM = 44, TOP = 12, RIGHT = 16;
+const WIDTH = Math.min(620, Math.max(300, window.innerWidth - 60)), HEIGHT = 90 + WIDTH * 0.47;
+const LEFT = 58, BOTTOM = 44, TOP = 12, RIGHT = 16;
 
 // A scale from values to pixels with its ticks: logarithmic if positive values span more than a factor of 20.
 function scale(values, from, to) {
@@ -213,16 +215,18 @@ document.getElementById("lead").append(...data.lead.map((text) => make("p", {}, 
 document.getElementById("rule").textContent = data.rule;
 const sections = data.tables.map((content) => {
   const { element, rows } = table(content), drawn = figures(content, rows);
-  document.getElementById("tables").append(make("section", {}, content.title && make("h2", {}, content.title), element,
-    make("ul", { class: "protocols" }, ...content.protocols.map((line) => make("li", {}, line))), drawn));
-  return { content, rows, drawn };
+  const section = make("section", {}, content.title && make("h2", {}, content.title), element,
+    make("ul", { class: "protocols" }, ...content.protocols.map((line) => make("li", {}, line))), drawn);
+  document.getElementById("tables").append(section);
+  return { content, rows, drawn, section };
 });
 document.getElementById("filter").addEventListener("input", (event) => {
   const word = event.target.value.trim().toLowerCase();
-  for (const { content, rows, drawn } of sections) {
+  for (const { content, rows, drawn, section } of sections) {
     content.rows.forEach((row, i) => {
       rows[i].hidden = !`${row.entry} ${data.entries[row.entry].note}`.toLowerCase().includes(word);
     });
+    section.hidden = rows.every((row) => row.hidden);
     drawn.draw?.();
   }
 });

@@ -50,7 +50,10 @@ def number(column: Mapping[str, Any], value: float, size: float | None = None) -
     size = value if size is None else size
     if "cost" not in column and column["metric"] not in LABELS:
         return cards.value({"value": size, "unit": column["unit"]}, value)
-    scale = COSTS[column["cost"]].scale if "cost" in column else 1.0
+    kind = column.get("cost")
+    if kind in ("images", "parameters") and size >= 1000:
+        return f"{value / 1e6:.2f} M" if size >= 999_500 else f"{value / 1e3:.{0 if size >= 9_950 else 1}f} k"
+    scale = COSTS[kind].scale if kind else 1.0
     value, size = value / scale, abs(size / scale)
     return f"{value:,.0f}" if size >= 100 or size == int(size) else f"{value:.{1 if size >= 10 else 2}f}"
 
@@ -66,9 +69,9 @@ def cell(column: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[st
         return "", ""
     if found["mean"] is None:
         return "nan", ""
-    # Seeds do not change what a model is: its size has no deviation.
-    deviation = found["deviation"] if column.get("cost") not in ("parameters", "flops_per_image") else None
-    return number(column, found["mean"]), "" if deviation is None else number(column, deviation, found["mean"])
+    if found["deviation"] is None or ("cost" in column and found["deviation"] < found["mean"] / 1000):
+        return number(column, found["mean"]), ""  # seeds do not change what a model is, nor what it was given
+    return number(column, found["mean"]), number(column, found["deviation"], found["mean"])
 
 
 def protocols(columns: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -121,7 +124,7 @@ def title(table: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> str:
         if column.get("metric") == first["metric"]
     ]
     own = [f"{k}={v}" for k, v in facts_of(first["protocol"]).items() if not all((k, v) in facts for facts in others)]
-    return ", ".join(own) if others and own else f"{first['metric']}"
+    return f"{first['metric']} with {', '.join(own)}" if others and own else str(first["metric"])
 
 
 def budget(board: Mapping[str, Any]) -> str:
