@@ -63,7 +63,7 @@ def _measured(entry: Mapping[str, Any]) -> bool:
 def _rows(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of an entry: values of one protocol, values whose protocols differ, costs."""
     values = [{(found["metric"], found["protocol"]): found for found in entry["values"]} for entry in (one, two)]
-    for pair in values[0].keys() & values[1].keys():
+    for pair in [pair for pair in values[0] if pair in values[1]]:
         metric, protocol = pair
         column = {"key": protocol, "metric": metric, "protocol": protocol}
         yield _row(one["name"], column, values[0][pair], values[1][pair])
@@ -117,14 +117,15 @@ def _verdict(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None, change: f
 
 
 def lines(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """A comparison as a table of text.
+    """A comparison as a table of text; what is equal in every seed is counted alone.
 
     Args:
         found: what `difference` gave.
         names: names of the two leaderboards.
     """
     rows = [["entry", "value", names[0], names[1], "difference", ""]]
-    for row in found["rows"]:
+    moved = [row for row in found["rows"] if row["verdict"] != "equal"]
+    for row in moved:
         column = row["column"]
         texts = [" ± ".join(filter(None, cell(column, row[side]))) for side in ("before", "after")]
         change = row["difference"]
@@ -143,6 +144,8 @@ def lines(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         if row["verdict"] == "protocols differ":
             column = row["column"]
             text.append(f"{row['entry']} {column['metric']}: {row['protocols'][0]} and {row['protocols'][1]}")
+    if equal := len(found["rows"]) - len(moved):
+        text = [*(text if moved else []), f"{equal} {'other ' if moved else ''}values are equal"]
     for name, entries in zip(names, found["only"], strict=True):
         text += [f"only in {name}: {', '.join(entries)}"] if entries else []
     return [line.rstrip() for line in text]

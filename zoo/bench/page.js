@@ -31,7 +31,8 @@ function entryCell(row) {
   const image = picture && make("button", { type: "button", title: "Enlarge the " + of, onclick: () => zoom(row.entry) },
     make("img", { src: picture, alt: of, loading: "lazy" }));
   const weights = row.weights === "ema" ? make("small", {}, "averaged weights (ema)") : "";
-  const text = make("span", {}, row.entry, note && make("small", {}, note), weights);
+  const name = row.entry.split(/(?<=[_-])/).flatMap((part) => [part, make("wbr")]);
+  const text = make("span", {}, ...name, note && make("small", {}, note), weights);
   return make("th", { scope: "row" }, make("div", { class: "entry" }, image, text));
 }
 
