@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from zoo.engine.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from zoo.callbacks.budget import Budget as Budget
     from zoo.callbacks.completion import Completion as Completion
     from zoo.callbacks.evaluate import Evaluate as Evaluate
     from zoo.callbacks.frechet_distance import FrechetDistance as FrechetDistance
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.callbacks.translation_sheet import TranslationSheet as TranslationSheet
 
 _EXPORTS = {
+    "Budget": "zoo.callbacks.budget",
     "Completion": "zoo.callbacks.completion",
     "Evaluate": "zoo.callbacks.evaluate",
     "FrechetDistance": "zoo.callbacks.frechet_distance",

@@ -107,7 +107,7 @@ class MeasuringCallback(CheckedOptions, Callback):
         if trainer.global_step == 0:
             self.results, self.histories = {}, {}  # of an earlier fit
             if self.at_start:
-                self._measure(trainer, pl_module)
+                self.measure_now(trainer, pl_module)
         else:
             for name, result in self.results.items():
                 trainer.callback_metrics[name] = torch.tensor(result.value)
@@ -127,18 +127,18 @@ class MeasuringCallback(CheckedOptions, Callback):
             due = True
         if self.at_end and (step == trainer.max_steps or (trainer.is_last_batch and epochs == trainer.max_epochs)):
             due = True
-        if due and not self._is_measured(step):
-            self._measure(trainer, pl_module)
+        if due:
+            self.measure_now(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the trained model, if training ended at another step than planned."""
-        if self.at_end and not self._is_measured(trainer.global_step):
-            self._measure(trainer, pl_module)
+        if self.at_end:
+            self.measure_now(trainer, pl_module)
 
-    def _is_measured(self, step: int) -> bool:
-        return bool(self.history) and self.history[-1][0] == step
-
-    def _measure(self, trainer: Trainer, model: LightningModule) -> None:
+    def measure_now(self, trainer: Trainer, model: LightningModule) -> None:
+        """Measure, unless this step is measured already; every rank must call this."""
+        if self.history and self.history[-1][0] == trainer.global_step:
+            return
         found = self.evaluate(trainer, model)
         for result in [found] if isinstance(found, Result) else found:
             self._keep(trainer, result)

@@ -80,6 +80,7 @@ class GenerativeModel(ShapedByData, ConventionalModule):
     available_networks: tuple[str, ...] | None = None
     fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
     capture = False  # whether a step is captured as one CUDA graph
+    run_share: float | None = None  # of the run that is done, where its end is no number of steps
     evaluated: tuple[Any, ...] | None = None  # split, rank and number of the batch whose objectives are being logged
 
     def __init__(self) -> None:
@@ -221,6 +222,8 @@ class GenerativeModel(ShapedByData, ConventionalModule):
         if decay.follows_the_run:
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
+            if self.run_share is not None:
+                total = t / self.run_share if self.run_share else math.inf
         return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:

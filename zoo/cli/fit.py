@@ -112,7 +112,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
     if checkpoint is not None:
         if cli.changes:
             steps = steps_to_go_on_from(cli.folder.path, checkpoint, model, cli.changes)
-        done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs)
+        done = cli.folder.finished(checkpoint, cli.trainer.max_steps, cli.trainer.max_epochs, cli.budget)
         if done is not None:
             print(f"{cli.folder.path} is finished ({done} steps): a later end goes on, --fresh starts anew.")
             return

@@ -39,6 +39,7 @@ class ZooCLI(LightningCLI):
         self.checkpoint: Path | None = None
         self.changes: list[Change] = []
         self.fresh = False
+        self.budget: dict[str, Any] = {}
         super().__init__(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -72,7 +73,8 @@ class ZooCLI(LightningCLI):
             for name in ("max_steps", "max_epochs", "limit_train_batches"):
                 if trainer[name] == 0:
                     raise ValueError(f"trainer.{name} is 0, so nothing would be trained: take at least 1")
-            if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None:
+            self.budget = _budget(resolved)
+            if trainer.max_steps == -1 and trainer.max_epochs == -1 and trainer.max_time is None and not self.budget:
                 raise ValueError("the run would never end: set --trainer.max_steps, max_epochs or max_time")
             # A launcher that restarts a failed run repeats its command: then --fresh has been obeyed already.
             restarts = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")]
@@ -177,6 +179,12 @@ def _is_scheduled(class_path: str) -> bool:
     """Whether a model says by itself how many images a step has."""
     module, _, name = class_path.rpartition(".")
     return hasattr(getattr(importlib.import_module(module), name), "schedule")
+
+
+def _budget(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the callback `Budget`, if there is one."""
+    found = [c for c in resolved["trainer"]["callbacks"] or [] if c["class_path"].rpartition(".")[2] == "Budget"]
+    return dict(found[0].get("init_args") or {}) if found else {}
 
 
 def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:

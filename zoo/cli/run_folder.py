@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,20 +135,28 @@ class RunFolder:
         write_atomically(self.config, kept.read_text().partition("\n")[2])
         kept.unlink()
 
-    def finished(self, checkpoint: Path, max_steps: int, max_epochs: int | None) -> int | None:
+    def finished(
+        self, checkpoint: Path, max_steps: int, max_epochs: int | None, budget: Mapping[str, Any] | None = None
+    ) -> int | None:
         """Steps of a run that has reached the end that is asked for and done what comes at the end, else None.
 
         Args:
             checkpoint: its last checkpoint.
             max_steps: steps that are asked for, -1 for any number.
             max_epochs: epochs that are asked for, -1 for any number.
+            budget: arguments of the callback `Budget`, if the run has one.
         """
+        from zoo.callbacks import Budget
         from zoo.engine.checkpoint import AtomicCheckpointIO
 
         saved = AtomicCheckpointIO().load_checkpoint(checkpoint)
         steps = int(saved["global_step"])
         epochs = int(saved["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
         done = (max_steps > 0 and steps >= max_steps) or (max_epochs not in (None, -1) and epochs >= max_epochs)
+        if budget and (taken := saved["callbacks"].get(Budget.__qualname__)):
+            spent = Budget(**budget)
+            spent.load_state_dict(taken)
+            done = done or spent.share >= 1
         return steps if done and saved.get("finished", True) else None
 
     def clean(self) -> None:
