@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tests.cli.parts import command
 from zoo.bench import runner
 from zoo.bench.plan import Plan, Run
 from zoo.bench.runner import run_all, shard_of
@@ -85,12 +84,9 @@ def test_what_is_finished_is_skipped_unless_it_starts_anew(plan: Plan, monkeypat
 
 def test_several_at_a_time(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each of two waits for the other's file."""
-    codes = {
-        mine: [
-            f"import os, time; open({str(tmp_path / mine)!r}, 'w')\nwhile not os.path.exists({str(tmp_path / other)!r}): time.sleep(0.01)"
-        ]
-        for mine, other in (("a-0", "b-0"), ("b-0", "a-0"))
-    }
+    line = "import os, time\nopen({!r}, 'w')\nwhile not os.path.exists({!r}): time.sleep(0.01)"
+    pairs = (("a-0", "b-0"), ("b-0", "a-0"))
+    codes = {mine: [line.format(str(tmp_path / mine), str(tmp_path / other))] for mine, other in pairs}
     pretend(monkeypatch, codes)
     assert run_all(plan, plan.runs[:2], jobs=2, quiet=True).failed == {}
 

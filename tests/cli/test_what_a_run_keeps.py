@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from tests.cli.parts import TINY, checkpoint, command

@@ -17,7 +17,6 @@ from typing import Any
 from tqdm import tqdm
 
 from zoo.bench.plan import Plan, Run
-from zoo.cli.run_lock import LOCK
 
 __all__ = ["Outcome", "run_all", "shard_of"]
 

@@ -11,8 +11,8 @@
       mine: {model: {class_path: my_models.MyGAN}, note: with a larger critic}
 
 An entry is a recipe, or names a `recipe`, a `model` or both, and may have `data` and `trainer` settings and a `note` of
-its own. Of a recipe it takes the model, the batch size and the precision; size, channels and classes come from the data.
-Measures are taken of those entries that have what the measure needs.
+its own. Of a recipe it takes the model, the batch size and the precision; size, channels and classes come from the
+data. Measures are taken of those entries that have what the measure needs.
 """
 
 from __future__ import annotations
