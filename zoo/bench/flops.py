@@ -42,11 +42,11 @@ class Operations(FlopCounterMode):
     def __enter__(self) -> Operations:
         self._attention = sdpa_kernel(SDPBackend.MATH)
         self._attention.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: Any) -> None:
-        super().__exit__(*args)
+        super().__exit__(*args)  # type: ignore[no-untyped-call]
         self._attention.__exit__(*args)
 
 

@@ -24,7 +24,9 @@ def bench(parser: Parser, arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = [f"  {name:<{width}}  {text}" for name, (_, text, _) in COMMANDS.items()]
-        print("\n".join(["usage: zoo bench COMMAND [OPTIONS]        (zoo bench COMMAND --help tells more)", "", *lines]))
+        print(
+            "\n".join(["usage: zoo bench COMMAND [OPTIONS]        (zoo bench COMMAND --help tells more)", "", *lines])
+        )
         return
     name = arguments[0]
     if name not in COMMANDS:
