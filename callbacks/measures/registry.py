@@ -16,6 +16,7 @@ Then `brightness(model, datamodule)` measures, and so does the callback `Measure
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -170,11 +171,20 @@ def _documented(function: Callable[..., Any]) -> str:
 
 
 def find_measure(name: str) -> MeasureFunction[Any]:
-    """A measure by name.
+    """A measure by name; one of your own by the path of its function, such as my_measures.sharpness.
 
     Raises:
         ValueError: there is none of that name.
     """
+    module, _, own = name.rpartition(".")
+    if module:
+        try:
+            found = getattr(importlib.import_module(module), own)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"the measure {name} cannot be imported: {error}") from error
+        if not isinstance(found, MeasureFunction):
+            raise ValueError(f"{name} is no measure: decorate it with `@measure(...)` of zoo.callbacks.measures")
+        return found
     if name not in MEASURES:
         raise ValueError(f"there is no measure {name!r}: {nearest(name, sorted(MEASURES))}")
     return MEASURES[name]

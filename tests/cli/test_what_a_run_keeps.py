@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.accelerators import CPUAccelerator
 
 from tests.cli.parts import TINY, checkpoint, command
+from zoo.cli import fit
 
 Fails = Callable[..., str]
 FIT = ["fit", *TINY, "--name=run"]
@@ -110,3 +112,15 @@ def test_what_is_refused_leaves_the_earlier_run_in_its_place(fails: Fails) -> No
     fails(*FIT, "--trainer.max_steps=1", "--fresh", "--data.batch_size=41")
     assert [path.name for path in Path("runs").iterdir()] == ["run"]
     assert checkpoint(RUN)["global_step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [([], 1), (["--trainer.devices=auto"], 1), (["--trainer.devices=2"], 2)]
+)
+def test_one_device_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch, asked: list[str], expected: int) -> None:
+    """On a machine of three; Lightning's `auto` would take them all, and multiply the batch."""
+    monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 3))
+    found: list[int] = []
+    monkeypatch.setattr(fit, "_fit", lambda cli, model: found.append(cli.trainer.num_devices))
+    assert command(*FIT, "--trainer.max_steps=1", *asked) == 0
+    assert found == [expected]

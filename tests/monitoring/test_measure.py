@@ -99,7 +99,7 @@ def test_the_best_may_be_the_largest() -> None:
 def test_both_callbacks_share_their_schedule() -> None:
     for kind in (Measure, FrechetDistance):
         assert issubclass(kind, MeasuringCallback)
-        assert not {"on_train_batch_end", "on_train_end", "_measure", "state_dict"} & set(vars(kind))
+        assert not {"on_train_batch_end", "on_train_end", "measure_now", "state_dict"} & set(vars(kind))
 
 
 # What checkpoints of published runs hold: these strings may not change.

@@ -1,0 +1,279 @@
+"""`zoo bench report`: which values share a column, what is marked, what is missing, and what the page holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench.folders import protocol, write_run, write_suite
+from tests.cli.parts import command
+
+DYNAMIC = "real=mnist28-dynamic-train-5000, fake=5000, weights=raw"
+EMA = "real=mnist28-train-5000, fake=5000, weights=ema"
+
+
+def report(*arguments: object, folder: str = "runs/bench/digits") -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """The leaderboard, its Markdown, and the data of its page."""
+    assert command("bench", "report", *arguments) == 0
+    files = {kind: (Path(folder) / f"leaderboard.{kind}").read_text() for kind in ("json", "md", "html")}
+    return json.loads(files["json"], parse_constant=pytest.fail), files["md"], data(files["html"])
+
+
+def data(page: str) -> dict[str, Any]:
+    """What a browser would hand the page's script."""
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert block is not None
+    return dict(json.loads(block[1], parse_constant=pytest.fail))
+
+
+def column(table: dict[str, Any], metric: str) -> dict[str, Any]:
+    """The cells of a metric or cost by entry."""
+    key = next(c["key"] for c in table["columns"] if metric in (c.get("metric"), c.get("cost")))
+    return {row["entry"]: row["cells"][key] for row in table["rows"] if key in row["cells"]}
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    write_suite(Path("runs/bench/digits"), {"dcgan": [10.0, 12.0, 14.0], "vae": [30.0, 33.0, 36.0]})
+    board, text, page = report("digits")
+    cell = column(board["tables"][0], "fd")["dcgan"]
+    assert cell["mean"] == 12
+    assert cell["deviation"] == pytest.approx(2)
+    assert (cell["seeds"], cell["values"]) == ([0, 1, 2], [10, 12, 14])
+    assert "**12.0 ± 2.0**" in text
+    assert "| 33.0 ± 3.0 |" in text
+    shown = page["tables"][0]["rows"][0]["cells"][protocol("fd").replace(", weights=raw", "")]
+    assert (shown["text"], shown["deviation"], shown["best"]) == ("12.0", "2.0", True)
+    assert "10 minutes of training for each run" in text
+
+
+@pytest.mark.parametrize(
+    ("entries", "best"),
+    [
+        ({"a": [10.0, 12.0], "b": [30.0, 33.0], "c": [50.0, 51.0]}, "a"),
+        ({"a": [10.0, 20.0], "b": [12.0, 22.0]}, None),  # within the deviations
+        ({"a": [10.0], "b": [90.0]}, None),  # one seed says nothing about chance
+        ({"a": [10.0, 10.1], "b": [90.0]}, None),
+        ({"a": [10.0, 10.1]}, None),
+        ({"a": [math.nan, 1.0], "b": [10.0, 10.1], "c": [90.0, 90.1]}, "b"),
+    ],
+)
+def test_the_best_is_marked_only_beyond_deviations(entries: dict[str, Any], best: str | None) -> None:
+    write_suite(Path("runs/bench/digits"), entries)
+    board, _, _ = report("digits")
+    marked = [name for name, cell in column(board["tables"][0], "fd").items() if cell.get("best")]
+    assert marked == ([best] if best else [])
+
+
+def test_higher_is_better_where_the_metric_says_so() -> None:
+    values = [[{"precision": 0.5 + s / 100, "mine": (v, "mine[x=1]")} for s in (0, 1)] for v in (1.0, 9.0)]
+    values[1][0]["precision"] = values[1][1]["precision"] = 0.9
+    write_suite(Path("runs/bench/digits"), {"a": values[0], "b": values[1]})
+    table = report("digits")[0]["tables"][0]
+    assert [name for name, cell in column(table, "precision").items() if cell.get("best")] == ["b"]
+    # Nobody has said which way a user's own measure goes.
+    assert not any(cell.get("best") for cell in column(table, "mine").values())
+
+
+def test_protocols_never_share_a_column() -> None:
+    dynamic = {"fd": (5.0, protocol("fd", DYNAMIC)), "nll": (80.0, "nll[test=digits, weights=raw]")}
+    entries = {
+        "gan": [{"fd": 40.0, "precision": 0.5}],
+        "vae": [dynamic],
+        "dcgan": [{"fd": (20.0, protocol("fd", EMA)), "precision": (0.6, protocol("precision", EMA))}],
+        "nade": [{"nll": (90.0, "nll[test=digits, weights=raw]")}],
+    }
+    write_suite(Path("runs/bench/digits"), entries)
+    board, text, _ = report("digits")
+    assert [[row["entry"] for row in table["rows"]] for table in board["tables"]] == [["dcgan", "gan"], ["vae", "nade"]]
+    assert [row["weights"] for row in board["tables"][0]["rows"]] == ["ema", "raw"]
+    for metric, shown in (("real=mnist28-train-5000", 2), ("real=mnist28-dynamic-train-5000", 2)):
+        assert text.count(metric) == shown  # as the table's title, and in its protocol
+    assert "fd, precision: features=classifier-mnist28" in text
+    assert "precision also k=3" in text
+    for table in board["tables"]:
+        keys = [c["key"] for c in table["columns"]]
+        assert len(keys) == len(set(keys))
+
+
+def test_two_protocols_of_one_metric_are_two_columns() -> None:
+    both = {"fd": 10.0, "fd 2": (70.0, protocol("fd", "real=mnist28-test-100, fake=100, weights=raw"))}
+    write_suite(Path("runs/bench/digits"), {"a": [both], "b": [{"fd": 20.0}]})
+    board, text, _ = report("digits")
+    assert "| fd (1) ↓ | fd (2) ↓ |" in text
+    assert "| b | 20.0 |  |" in text
+    assert len(board["tables"]) == 1
+
+
+def test_not_measured_is_empty() -> None:
+    write_suite(Path("runs/bench/digits"), {"a": [{"fd": 0.0, "kd": 0.5}], "b": [{"fd": 3.0}]})
+    board, text, page = report("digits")
+    assert "b" not in column(board["tables"][0], "kd")
+    assert re.search(r"\| b \| 3\.00 \|  \|", text)
+    assert not any(key.startswith("kd") for key in page["tables"][0]["rows"][1]["cells"])
+    assert page["tables"][0]["rows"][0]["cells"][protocol("fd").replace(", weights=raw", "")]["text"] == "0.0000"
+
+
+def test_costs_and_parameters() -> None:
+    suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, 12.0]})
+    content = json.loads((suite / "a-0" / "run.json").read_text())
+    speed = {"value": 400.0, "protocol": "sampling_speed[batch=64, device=cpu, threads=1]"}
+    content |= {"flops_per_image": 3_500_000, "values": content["values"] | {"sampling_speed": speed}}
+    (suite / "a-0" / "run.json").write_text(json.dumps(content))
+    board, text, _ = report("digits")
+    table = board["tables"][0]
+    assert column(table, "parameters")["a"]["mean"] == 1_500_000  # the average of the generator is no further network
+    assert column(table, "training_seconds")["a"]["mean"] == 64.5
+    assert column(table, "flops_per_image")["a"]["seeds"] == [0]
+    heads = text.splitlines()[6]
+    order = ["fd", "train img/s", "sampling img/s", "seconds", "images", "peak MiB", "parameters", "MFLOP/img"]
+    assert re.sub(" [↑↓]", "", heads) == f"| entry | {' | '.join(order)} | seeds |"
+    assert "| 100 ± 1 | 400 | 64.5 ± 0.7 | 6.4 k | 512 | 1.50 M | 3.50 | 2 |" in text
+
+
+def test_speeds_of_two_machines_are_not_marked() -> None:
+    folder = Path("runs/bench/digits")
+    write_suite(folder, {"a": [10.0, 11.0], "b": [10.0, 11.0]})
+    for path, rate, machine in (("a", 900.0, "GPU"), ("b", 10.0, "CPU")):
+        for seed in (0, 1):
+            file = folder / f"{path}-{seed}" / "run.json"
+            content = json.loads(file.read_text())
+            content |= {"training_images_per_second": rate + seed, "hardware": machine if seed < 2 else ""}
+            file.write_text(json.dumps(content))
+    board, text, _ = report("digits")
+    assert not any(cell.get("best") for cell in column(board["tables"][0], "training_images_per_second").values())
+    assert "hardware: GPU (a); CPU (b)" in text
+
+
+def test_unfinished_runs_are_named_and_do_not_count() -> None:
+    suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, None, 12.0], "b": [9.0, 10.0], "c": [None]})
+    (suite / "a-1.log").write_text("step 5\rstep 6\n\x1b[31mzoo: error: the disk is full\x1b[0m\n\n")
+    (suite / "c-0.log").write_text("training <b>\n")
+    board, text, page = report("digits")
+    assert column(board["tables"][0], "fd")["a"]["seeds"] == [0, 2]
+    assert page["unfinished"] == [
+        "a, seed 1: failed: zoo: error: the disk is full",
+        "b, seed 2: not begun",
+        "c, seed 0: unfinished: training <b>",
+        "c, seed 1: not begun",
+        "c, seed 2: not begun",
+    ]
+    assert "- a, seed 1: failed: zoo: error: the disk is full" in text
+    assert {row["entry"] for row in board["tables"][0]["rows"]} == {"a", "b"}
+
+
+def test_a_value_that_is_nan_is_shown_and_breaks_nothing() -> None:
+    write_suite(Path("runs/bench/digits"), {"a": [math.nan, 5.0], "b": [math.inf, 6.0], "c": [7.0, 8.0]})
+    board, text, page = report("digits")
+    assert column(board["tables"][0], "fd")["a"]["mean"] is None
+    assert column(board["tables"][0], "fd")["a"]["values"] == [None, 5]
+    assert "| a | nan |" in text
+    key = board["tables"][0]["columns"][0]["key"]
+    shown = {row["entry"]: row["cells"][key]["value"] for row in page["tables"][0]["rows"]}
+    assert list(shown.items()) == [("c", 7.5), ("a", None), ("b", None)]
+
+
+def test_curves_have_the_clock_of_the_budget_or_the_average_rate() -> None:
+    fd = protocol("fd")
+    clocked = [
+        {"step": 50, "loss": 1.0, "fd": 30.0, "fd_protocol": fd, "budget_seconds": 20.0, "budget_images": 3200},
+        {"step": 75, "loss": 0.9, "fd": "", "fd_protocol": "", "budget_seconds": "", "budget_images": ""},
+        {"step": 100, "loss": 0.5, "fd": 10.0, "fd_protocol": fd, "budget_seconds": 60.0, "budget_images": 6400},
+    ]
+    write_run(Path("x/clocked"), {"fd": 10.0}, history=clocked)
+    write_run(Path("x/plain"), {"fd": 11.0}, history=[{"step": 50, "fd": 30.0, "fd_protocol": fd}], settings={"a": 1})
+    _, _, page = report("--runs", "x/clocked", "x/plain", folder="leaderboard")
+    (one,), (two,) = (next(iter(row["curves"].values())) for row in page["tables"][0]["rows"])
+    assert (one["points"], one["clocked"]) == ([[20, 3200, 30], [60, 6400, 10]], True)
+    assert (two["points"], two["clocked"]) == ([[32, 3200, 30], [64, 6400, 11]], False)
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:
+    for name, seed, width in (
+        ("p", 0, 32),
+        ("q", 1, 32),
+        ("r", 0, 64),
+        ("s", 1, 64),
+        ("alone", 0, 128),
+        ("again", 0, 32),
+    ):
+        model = {"class_path": "zoo.DCGAN", "init_args": {"base_channels": width}}
+        write_run(Path("x") / name, {"fd": 10.0 + seed}, seed=seed, settings={"model": model})
+    folders = [f"x/{name}" for name in ("p", "q", "r", "s", "alone", "again")]
+    board, _, _ = report("--runs", *folders, "--out_dir", "out", folder="out")
+    rows = {row["entry"]: row["seeds"] for row in board["tables"][0]["rows"]}
+    # The same seed once more is no second seed.
+    assert rows == {"DCGAN base_channels=32": [0, 1], "DCGAN base_channels=64": [0, 1], "alone": [0], "again": [0]}
+
+
+class Tags(HTMLParser):
+    """Tags and attributes of a page, as a browser reads them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "onerror", "onclick")]
+
+
+def test_names_and_notes_are_text_never_script() -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>$title"
+    folder = Path("runs/bench/digits")
+    write_suite(folder, {"a": [1.0], "b<i>|*": [2.0]}, notes={"a": evil})
+    plain = report("digits")[1]
+    before = Tags((folder / "leaderboard.html").read_text()).tags
+    assert data((folder / "leaderboard.html").read_text())["entries"]["a"]["note"] == evil
+    assert r"b\<i\>\|\*" in plain
+    (folder / "suite.yaml").write_text((folder / "suite.yaml").read_text().replace(json.dumps(evil)[1:-1], "harmless"))
+    report("digits")
+    assert Tags((folder / "leaderboard.html").read_text()).tags == before
+    assert before.count("script") == 2
+
+
+def test_the_page_holds_everything_and_is_small() -> None:
+    folder = Path("runs/bench/digits")
+    write_suite(folder, {f"entry{i}": [None] for i in range(15)})
+    for i in range(15):
+        (folder / f"entry{i}-0" / "config.yaml").unlink()
+        (folder / f"entry{i}-0").rmdir()
+        write_run(folder / f"entry{i}-0", {"fd": float(i)}, grid=274 if i else 1058)
+    (folder / "entry3-0" / "samples" / "step-00000100.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
+    report("digits")
+    page = (folder / "leaderboard.html").read_text()
+    assert len(page) < 5 * 2**20
+    assert Tags(page).links == []
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
+    entries = data(page)["entries"]
+    assert entries["entry0"]["picture"].startswith("data:image/webp;base64,")
+    assert entries["entry0"]["of"] == "samples of entry0, seed 0, after 100 steps"
+    assert entries["entry3"]["picture"] == ""
+
+
+def test_bad_input(fails: Callable[..., str]) -> None:
+    assert "`zoo bench run` makes them" in fails("bench", "report", "digits")
+    home = Path("runs/bench")
+    write_suite(home / "digits", {"a": [None]})
+    assert fails("bench", "report", "digit").endswith("did you mean 'digits'?")
+    assert "none of the 1 runs of digits is finished: a, seed 0 is unfinished" in fails("bench", "report", "digits")
+    (home / "digits" / "a-0" / "run.json").write_text('{"steps": ')
+    assert "a-0/run.json cannot be read" in fails("bench", "report", "digits")
+    (home / "empty").mkdir()
+    assert "empty holds no runs" in fails("bench", "report", "empty")
+    (home / "empty" / "suite.yaml").write_text("entries: {a: {}}\nseeds: [0]\n")
+    assert "empty holds no runs of its suite" in fails("bench", "report", "empty")
+    (home / "empty" / "suite.yaml").write_text("entries: [")
+    assert "suite.yaml cannot be read" in fails("bench", "report", "empty")
+    assert "there is no run folder nowhere" in fails("bench", "report", "--runs", "nowhere")
+    assert "runs is no run folder" in fails("bench", "report", "--runs", "runs")
+    assert "give the name of a suite, or --runs" in fails("bench", "report")
+    assert not list(home.glob("*/leaderboard.*"))

@@ -1,0 +1,185 @@
+"""What a suite comes to on this machine: configurations of all entries, checked before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from zoo.bench.flops import flops_per_image
+from zoo.bench.suite import Suite
+from zoo.cli.run_folder import RunFolder
+from zoo.engine.files import nearest, write_atomically
+
+__all__ = ["Plan", "Run", "checked", "narrowed", "planned"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an entry with a seed.
+
+    Attributes:
+        entry: name of the entry.
+        seed: its seed.
+        folder: its run folder.
+        config: its configuration, without the seed.
+        budget: arguments of its callback `Budget`.
+    """
+
+    entry: str
+    seed: int
+    folder: Path
+    config: Path
+    budget: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name in messages, and of the folder."""
+        return self.folder.name
+
+    @property
+    def log(self) -> Path:
+        """What its command prints."""
+        return self.folder.with_name(f"{self.name}.log")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to lose."""
+        return (self.folder / "config.yaml").exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the budget is spent, and all is measured and written."""
+        folder = RunFolder(self.folder)
+        if not folder.last.exists() or not (self.folder / "run.json").exists():
+            return False
+        return folder.finished(folder.last, -1, -1, self.budget) is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a suite.
+
+    Attributes:
+        suite: the suite.
+        folder: where its runs are.
+        configurations: of `zoo fit`, by entry.
+        runs: all runs, those of the first seed first.
+    """
+
+    suite: Suite
+    folder: Path
+    configurations: dict[str, dict[str, Any]]
+    runs: list[Run]
+
+    def changed(self) -> list[Run]:
+        """Runs that have begun under another configuration than they have now."""
+        texts = {entry: _text(config) for entry, config in self.configurations.items()}
+        other = {run.entry for run in self.runs if run.config.exists() and run.config.read_text() != texts[run.entry]}
+        return [run for run in self.runs if run.entry in other and run.has_begun]
+
+    def write(self) -> None:
+        """Write the suite and the configurations, whole or not at all."""
+        write_atomically(self.folder / "suite.yaml", yaml.safe_dump(self.suite.plain(), sort_keys=False))
+        for run in self.runs:
+            write_atomically(run.config, _text(self.configurations[run.entry]))
+
+
+def narrowed(
+    suite: Suite,
+    *,
+    only: list[str] | None = None,
+    seeds: list[int] | None = None,
+    budget: dict[str, float] | None = None,
+) -> Suite:
+    """A suite with fewer entries, other seeds or another budget; the budget becomes a part of its name.
+
+    Args:
+        suite: the suite.
+        only: names of entries.
+        seeds: seeds of all entries.
+        budget: one of images, minutes and flops.
+
+    Raises:
+        ValueError: there is no such entry.
+    """
+    for name in only or ():
+        if name not in suite.entries:
+            raise ValueError(f"the suite {suite.name} has no entry {name!r}: {nearest(name, suite.entries)}")
+    entries = {name: suite.entries[name] for name in suite.entries if only is None or name in only}
+    suite = replace(suite, entries=entries, seeds=seeds or suite.seeds)
+    if budget and budget != suite.budget:
+        (kind, number), *_ = budget.items()
+        suite = replace(suite, budget=budget, name=f"{suite.name}-{number:g}{kind}")
+    return suite
+
+
+def checked(suite: Suite) -> dict[str, dict[str, Any]]:
+    """Configurations by entry: each model has been built for the data, whose files are there.
+
+    Args:
+        suite: the suite.
+
+    Raises:
+        ValueError: an entry cannot be built; names the entry.
+        OSError: data are missing.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for entry in suite.entries:
+        kind, arguments = suite.datamodule(entry)
+        try:
+            data = kind(**arguments)
+        except TypeError as error:
+            if "data_dir" not in str(error):
+                raise
+            raise ValueError(f"{kind.__name__} has no data of its own: give --data_dir") from error
+        if not found:
+            data.prepare_data()
+        model_kind, options = suite.model(entry)
+        try:
+            model = model_kind.for_data(data, **options)  # type: ignore[attr-defined]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"entry {entry}: {error}") from error
+        images = None
+        if flops := suite.budget.get("flops"):
+            batch = {"image": torch.zeros(getattr(data, "batch_size", 1), *model.image_shape)}
+            images = max(1, round(flops / flops_per_image(model, batch)))
+        found[entry] = suite.configuration(entry, images)
+    return found
+
+
+def planned(suite: Suite, runs_dir: Path) -> Plan:
+    """The runs of a suite.
+
+    Args:
+        suite: the suite.
+        runs_dir: folder of all runs.
+
+    Raises:
+        ValueError: an entry cannot be built.
+        OSError: data are missing.
+    """
+    folder = runs_dir / "bench" / suite.name
+    configurations = checked(suite)
+    runs = [
+        Run(
+            entry,
+            seed,
+            folder / f"{entry}-{seed}",
+            folder / f"{entry}.yaml",
+            configurations[entry]["trainer"]["callbacks"][0]["init_args"],
+        )
+        for seed in suite.seeds
+        for entry in suite.entries
+    ]
+    return Plan(suite, folder, configurations, runs)
+
+
+# Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _text(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False)

@@ -1,0 +1,40 @@
+"""The three files of a report: every fact as JSON, tables in Markdown, and a page to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.bench.leaderboard import leaderboard
+from zoo.bench.page import page
+from zoo.bench.rows import Collection
+from zoo.bench.words import markdown
+from zoo.engine.files import write_atomically
+
+__all__ = ["write_report"]
+
+
+def write_report(collection: Collection, folder: Path) -> dict[str, Any]:
+    """Write `leaderboard.json`, `leaderboard.md` and `leaderboard.html`.
+
+    Args:
+        collection: the runs.
+        folder: where the files go.
+
+    Returns:
+        The leaderboard.
+
+    Raises:
+        ValueError: none of the runs is finished.
+    """
+    board = leaderboard(collection)
+    pictured = {run.entry: run for run in reversed(collection.runs) if run.picture is not None}
+    content = {
+        "json": json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "md": markdown(board),
+        "html": page(board, pictured),
+    }
+    for kind, text in content.items():
+        write_atomically(folder / f"leaderboard.{kind}", text)
+    return board
