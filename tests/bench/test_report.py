@@ -187,11 +187,27 @@ def test_curves_have_the_clock_of_the_budget_or_the_average_rate() -> None:
         {"step": 100, "loss": 0.5, "fd": 10.0, "fd_protocol": fd, "budget_seconds": 60.0, "budget_images": 6400},
     ]
     write_run(Path("x/clocked"), {"fd": 10.0}, history=clocked)
-    write_run(Path("x/plain"), {"fd": 11.0}, history=[{"step": 50, "fd": 30.0, "fd_protocol": fd}], settings={"a": 1})
+    plain = [{"step": step, "fd": value, "fd_protocol": fd} for step, value in ((50, 30.0), (100, 11.0))]
+    write_run(Path("x/plain"), {"fd": 11.0}, history=plain, settings={"a": 1})
     _, _, page = report("--runs", "x/clocked", "x/plain", folder="leaderboard")
     (one,), (two,) = (next(iter(row["curves"].values())) for row in page["tables"][0]["rows"])
     assert (one["points"], one["clocked"]) == ([[20, 3200, 30], [60, 6400, 10]], True)
     assert (two["points"], two["clocked"]) == ([[32, 3200, 30], [64, 6400, 11]], False)
+
+
+def test_what_is_measured_along_the_way_is_a_curve_and_no_value_of_the_end() -> None:
+    cheap, whole = protocol("fd", "real=mnist28-train-100, fake=100, weights=raw"), protocol("fd")
+    history = [{"step": step, "fd": 90.0 - step, "fd_protocol": cheap} for step in (25, 50, 75)]
+    history += [{"step": 100, "fd": 7.0, "fd_protocol": whole}]
+    write_run(Path("x/a"), {"fd": (7.0, whole), "fd 2": (15.0, cheap)}, history=history)
+    board, _, page = report("--runs", "x/a", folder="leaderboard")
+    assert [c["key"] for c in board["tables"][0]["columns"] if c.get("metric") == "fd"] == [
+        whole.replace(", weights=raw", "")
+    ]
+    series = page["tables"][0]["series"]
+    assert [one["label"] for one in series] == ["fd (real=mnist28-train-100, fake=100)", "fd"]
+    (curve,) = page["tables"][0]["rows"][0]["curves"][series[0]["key"]]
+    assert [point[2] for point in curve["points"]] == [65, 40, 15]
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:

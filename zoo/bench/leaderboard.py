@@ -65,7 +65,7 @@ def leaderboard(collection: Collection) -> dict[str, Any]:
         "budget": dict(collection.budget),
         "made_by": f"generative-zoo {zoo.__version__}",
         "entries": [_entry(name, note, collection.runs) for name, note in collection.notes.items()],
-        "tables": [_table(runs, collection) for runs in _split(finished)],
+        "tables": [_table(runs) for runs in _split(finished)],
     }
     return dict(_plain(content))
 
@@ -146,10 +146,10 @@ def _split(runs: Sequence[Run]) -> list[list[Run]]:
     )
 
 
-def _table(runs: Sequence[Run], collection: Collection) -> dict[str, Any]:
+def _table(runs: Sequence[Run]) -> dict[str, Any]:
     """A table: its columns, and a row for each entry with a cell for each column that was measured."""
     columns: dict[str, dict[str, Any]] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(run.entry for run in runs):
         own = [run for run in runs if run.entry == name]
         # One row may hold seeds of one kind of weights alone: raw and averaged weights are two models.
@@ -175,8 +175,8 @@ def _table(runs: Sequence[Run], collection: Collection) -> dict[str, Any]:
     first, column = next(iter(ordered.items()))
     if "metric" in column and column["better"]:  # the best on top, what was not measured below
         sign = 1 if column["better"] == "lower" else -1
-        means = {id(row): row["cells"].get(first, {}).get("mean") for row in rows}
-        rows.sort(key=lambda row: math.inf if (mean := means[id(row)]) is None else sign * mean)
+        means = {id(row): row["cells"][first]["mean"] for row in rows if first in row["cells"]}
+        rows.sort(key=lambda row: math.inf if (mean := means.get(id(row))) is None else sign * mean)
     return {"columns": [{"key": key, **column} for key, column in ordered.items()], "rows": rows}
 
 

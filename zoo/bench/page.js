@@ -174,7 +174,7 @@ function figures(content, rowElements) {
   const values = filled.filter((column) => !isSpeed(column)), costs = filled.filter(isSpeed);
   if (!values.length || !costs.length) return make("div");
   const named = (columns) => columns.map((column) => [column.key, column.label]);
-  const value = choose("Value", named(values), draw), other = choose("Value", named(values), draw);
+  const value = choose("Value", named(content.series), draw), other = choose("Value", named(values), draw);
   const axis = choose("against", [["seconds", "seconds"], ["images", "images"]], draw);
   const cost = choose("against", named(costs), draw);
   const numbers = (key) => content.rows.map((row) => row.cells[key]?.value).filter((v) => v != null);
@@ -194,7 +194,8 @@ function figures(content, rowElements) {
   function draw() {
     const rows = content.rows.filter((row, i) => !rowElements[i].hidden);
     const find = (select) => content.columns.find((column) => column.key === select.value);
-    const [progress, said] = curves(rows, find(value.select), axis.select.value);
+    const series = content.series.find((one) => one.key === value.select.value);
+    const [progress, said] = curves(rows, series, axis.select.value);
     const [tradeOff, told] = pareto(rows, find(other.select), find(cost.select));
     left.replaceChildren(progress, make("p", {}, said));
     right.replaceChildren(tradeOff, make("p", {}, told));
