@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import speed
 from benchmarks.environment import RESULTS, environment
 from benchmarks.steps import Draws, Settings
+from zoo.bench.driving import Program, cycle
+from zoo.bench.flops import Operations
 from zoo.engine import rng
 
 __all__ = ["MOST", "Launches", "count"]
@@ -89,10 +91,10 @@ def count(architecture: str, settings: Settings) -> dict[str, float]:
     torch.manual_seed(0)
     model = module.model(settings)
     batches = speed.Batches(model.image_shape, settings)
-    steps = max(getattr(model, "step_every", {}).values(), default=1)
+    steps = cycle(model)
     found: dict[str, float] = {}
 
-    def program(model: Any) -> speed.Program:
+    def program(model: Any) -> Program:
         draws, stream = Draws(), iter(batches)
         loop = module.plain(model, settings, lambda step: draws)
         yield steps
@@ -109,7 +111,7 @@ def count(architecture: str, settings: Settings) -> dict[str, float]:
             for _ in range(steps):
                 loop.step(next(stream))
         found["plain"] = launches.number / steps
-        with speed.Operations() as operations:
+        with Operations() as operations:
             yield steps
         found["gflop_per_image"] = operations.get_total_flops() / 1e9 / steps / settings.batch_size
 

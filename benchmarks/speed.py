@@ -16,9 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -27,17 +25,15 @@ from types import ModuleType
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.flop_counter import FlopCounterMode
+from lightning.pytorch import LightningModule
 
 from benchmarks.device_work import DeviceWork
 from benchmarks.environment import RESULTS, environment, float32_settings
 from benchmarks.steps import Draws, Loop, Settings
 from zoo.base import GenerativeModel
-
-Program = Generator[int, None, None]
-"""A measurement: where it yields k, the Trainer runs k steps."""
+from zoo.bench import driving
+from zoo.bench.driving import Program
+from zoo.bench.flops import Operations
 
 LOOPS = ("zoo", "plain", "textbook", "networks")
 
@@ -79,66 +75,10 @@ class Batches:
                 yield dict(batch)
 
 
-class Driver(Callback):
-    """Runs a measurement inside a fit: the program goes on whenever the steps that it asked for are done.
-
-    So the time that passes at a `yield` is all that a user of the Trainer waits for: fetching batches, hooks, logging.
-    """
-
-    def __init__(self, program: Callable[[LightningModule], Program]) -> None:
-        self.program = program
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the program."""
-        self.running = self.program(pl_module)
-        self.left = next(self.running)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Hand over when the steps are done; stop when the program is."""
-        self.left -= 1
-        if self.left == 0:
-            self.left = next(self.running, 0)
-            trainer.should_stop = self.left == 0
-
-
-class _Anywhere:
-    """In the place of a tracker of modules, whose hooks refuse gradients of gradients."""
-
-    parents = frozenset({"Global"})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class Operations(FlopCounterMode):
-    """Counts floating-point operations, wherever they are done."""
-
-    def __init__(self) -> None:
-        super().__init__(display=False)
-        self.mod_tracker = _Anywhere()  # type: ignore[assignment]
-
-
 def fit(model: GenerativeModel, batches: Batches, settings: Settings, program: Callable[[Any], Program]) -> None:
     """Train a model in a Trainer with a logger, as the program says."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = Trainer(
-            accelerator="gpu" if settings.device == "cuda" else "cpu",
-            devices=1,
-            precision={"32": "32-true", "bf16": "bf16-mixed"}[settings.precision],  # type: ignore[arg-type]
-            benchmark=settings.device == "cuda",  # as `zoo fit` has it
-            max_steps=-1,
-            logger=CSVLogger(folder),
-            default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[Driver(program)],
-        )
-        trainer.fit(model, batches)
+    precision = {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
+    driving.fit(model, batches, program, torch.device(settings.device), precision)
 
 
 def synchronize(settings: Settings) -> None:

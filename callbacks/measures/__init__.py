@@ -17,6 +17,7 @@ from zoo.callbacks.measures.likelihood import *  # noqa: F403
 from zoo.callbacks.measures.patches import *  # noqa: F403
 from zoo.callbacks.measures.registry import *  # noqa: F403
 from zoo.callbacks.measures.sets import *  # noqa: F403
+from zoo.callbacks.measures.speed import *  # noqa: F403
 from zoo.callbacks.measures.text import *  # noqa: F403
 from zoo.callbacks.measures.translation import *  # noqa: F403
 from zoo.callbacks.measures.translation_sets import *  # noqa: F403

@@ -299,9 +299,10 @@ def all_values(world: int, few: bool) -> dict[str, float]:
         "linear_probe": {"num_fit": 30},
         "parzen": {"num_samples": images.size},
     }
-    # Those of translations, patches, sentences and sets need data of their own, and have tests of their own.
+    # Those of translations, patches, sentences and sets need data of their own, and have tests of their own; a time is
+    # another one on each machine.
     others = ("caption_", "cycle_", "domain_", "mask_", "ms_ssim", "noise_", "paired_", "patch_", "r_precision")
-    others += ("frechet_", "image_metrics", "retrieval", "swd", "translation_")
+    others += ("frechet_", "image_metrics", "retrieval", "sampling_speed", "swd", "translation_")
     names = [name for name in MEASURES if not name.startswith(others)]
     return {name: MEASURES[name](Model(), images, **options.get(name, {})).value for name in names}
 
