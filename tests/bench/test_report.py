@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.bench.folders import protocol, write_run, write_suite
 from tests.cli.parts import command
+from zoo.callbacks.measures import MEASURES
 
 DYNAMIC = "real=mnist28-dynamic-train-5000, fake=5000, weights=raw"
 EMA = "real=mnist28-train-5000, fake=5000, weights=ema"
@@ -79,6 +81,23 @@ def test_higher_is_better_where_the_metric_says_so() -> None:
     assert [name for name, cell in column(table, "precision").items() if cell.get("best")] == ["b"]
     # Nobody has said which way a user's own measure goes.
     assert not any(cell.get("best") for cell in column(table, "mine").values())
+
+
+def test_the_measure_of_a_suite_tells_which_side_is_better(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "from zoo.callbacks.base import Samples\nfrom zoo.callbacks.measures import measure\n"
+    (here / "digits_measures.py").write_text(
+        f'{text}@measure(needs=Samples, better="higher")\ndef roundness(at):\n    """How round."""\n'
+    )
+    monkeypatch.setattr("sys.path", [str(here), *sys.path])
+    values = [[{"roundness": (v + s / 10, "roundness[x=1]")} for s in (0, 1)] for v in (1.0, 9.0)]
+    suite = write_suite(Path("runs/bench/digits"), {"a": values[0], "b": values[1]})
+    with open(suite / "suite.yaml", "a") as file:
+        file.write("measures: [nll, {measure: digits_measures.roundness}, no_module.missing]\n")
+    try:
+        cells = column(report("digits")[0]["tables"][0], "roundness")
+    finally:
+        MEASURES.pop("roundness", None)
+    assert [name for name, cell in cells.items() if cell.get("best")] == ["b"]
 
 
 def test_protocols_never_share_a_column() -> None:
@@ -279,7 +298,8 @@ def test_bad_input(fails: Callable[..., str]) -> None:
     assert "`zoo bench run` makes them" in fails("bench", "report", "digits")
     home = Path("runs/bench")
     write_suite(home / "digits", {"a": [None]})
-    assert fails("bench", "report", "digit").endswith("did you mean 'digits'?")
+    assert fails("bench", "report", "digti").endswith("did you mean 'digits'?")
+    assert fails("bench", "report", "d").endswith("take one of digits")
     assert "none of the 1 runs of digits is finished: a, seed 0 is unfinished" in fails("bench", "report", "digits")
     (home / "digits" / "a-0" / "run.json").write_text('{"steps": ')
     assert "a-0/run.json cannot be read" in fails("bench", "report", "digits")

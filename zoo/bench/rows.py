@@ -84,6 +84,7 @@ class Collection:
         budget: what each run was given, such as {"minutes": 10}.
         notes: a text by entry, in the order of the entries; empty where there is nothing to say.
         runs: all runs, whether finished or not.
+        measures: paths of measures of the user's own.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Collection:
     budget: Mapping[str, float]
     notes: Mapping[str, str]
     runs: Sequence[Run]
+    measures: Sequence[str] = ()
 
 
 def find_suite(name: str, runs_dir: Path) -> Path:
@@ -109,8 +111,10 @@ def find_suite(name: str, runs_dir: Path) -> Path:
             return path
     known = sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
     if not known:
-        raise FileNotFoundError(f"there are no runs of a suite {name!r}: {home} is empty; `zoo bench run` makes them")
-    raise FileNotFoundError(f"there is no folder {name!r} and none of that name in {home}: {nearest(name, known)}")
+        raise FileNotFoundError(f"there are no runs of a suite {name!r}, nor any in {home}: `zoo bench run` makes them")
+    # Another budget is a part of the name, such as emoji32-1minutes.
+    alike = [other for other in known if other.startswith(name)]
+    raise FileNotFoundError(f"there are no runs of a suite {name!r} in {home}: {nearest(name, alike or known)}")
 
 
 def read_suite(folder: Path) -> Collection:
@@ -142,7 +146,9 @@ def read_suite(folder: Path) -> Collection:
         raise ValueError(f"{folder} holds no runs of its suite: `zoo bench run {folder.name}` makes them")
     notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
     budget = {str(name): float(number) for name, number in (suite.get("budget") or {}).items()}
-    return Collection(folder.name, str(suite.get("description") or ""), budget, notes, runs)
+    wanted = [m["measure"] if isinstance(m, dict) else m for m in suite.get("measures") or ()]
+    own = [name for name in wanted if "." in name]
+    return Collection(folder.name, str(suite.get("description") or ""), budget, notes, runs, own)
 
 
 def read_runs(folders: Sequence[Path], title: str = "Runs") -> Collection:
