@@ -10,7 +10,7 @@ import zoo
 from zoo.bench.rows import Collection, Run
 from zoo.bench.spread import COSTS, cost, differs, direction, spread
 
-__all__ = ["facts_of", "leaderboard", "without_weights"]
+__all__ = ["SPEEDS", "facts_of", "leaderboard", "rank", "without_weights"]
 
 KIND = "leaderboard of generative-zoo"
 FIRST = (
@@ -75,7 +75,7 @@ def _entry(name: str, note: str, runs: Sequence[Run]) -> dict[str, Any]:
     own = [run for run in runs if run.entry == name]
     finished = [run for run in own if run.state == "finished"]
     pairs = {pair: None for run in finished for pair in _values(run)}
-    pairs = dict.fromkeys(sorted(pairs, key=lambda pair: _rank(pair[0])))
+    pairs = dict.fromkeys(sorted(pairs, key=lambda pair: rank(pair[0])))
     values = [{"metric": m, "protocol": p} | _over_seeds(finished, (m, p)) for m, p in pairs]
     costs = {name: found for name in COSTS if (found := _costs_over_seeds(finished, name))}
     return {
@@ -189,11 +189,15 @@ def _place(item: tuple[str, Mapping[str, Any]]) -> tuple[int, int, str]:
     """Where a column stands: metrics, then costs."""
     key, column = item
     # Training and sampling stand side by side.
-    return (2, 3 * list(COSTS).index(key), "") if "cost" in column else _rank(column["metric"])
+    return (2, 3 * list(COSTS).index(key), "") if "cost" in column else rank(column["metric"])
 
 
-def _rank(metric: str) -> tuple[int, int, str]:
-    """Where a metric stands: as in `FIRST`, after them by name, speeds beside the costs."""
+def rank(metric: str) -> tuple[int, int, str]:
+    """Where a metric stands: as in `FIRST`, after them by name, speeds beside the costs.
+
+    Args:
+        metric: its name.
+    """
     if metric in SPEEDS:
         return 2, 1, ""
     return (0, FIRST.index(metric), "") if metric in FIRST else (1, 0, metric)

@@ -6,14 +6,14 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
 
 from PIL import Image
 
-from zoo.bench.leaderboard import facts_of, without_weights
+from zoo.bench.leaderboard import SPEEDS, facts_of, rank, without_weights
 from zoo.bench.rows import Run
 from zoo.bench.spread import RULE, direction
 from zoo.bench.words import budget, cell, head, hint, origins, protocols, title, unfinished
@@ -86,16 +86,18 @@ def _table(board: Mapping[str, Any], table: Mapping[str, Any], entries: Mapping[
     }
 
 
-def _series(columns: list[Mapping[str, Any]], rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What can be drawn against time, that with most points first; some was measured along the way alone."""
+def _series(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What can be drawn against time, in the order of metrics; some was measured along the way alone."""
     by_key = {column["key"]: column for column in columns if "metric" in column}
     points: dict[str, int] = {}
     for row in rows:
         for key, curves in row["curves"].items():
             points[key] = points.get(key, 0) + sum(len(curve["points"]) for curve in curves)
     series = []
-    for key in sorted(points, key=lambda key: -points[key]):
+    for key in sorted(points, key=lambda key: (rank(key.partition("[")[0]), -points[key])):
         metric = key.partition("[")[0]
+        if metric in SPEEDS:
+            continue
         same = next((column for column in columns if column.get("metric") == metric), None)
         if key in by_key:
             label = head(by_key[key], columns)
@@ -106,7 +108,7 @@ def _series(columns: list[Mapping[str, Any]], rows: list[Mapping[str, Any]]) -> 
     return series
 
 
-def _curves(runs: list[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _curves(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """By column: for each seed the points (seconds, images, value), and whether the run kept its clock."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
