@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from zoo import suites
+from zoo import recipes, suites
 from zoo.bench.plan import checked, narrowed, planned
 from zoo.bench.suite import Suite, check_budget, check_seeds, read_suite
-from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules import MNIST, FashionMNIST, ImageFolder
 
 SMALL = """
 description: two of them
@@ -34,10 +34,15 @@ def suite(tmp_path: Path, text: str = SMALL, name: str = "mine") -> Suite:
 
 @pytest.mark.parametrize("name", suites.list_suites())
 def test_every_entry_of_every_suite_can_be_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ImageDataModule, "prepare_data", lambda self: None)  # MNIST is not in the package
+    for kind in (MNIST, FashionMNIST, ImageFolder):  # whose files are not in the package
+        monkeypatch.setattr(kind, "prepare_data", lambda self: None)
     path = suites.find(name)
     assert len(path.read_text().splitlines()) <= 40
     found = read_suite(path)
+    if name == "folder":
+        with pytest.raises(ValueError, match="ImageFolder has no data of its own: give --data_dir"):
+            checked(found)
+        found.data["init_args"]["data_dir"] = "pictures"
     for entry, config in checked(found).items():
         assert config["trainer"]["callbacks"][0]["init_args"]["minutes"] == found.budget["minutes"], entry
     if name == "mnist28":
@@ -50,7 +55,7 @@ def test_what_an_entry_comes_to(tmp_path: Path) -> None:
     gan, nade = found.values()
     assert gan["model"]["class_path"] == "zoo.gan.GAN"
     assert not {"image_size", "image_channels"} & gan["model"]["init_args"].keys()
-    recipe = yaml.safe_load(Path("zoo/recipes/gan-mnist28-smoke.yaml").read_text())
+    recipe = yaml.safe_load(recipes.find("gan-mnist28-smoke").read_text())
     assert gan["data"]["init_args"] == {"batch_size": recipe["data"]["init_args"]["batch_size"]}
     assert gan["trainer"]["precision"] == recipe["trainer"]["precision"]
     kinds = [callback["class_path"].rpartition(".")[2] for callback in gan["trainer"]["callbacks"]]

@@ -170,7 +170,7 @@ def test_time_alone_is_an_end_and_each_command_has_it_anew(
 def test_precision_of_a_file_is_for_hardware_that_has_it(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A CPU that computes bf16 in software takes float32; the command line is obeyed; a run keeps what it began with."""
+    """A CPU that computes bf16 in software takes float32 unless it is told; a run keeps what it began with."""
     own = Path("own.yaml")
     own.write_text("trainer: {precision: bf16-mixed, accelerator: cpu}\n")
 

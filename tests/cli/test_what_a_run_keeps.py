@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from tests.cli.parts import TINY, checkpoint, command
@@ -115,10 +114,10 @@ def test_what_is_refused_leaves_the_earlier_run_in_its_place(fails: Fails) -> No
     assert checkpoint(RUN)["global_step"] == 1
 
 
-@pytest.mark.parametrize(("asked", "expected"), [([], 1), (["--trainer.devices=auto"], 1), (["--trainer.devices=2"], 2)])
-def test_one_device_unless_more_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, asked: list[str], expected: int
-) -> None:
+@pytest.mark.parametrize(
+    ("asked", "expected"), [([], 1), (["--trainer.devices=auto"], 1), (["--trainer.devices=2"], 2)]
+)
+def test_one_device_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch, asked: list[str], expected: int) -> None:
     """On a machine of three; Lightning's `auto` would take them all, and multiply the batch."""
     monkeypatch.setattr(CPUAccelerator, "auto_device_count", staticmethod(lambda: 3))
     found: list[int] = []

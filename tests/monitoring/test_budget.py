@@ -83,5 +83,5 @@ def test_rates_fall_with_the_share_that_is_spent() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"minutes": 0}, {"images": 0}, {"minutes": 1, "looks": -1}])
 def test_a_budget_has_a_size(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="budget needs minutes|must be"):
+    with pytest.raises(ValueError, match=r"budget needs minutes|must be"):
         Budget(**options)

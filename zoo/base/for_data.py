@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.base.batches import image_of, named_fields
 
-__all__ = ["ShapedByData"]
+__all__ = ["ShapedByData", "constructor_options"]
 
 
 class ShapedByData:
@@ -47,7 +47,7 @@ class ShapedByData:
             data: a DataModule, or a loader.
             given: options that are not asked for.
         """
-        wanted = [name for name in cls.data_options if name in _parameters(cls) and name not in given]
+        wanted = [name for name in cls.data_options if name in constructor_options(cls) and name not in given]
         found: dict[str, Any] = {}
         if {"image_size", "image_channels"} & {*wanted}:
             channels, size = _image_shape(data, cls.__name__)
@@ -72,8 +72,8 @@ class ShapedByData:
             model.check_data(data)
 
 
-def _parameters(kind: type) -> set[str]:
-    """Parameters of a constructor: its own and those that it passes on."""
+def constructor_options(kind: type) -> set[str]:
+    """Names of the parameters of a class's constructor: its own and those that it passes on."""
     names: set[str] = set()
     for base in kind.__mro__:
         if "__init__" in vars(base):

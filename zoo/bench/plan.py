@@ -89,7 +89,11 @@ class Plan:
 
 
 def narrowed(
-    suite: Suite, *, only: list[str] | None = None, seeds: list[int] | None = None, budget: dict[str, float] | None = None
+    suite: Suite,
+    *,
+    only: list[str] | None = None,
+    seeds: list[int] | None = None,
+    budget: dict[str, float] | None = None,
 ) -> Suite:
     """A suite with fewer entries, other seeds or another budget; the budget becomes a part of its name.
 
@@ -126,7 +130,12 @@ def checked(suite: Suite) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in suite.entries:
         kind, arguments = suite.datamodule(entry)
-        data = kind(**arguments)
+        try:
+            data = kind(**arguments)
+        except TypeError as error:
+            if "data_dir" not in str(error):
+                raise
+            raise ValueError(f"{kind.__name__} has no data of its own: give --data_dir") from error
         if not found:
             data.prepare_data()
         model_kind, options = suite.model(entry)

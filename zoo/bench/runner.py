@@ -17,7 +17,6 @@ from typing import Any
 from tqdm import tqdm
 
 from zoo.bench.plan import Plan, Run
-from zoo.cli.run_lock import LOCK
 
 __all__ = ["Outcome", "run_all", "shard_of"]
 
@@ -79,7 +78,13 @@ class Worker:
 
 
 def run_all(
-    plan: Plan, runs: Sequence[Run], *, jobs: int = 1, fresh: Sequence[str] = (), wandb: bool = False, quiet: bool = False
+    plan: Plan,
+    runs: Sequence[Run],
+    *,
+    jobs: int = 1,
+    fresh: Sequence[str] = (),
+    wandb: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
     """Train what is not finished. A run that another process trains is waited for, and taken over if that one dies.
 
@@ -120,7 +125,9 @@ def run_all(
                 if run.name not in fresh and run.is_finished:
                     outcome.skipped.append(run.name)
                     continue
-                workers.append(Worker(run, _started(plan, run, slot, jobs, run.name in fresh, wandb), slot, time.monotonic()))
+                workers.append(
+                    Worker(run, _started(plan, run, slot, jobs, run.name in fresh, wandb), slot, time.monotonic())
+                )
             _show(bar, outcome, workers, _expected(plan, seconds))
             if waiting or workers:
                 time.sleep(POLL)
@@ -146,7 +153,9 @@ def _started(plan: Plan, run: Run, slot: int, jobs: int, fresh: bool, wandb: boo
     environment.setdefault("WANDB_RUN_GROUP", plan.suite.name)
     environment.setdefault("WANDB_TAGS", f"{plan.suite.name},{run.entry}")
     with open(run.log, "ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        return subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
 
 
 def _gpus() -> list[str]:

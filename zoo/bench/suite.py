@@ -11,14 +11,13 @@
       mine: {model: {class_path: my_models.MyGAN}, note: with a larger critic}
 
 An entry is a recipe, or names a `recipe`, a `model` or both, and may have `data` and `trainer` settings and a `note` of
-its own. Of a recipe it takes the model, the batch size and the precision; size, channels and classes come from the data.
-Measures are taken of those entries that have what the measure needs.
+its own. Of a recipe it takes the model, the batch size and the precision; size, channels and classes come from the
+data. Measures are taken of those entries that have what the measure needs.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ import yaml
 
 import zoo
 from zoo import datamodules, recipes
+from zoo.base.for_data import constructor_options
 from zoo.bench.imports import imported
 from zoo.callbacks.measures import find_measure
 from zoo.engine.files import nearest
@@ -106,9 +106,11 @@ class Suite:
         size = (recipe["data"].get("init_args") or {}).get("batch_size") if recipe else None
         given = ({} if size is None else {"batch_size": size}) | (self.data.get("init_args") or {})
         given = _merged(given, self.entries[entry].get("data") or {})
-        known = inspect.signature(kind).parameters
+        known = sorted(constructor_options(kind))
         if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"entry {entry}: {kind.__name__} has no option {unknown[0]!r}: {nearest(unknown[0], known)}")
+            raise ValueError(
+                f"entry {entry}: {kind.__name__} has no option {unknown[0]!r}: {nearest(unknown[0], known)}"
+            )
         return kind, given
 
     def configuration(self, entry: str, images: int | None = None) -> dict[str, Any]:

@@ -102,10 +102,12 @@ class RunSummary(Callback):
 
 
 def _values(trainer: Trainer) -> dict[str, dict[str, Any]]:
-    """What the callbacks measured last, by metric; of two metrics of one name the second is called `name 2`."""
+    """What the callbacks measured at the end, by metric; of two metrics of one name the second is called `name 2`."""
     values: dict[str, dict[str, Any]] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for name, result in getattr(callback, "results", {}).items():
+            if callback.histories[name][-1][0] != trainer.global_step:
+                continue
             same = sum(1 for key in values if key.partition(" ")[0] == name)
             facts = {k: v for k, v in vars(result).items() if k != "metric" and v is not None}
             values[f"{name} {same + 1}" if same else name] = facts

@@ -35,14 +35,17 @@ def run(parser: Parser, arguments: list[str]) -> None:
     from zoo import suites
     from zoo.bench.imports import from_here
     from zoo.bench.plan import narrowed, planned
+    from zoo.bench.reporting import write_report
+    from zoo.bench.rows import read_suite as read_results
     from zoo.bench.runner import run_all, shard_of
     from zoo.bench.suite import check_budget, check_seeds, read_suite
-    from zoo.cli.bench.report import made
 
     from_here()
     suite = read_suite(suites.find(options.suite))
     budgets = {kind: value for kind in ("minutes", "images", "flops") if (value := getattr(options, kind)) is not None}
-    budgets = {kind: int(value) if kind == "images" and value == int(value) else value for kind, value in budgets.items()}
+    budgets = {
+        kind: int(value) if kind == "images" and value == int(value) else value for kind, value in budgets.items()
+    }
     if budgets:
         check_budget(budgets)
     seeds = _seeds(options.seeds)
@@ -66,9 +69,9 @@ def run(parser: Parser, arguments: list[str]) -> None:
     print(f"{len(mine)} runs of {each} each in {plan.folder}/; the same command goes on where it was")
     outcome = run_all(plan, mine, jobs=options.jobs, fresh=fresh, wandb=options.wandb)
     print(f"{len(outcome.done)} finished, {len(outcome.skipped)} were finished before, {len(outcome.failed)} failed")
-    if len(outcome.failed) < len(mine):
-        for path in made(plan.folder):
-            print(path)
+    if outcome.done or outcome.skipped:
+        write_report(read_results(plan.folder), plan.folder)
+        print(f"Leaderboard: {plan.folder / 'leaderboard.html'}")
     if outcome.failed:
         sys.exit(1)
 
