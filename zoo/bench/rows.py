@@ -216,12 +216,10 @@ def _run(entry: str, seed: int | None, folder: Path) -> Run:
         ) from error
     history = _history(folder / "metrics.csv", facts)
     steps, seconds, images = facts.get("steps") or 0, facts.get("training_seconds"), facts.get("images")
-    last = {(point.metric, point.protocol): point.step for point in history}
-    history += [Point(*pair, steps, seconds, images, value, True) for pair, value in values.items() if pair not in last]
-    # What was measured along the way alone is no value of the trained model.
-    facts["values"] = {
-        key: v for key, v in facts["values"].items() if last.get((key.partition(" ")[0], v["protocol"]), steps) == steps
-    }
+    known = {(point.metric, point.protocol) for point in history if point.step == steps}
+    history += [
+        Point(*pair, steps, seconds, images, value, True) for pair, value in values.items() if pair not in known
+    ]
     grids = sorted((folder / "samples").glob("step-*.png"))
     return Run(entry, seed, folder, "finished", "", facts, history, grids[-1] if grids else None)
 
