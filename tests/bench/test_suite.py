@@ -158,7 +158,7 @@ def test_budgets_and_seeds_of_the_command() -> None:
 
 def test_a_budget_of_flops_becomes_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs: dict[str, Any] = {"GAN": 10.0, "PixelCNN": 1000.0}
-    monkeypatch.setattr("zoo.bench.plan.flops_per_image", lambda model, batch: costs[type(model).__name__])
+    monkeypatch.setattr("zoo.bench.flops.flops_per_image", lambda model, batch: costs[type(model).__name__])
     found = checked(suite(tmp_path, SMALL.replace("images: 24", "flops: 4000")))
     assert [config["trainer"]["callbacks"][0]["init_args"] for config in found.values()] == [
         {"images": 400},

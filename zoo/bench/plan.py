@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from zoo.bench.flops import flops_per_image
+from zoo.bench.flops import images_for
+from zoo.bench.random_batches import random_batch
 from zoo.bench.suite import Suite
 from zoo.cli.run_folder import RunFolder
 from zoo.engine.files import nearest, write_atomically
@@ -145,8 +145,7 @@ def checked(suite: Suite) -> dict[str, dict[str, Any]]:
             raise ValueError(f"entry {entry}: {error}") from error
         images = None
         if flops := suite.budget.get("flops"):
-            batch = {"image": torch.zeros(getattr(data, "batch_size", 1), *model.image_shape)}
-            images = max(1, round(flops / flops_per_image(model, batch)))
+            images = images_for(flops, model, random_batch(model, getattr(data, "batch_size", 1), data))
         found[entry] = suite.configuration(entry, images)
     return found
 
