@@ -1,16 +1,20 @@
-"""Run folders as `zoo fit` leaves them, written without a training."""
+"""Run folders as `zoo fit` leaves them, written without a training, and their reports."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
+
+from tests.cli.parts import command
 
 REAL = "real=mnist28-train-5000, fake=5000, weights=raw"
 FEATURES = "features=classifier-mnist28, resize=none, pixels=8bit"
@@ -105,3 +109,23 @@ def write_suite(
         for seed, values in enumerate(runs):
             write_run(folder / f"{name}-{seed}", {"fd": values} if isinstance(values, float) else values, seed=seed)
     return folder
+
+
+def report(*arguments: object, folder: str = "runs/bench/digits") -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """The leaderboard, its Markdown, and the data of its page."""
+    assert command("bench", "report", *arguments) == 0
+    files = {kind: (Path(folder) / f"leaderboard.{kind}").read_text() for kind in ("json", "md", "html")}
+    return json.loads(files["json"], parse_constant=pytest.fail), files["md"], page_data(files["html"])
+
+
+def page_data(page: str) -> dict[str, Any]:
+    """What a browser would hand the page's script."""
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert block is not None
+    return dict(json.loads(block[1], parse_constant=pytest.fail))
+
+
+def column(table: dict[str, Any], metric: str) -> dict[str, Any]:
+    """The cells of a metric or cost by entry."""
+    key = next(c["key"] for c in table["columns"] if metric in (c.get("metric"), c.get("cost")))
+    return {row["entry"]: row["cells"][key] for row in table["rows"] if key in row["cells"]}

@@ -1,42 +1,22 @@
-"""`zoo bench report`: which values share a column, what is marked, what is missing, and what the page holds."""
+"""`zoo bench report`: which values share a column, what is marked, and what is missing."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench.folders import protocol, write_run, write_suite
-from tests.cli.parts import command
+from tests.bench.folders import column, protocol, report, write_run, write_suite
+from zoo.callbacks.measures import MEASURES
 
 DYNAMIC = "real=mnist28-dynamic-train-5000, fake=5000, weights=raw"
 EMA = "real=mnist28-train-5000, fake=5000, weights=ema"
-
-
-def report(*arguments: object, folder: str = "runs/bench/digits") -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """The leaderboard, its Markdown, and the data of its page."""
-    assert command("bench", "report", *arguments) == 0
-    files = {kind: (Path(folder) / f"leaderboard.{kind}").read_text() for kind in ("json", "md", "html")}
-    return json.loads(files["json"], parse_constant=pytest.fail), files["md"], data(files["html"])
-
-
-def data(page: str) -> dict[str, Any]:
-    """What a browser would hand the page's script."""
-    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    assert block is not None
-    return dict(json.loads(block[1], parse_constant=pytest.fail))
-
-
-def column(table: dict[str, Any], metric: str) -> dict[str, Any]:
-    """The cells of a metric or cost by entry."""
-    key = next(c["key"] for c in table["columns"] if metric in (c.get("metric"), c.get("cost")))
-    return {row["entry"]: row["cells"][key] for row in table["rows"] if key in row["cells"]}
 
 
 def test_mean_and_deviation_over_seeds() -> None:
@@ -79,6 +59,23 @@ def test_higher_is_better_where_the_metric_says_so() -> None:
     assert [name for name, cell in column(table, "precision").items() if cell.get("best")] == ["b"]
     # Nobody has said which way a user's own measure goes.
     assert not any(cell.get("best") for cell in column(table, "mine").values())
+
+
+def test_the_measure_of_a_suite_tells_which_side_is_better(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "from zoo.callbacks.base import Samples\nfrom zoo.callbacks.measures import measure\n"
+    (here / "digits_measures.py").write_text(
+        f'{text}@measure(needs=Samples, better="higher")\ndef roundness(at):\n    """How round."""\n'
+    )
+    monkeypatch.setattr("sys.path", [str(here), *sys.path])
+    values = [[{"roundness": (v + s / 10, "roundness[x=1]")} for s in (0, 1)] for v in (1.0, 9.0)]
+    suite = write_suite(Path("runs/bench/digits"), {"a": values[0], "b": values[1]})
+    with open(suite / "suite.yaml", "a") as file:
+        file.write("measures: [nll, {measure: digits_measures.roundness}, no_module.missing]\n")
+    try:
+        cells = column(report("digits")[0]["tables"][0], "roundness")
+    finally:
+        MEASURES.pop("roundness", None)
+    assert [name for name, cell in cells.items() if cell.get("best")] == ["b"]
 
 
 def test_protocols_never_share_a_column() -> None:
@@ -168,32 +165,6 @@ def test_unfinished_runs_are_named_and_do_not_count() -> None:
     assert {row["entry"] for row in board["tables"][0]["rows"]} == {"a", "b"}
 
 
-def test_a_value_that_is_nan_is_shown_and_breaks_nothing() -> None:
-    write_suite(Path("runs/bench/digits"), {"a": [math.nan, 5.0], "b": [math.inf, 6.0], "c": [7.0, 8.0]})
-    board, text, page = report("digits")
-    assert column(board["tables"][0], "fd")["a"]["mean"] is None
-    assert column(board["tables"][0], "fd")["a"]["values"] == [None, 5]
-    assert "| a | nan |" in text
-    key = board["tables"][0]["columns"][0]["key"]
-    shown = {row["entry"]: row["cells"][key]["value"] for row in page["tables"][0]["rows"]}
-    assert list(shown.items()) == [("c", 7.5), ("a", None), ("b", None)]
-
-
-def test_curves_have_the_clock_of_the_budget_or_the_average_rate() -> None:
-    fd = protocol("fd")
-    clocked = [
-        {"step": 50, "loss": 1.0, "fd": 30.0, "fd_protocol": fd, "budget_seconds": 20.0, "budget_images": 3200},
-        {"step": 75, "loss": 0.9, "fd": "", "fd_protocol": "", "budget_seconds": "", "budget_images": ""},
-        {"step": 100, "loss": 0.5, "fd": 10.0, "fd_protocol": fd, "budget_seconds": 60.0, "budget_images": 6400},
-    ]
-    write_run(Path("x/clocked"), {"fd": 10.0}, history=clocked)
-    write_run(Path("x/plain"), {"fd": 11.0}, history=[{"step": 50, "fd": 30.0, "fd_protocol": fd}], settings={"a": 1})
-    _, _, page = report("--runs", "x/clocked", "x/plain", folder="leaderboard")
-    (one,), (two,) = (next(iter(row["curves"].values())) for row in page["tables"][0]["rows"])
-    assert (one["points"], one["clocked"]) == ([[20, 3200, 30], [60, 6400, 10]], True)
-    assert (two["points"], two["clocked"]) == ([[32, 3200, 30], [64, 6400, 11]], False)
-
-
 def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:
     for name, seed, width in (
         ("p", 0, 32),
@@ -212,58 +183,12 @@ def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:
     assert rows == {"DCGAN base_channels=32": [0, 1], "DCGAN base_channels=64": [0, 1], "alone": [0], "again": [0]}
 
 
-class Tags(HTMLParser):
-    """Tags and attributes of a page, as a browser reads them."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "onerror", "onclick")]
-
-
-def test_names_and_notes_are_text_never_script() -> None:
-    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>$title"
-    folder = Path("runs/bench/digits")
-    write_suite(folder, {"a": [1.0], "b<i>|*": [2.0]}, notes={"a": evil})
-    plain = report("digits")[1]
-    before = Tags((folder / "leaderboard.html").read_text()).tags
-    assert data((folder / "leaderboard.html").read_text())["entries"]["a"]["note"] == evil
-    assert r"b\<i\>\|\*" in plain
-    (folder / "suite.yaml").write_text((folder / "suite.yaml").read_text().replace(json.dumps(evil)[1:-1], "harmless"))
-    report("digits")
-    assert Tags((folder / "leaderboard.html").read_text()).tags == before
-    assert before.count("script") == 2
-
-
-def test_the_page_holds_everything_and_is_small() -> None:
-    folder = Path("runs/bench/digits")
-    write_suite(folder, {f"entry{i}": [None] for i in range(15)})
-    for i in range(15):
-        (folder / f"entry{i}-0" / "config.yaml").unlink()
-        (folder / f"entry{i}-0").rmdir()
-        write_run(folder / f"entry{i}-0", {"fd": float(i)}, grid=274 if i else 1058)
-    (folder / "entry3-0" / "samples" / "step-00000100.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
-    report("digits")
-    page = (folder / "leaderboard.html").read_text()
-    assert len(page) < 5 * 2**20
-    assert Tags(page).links == []
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
-    entries = data(page)["entries"]
-    assert entries["entry0"]["picture"].startswith("data:image/webp;base64,")
-    assert entries["entry0"]["of"] == "samples of entry0, seed 0, after 100 steps"
-    assert entries["entry3"]["picture"] == ""
-
-
 def test_bad_input(fails: Callable[..., str]) -> None:
     assert "`zoo bench run` makes them" in fails("bench", "report", "digits")
     home = Path("runs/bench")
     write_suite(home / "digits", {"a": [None]})
-    assert fails("bench", "report", "digit").endswith("did you mean 'digits'?")
+    assert fails("bench", "report", "digti").endswith("did you mean 'digits'?")
+    assert fails("bench", "report", "d").endswith("take one of digits")
     assert "none of the 1 runs of digits is finished: a, seed 0 is unfinished" in fails("bench", "report", "digits")
     (home / "digits" / "a-0" / "run.json").write_text('{"steps": ')
     assert "a-0/run.json cannot be read" in fails("bench", "report", "digits")

@@ -10,7 +10,7 @@ import zoo
 from zoo.bench.rows import Collection, Run
 from zoo.bench.spread import COSTS, cost, differs, direction, spread
 
-__all__ = ["facts_of", "leaderboard", "without_weights"]
+__all__ = ["SPEEDS", "facts_of", "leaderboard", "rank", "without_weights"]
 
 KIND = "leaderboard of generative-zoo"
 FIRST = (
@@ -65,7 +65,7 @@ def leaderboard(collection: Collection) -> dict[str, Any]:
         "budget": dict(collection.budget),
         "made_by": f"generative-zoo {zoo.__version__}",
         "entries": [_entry(name, note, collection.runs) for name, note in collection.notes.items()],
-        "tables": [_table(runs, collection) for runs in _split(finished)],
+        "tables": [_table(runs) for runs in _split(finished)],
     }
     return dict(_plain(content))
 
@@ -75,7 +75,7 @@ def _entry(name: str, note: str, runs: Sequence[Run]) -> dict[str, Any]:
     own = [run for run in runs if run.entry == name]
     finished = [run for run in own if run.state == "finished"]
     pairs = {pair: None for run in finished for pair in _values(run)}
-    pairs = dict.fromkeys(sorted(pairs, key=lambda pair: _rank(pair[0])))
+    pairs = dict.fromkeys(sorted(pairs, key=lambda pair: rank(pair[0])))
     values = [{"metric": m, "protocol": p} | _over_seeds(finished, (m, p)) for m, p in pairs]
     costs = {name: found for name in COSTS if (found := _costs_over_seeds(finished, name))}
     return {
@@ -146,10 +146,10 @@ def _split(runs: Sequence[Run]) -> list[list[Run]]:
     )
 
 
-def _table(runs: Sequence[Run], collection: Collection) -> dict[str, Any]:
+def _table(runs: Sequence[Run]) -> dict[str, Any]:
     """A table: its columns, and a row for each entry with a cell for each column that was measured."""
     columns: dict[str, dict[str, Any]] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(run.entry for run in runs):
         own = [run for run in runs if run.entry == name]
         # One row may hold seeds of one kind of weights alone: raw and averaged weights are two models.
@@ -175,8 +175,8 @@ def _table(runs: Sequence[Run], collection: Collection) -> dict[str, Any]:
     first, column = next(iter(ordered.items()))
     if "metric" in column and column["better"]:  # the best on top, what was not measured below
         sign = 1 if column["better"] == "lower" else -1
-        means = {id(row): row["cells"].get(first, {}).get("mean") for row in rows}
-        rows.sort(key=lambda row: math.inf if (mean := means[id(row)]) is None else sign * mean)
+        means = {id(row): row["cells"][first]["mean"] for row in rows if first in row["cells"]}
+        rows.sort(key=lambda row: math.inf if (mean := means.get(id(row))) is None else sign * mean)
     return {"columns": [{"key": key, **column} for key, column in ordered.items()], "rows": rows}
 
 
@@ -189,11 +189,15 @@ def _place(item: tuple[str, Mapping[str, Any]]) -> tuple[int, int, str]:
     """Where a column stands: metrics, then costs."""
     key, column = item
     # Training and sampling stand side by side.
-    return (2, 3 * list(COSTS).index(key), "") if "cost" in column else _rank(column["metric"])
+    return (2, 3 * list(COSTS).index(key), "") if "cost" in column else rank(column["metric"])
 
 
-def _rank(metric: str) -> tuple[int, int, str]:
-    """Where a metric stands: as in `FIRST`, after them by name, speeds beside the costs."""
+def rank(metric: str) -> tuple[int, int, str]:
+    """Where a metric stands: as in `FIRST`, after them by name, speeds beside the costs.
+
+    Args:
+        metric: its name.
+    """
     if metric in SPEEDS:
         return 2, 1, ""
     return (0, FIRST.index(metric), "") if metric in FIRST else (1, 0, metric)

@@ -28,8 +28,8 @@ function zoom(entry) {
 
 function entryCell(row) {
   const { picture, note, of } = data.entries[row.entry];
-  const image = picture && make("button", { type: "button", title: "Enlarge the " + of, onclick: () => zoom(row.entry) },
-    make("img", { src: picture, alt: of, loading: "lazy" }));
+  const enlarge = { type: "button", title: "Enlarge the " + of, onclick: () => zoom(row.entry) };
+  const image = picture && make("button", enlarge, make("img", { src: picture, alt: of, loading: "lazy" }));
   const weights = row.weights === "ema" ? make("small", {}, "averaged weights (ema)") : "";
   const name = row.entry.split(/(?<=[_-])/).flatMap((part) => [part, make("wbr")]);
   const text = make("span", {}, ...name, note && make("small", {}, note), weights);
@@ -69,8 +69,9 @@ function table(content) {
     body.append(...places.map(([, i]) => rows[i]));
     heads.forEach((other) => other.setAttribute("aria-sort", other === head ? order : "none"));
   }
-  if (columns[1].better) heads[1].setAttribute("aria-sort", columns[1].better === "lower" ? "ascending" : "descending");
-  const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table, scrolls sideways" },
+  const given = { lower: "ascending", higher: "descending" }[columns[1].better]; // as the rows come
+  if (given) heads[1].setAttribute("aria-sort", given);
+  const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values by entry" },
     make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body));
   return { element: scroll, rows };
 }
@@ -102,7 +103,8 @@ function scale(values, from, to) {
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 function frame(xs, ys, xLabel, yLabel) {
-  const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${yLabel} against ${xLabel}` });
+  const label = `${yLabel} against ${xLabel}`;
+  const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   if (!xs.length) {
     svg.append(make("text", { x: WIDTH / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "nothing was measured here"));
     return { svg };
@@ -121,19 +123,22 @@ function frame(xs, ys, xLabel, yLabel) {
   return { svg, x, y };
 }
 
+const titled = (column) => column.label + (arrow[column.better] || "");
+const joined = (places) => places.map(([x, y], i) => `${i ? "L" : "M"}${x} ${y}`).join("");
+
 function curves(rows, column, axis) {
   const at = axis === "seconds" ? 0 : 1;
   const lines = rows.flatMap((row) => (row.curves[column.key] || []).map((curve) => (
     { row, curve, points: curve.points.filter((point) => point[at] !== null).map((point) => [point[at], point[2]]) })));
   const all = lines.flatMap((line) => line.points);
-  const { svg, x, y } = frame(all.map((p) => p[0]), all.map((p) => p[1]), axis === "seconds" ? "seconds of training" : "training images",
-    column.label + (arrow[column.better] || ""));
+  const xLabel = axis === "seconds" ? "seconds of training" : "training images";
+  const { svg, x, y } = frame(all.map((p) => p[0]), all.map((p) => p[1]), xLabel, titled(column));
   for (const { row, curve, points } of lines) {
-    const group = make("g", { hue: hue(row.entry), "data-entry": row.entry },
+    if (!points.length) continue;
+    const places = points.map((p) => [x.place(p[0]), y.place(p[1])]), [cx, cy] = places.at(-1);
+    svg.append(make("g", { hue: hue(row.entry), "data-entry": row.entry },
       make("title", {}, `${row.entry}, seed ${curve.seed}`),
-      make("path", { class: "curve", d: points.map((p, i) => `${i ? "L" : "M"}${x.place(p[0])} ${y.place(p[1])}`).join("") }));
-    if (points.length) group.append(make("circle", { class: "dot", r: 3, cx: x.place(points.at(-1)[0]), cy: y.place(points.at(-1)[1]) }));
-    svg.append(group);
+      make("path", { class: "curve", d: joined(places) }), make("circle", { class: "dot", r: 3, cx, cy })));
   }
   const guessed = lines.some((line) => !line.curve.clocked);
   return [svg, guessed ? "Where a run kept no clock along the way, its average rate places the points." : ""];
@@ -141,30 +146,33 @@ function curves(rows, column, axis) {
 
 function pareto(rows, column, against) {
   const points = rows.filter((row) => row.cells[column.key]?.value != null && row.cells[against.key]?.value != null)
-    .map((row) => ({ row, x: row.cells[against.key].value, y: row.cells[column.key].value, }));
-  const { svg, x, y } = frame(points.map((p) => p.x), points.map((p) => p.y), against.label + (arrow[against.better] || ""),
-    column.label + (arrow[column.better] || ""));
+    .map((row) => ({ row, x: row.cells[against.key].value, y: row.cells[column.key].value }));
+  const { svg, x, y } = frame(points.map((p) => p.x), points.map((p) => p.y), titled(against), titled(column));
   const better = (a, b, of, otherwise) => ((of.better || otherwise) === "lower" ? a <= b : a >= b);
-  const beats = (p, q) => better(p.x, q.x, against, "lower") && better(p.y, q.y, column) && (p.x !== q.x || p.y !== q.y);
-  const front = column.better ? points.filter((p) => !points.some((q) => beats(q, p))).sort((p, q) => p.x - q.x) : [];
-  if (front.length) svg.append(make("path", { class: "front",
-    d: front.map((p, i) => `${i ? "L" : "M"}${x.place(p.x)} ${y.place(p.y)}`).join("") }));
+  const beats = (p, q) => better(p.x, q.x, against, "lower") && better(p.y, q.y, column)
+    && (p.x !== q.x || p.y !== q.y);
+  const front = column.better ? points.filter((p) => !points.some((q) => beats(q, p))) : [];
+  const places = front.sort((p, q) => p.x - q.x).map((p) => [x.place(p.x), y.place(p.y)]);
+  svg.append(make("path", { class: "front", d: joined(places) }));
   const taken = []; // where names stand, so that none covers another
   for (const p of points.sort((p, q) => y.place(p.y) - y.place(q.y))) {
     const cx = x.place(p.x), cy = y.place(p.y), left = cx > WIDTH * 0.7;
     let at = cy + 4;
     while (taken.some((other) => Math.abs(other.at - at) < 13 && Math.abs(other.cx - cx) < 130)) at += 13;
     taken.push({ at, cx });
+    const said = [column, against].map(({ key, label }) => `${label} ${p.row.cells[key].text}`).join(", ");
     svg.append(make("g", { hue: hue(p.row.entry), "data-entry": p.row.entry },
-      make("title", {}, `${p.row.entry}: ${column.label} ${p.row.cells[column.key].text}, ${against.label} ${p.row.cells[against.key].text}`),
+      make("title", {}, `${p.row.entry}: ${said}`),
       make("circle", { class: "dot", r: front.includes(p) ? 5.5 : 4, cx, cy }),
-      make("text", { class: "name", x: cx + (left ? -9 : 9), y: at, "text-anchor": left ? "end" : "start" }, p.row.entry)));
+      make("text", { class: "name", x: cx + (left ? -9 : 9), y: at, "text-anchor": left ? "end" : "start" },
+        p.row.entry)));
   }
-  return [svg, front.length ? "Dashed: the entries that no other one beats in both." : ""];
+  return [svg, front.length ? "Dashed: the Pareto front, entries that no other one beats in both." : ""];
 }
 
 function choose(label, options, redraw) {
-  const select = make("select", { onchange: redraw }, ...options.map(([value, text]) => make("option", { value }, text)));
+  const select = make("select", { onchange: redraw },
+    ...options.map(([value, text]) => make("option", { value }, text)));
   return { select, element: make("label", {}, label + " ", select) };
 }
 
@@ -174,7 +182,7 @@ function figures(content, rowElements) {
   const values = filled.filter((column) => !isSpeed(column)), costs = filled.filter(isSpeed);
   if (!values.length || !costs.length) return make("div");
   const named = (columns) => columns.map((column) => [column.key, column.label]);
-  const value = choose("Value", named(values), draw), other = choose("Value", named(values), draw);
+  const value = choose("Value", named(content.series), draw), other = choose("Value", named(values), draw);
   const axis = choose("against", [["seconds", "seconds"], ["images", "images"]], draw);
   const cost = choose("against", named(costs), draw);
   const numbers = (key) => content.rows.map((row) => row.cells[key]?.value).filter((v) => v != null);
@@ -184,9 +192,10 @@ function figures(content, rowElements) {
   const left = make("div"), right = make("div");
   const legend = make("ul", { class: "legend" }, ...content.rows.map((row) => make("li", { hue: hue(row.entry),
     onmouseenter: () => show(row.entry), onmouseleave: () => show(null) }, make("i"), row.entry)));
-  const box = make("div", { class: "figures" },
-    make("div", { class: "figure" }, make("div", { class: "controls" }, make("h3", {}, "Progress"), value.element, axis.element), left, legend),
-    make("div", { class: "figure" }, make("div", { class: "controls" }, make("h3", {}, "Trade-off"), other.element, cost.element), right));
+  const figure = (name, controls, ...parts) => make("div", { class: "figure" },
+    make("div", { class: "controls" }, make("h3", {}, name), ...controls), ...parts);
+  const box = make("div", { class: "figures" }, figure("Progress", [value.element, axis.element], left, legend),
+    figure("Trade-off", [other.element, cost.element], right));
   function show(entry) {
     for (const group of box.querySelectorAll("[data-entry]"))
       group.classList.toggle("faded", entry !== null && group.dataset.entry !== entry);
@@ -194,7 +203,8 @@ function figures(content, rowElements) {
   function draw() {
     const rows = content.rows.filter((row, i) => !rowElements[i].hidden);
     const find = (select) => content.columns.find((column) => column.key === select.value);
-    const [progress, said] = curves(rows, find(value.select), axis.select.value);
+    const series = content.series.find((one) => one.key === value.select.value);
+    const [progress, said] = curves(rows, series, axis.select.value);
     const [tradeOff, told] = pareto(rows, find(other.select), find(cost.select));
     left.replaceChildren(progress, make("p", {}, said));
     right.replaceChildren(tradeOff, make("p", {}, told));
@@ -235,4 +245,6 @@ if (data.unfinished.length) document.getElementById("unfinished").append(make("h
   make("ul", {}, ...data.unfinished.map((line) => make("li", {}, line))));
 document.getElementById("origins").append(
   ...data.origins.flatMap(([label, text]) => [make("dt", {}, label), make("dd", {}, text)]));
-document.getElementById("zoom").addEventListener("click", (event) => { if (event.target.tagName === "DIALOG") event.target.close(); });
+document.getElementById("zoom").addEventListener("click", (event) => {
+  if (event.target.tagName === "DIALOG") event.target.close(); // a click beside the picture
+});

@@ -6,16 +6,16 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
 
 from PIL import Image
 
-from zoo.bench.leaderboard import without_weights
+from zoo.bench.leaderboard import SPEEDS, facts_of, rank, without_weights
 from zoo.bench.rows import Run
-from zoo.bench.spread import RULE
+from zoo.bench.spread import RULE, direction
 from zoo.bench.words import budget, cell, head, hint, origins, protocols, title, unfinished
 
 __all__ = ["page"]
@@ -71,7 +71,7 @@ def _table(board: Mapping[str, Any], table: Mapping[str, Any], entries: Mapping[
                     "hint": f"by seed {seeds}",
                 }
         finished = [run for run in entries[row["entry"]]["runs"] if run["state"] == "finished"]
-        curves = _curves([run for run in finished if run["seed"] in row["seeds"]], {c["key"] for c in columns})
+        curves = _curves([run for run in finished if run["seed"] in row["seeds"]])
         facts = {"entry": row["entry"], "weights": row["weights"], "seeds": len(row["seeds"])}
         rows.append({**facts, "cells": cells, "curves": curves})
     return {
@@ -81,18 +81,41 @@ def _table(board: Mapping[str, Any], table: Mapping[str, Any], entries: Mapping[
             {"key": c["key"], "label": head(c, columns), "hint": hint(c), "better": c["better"], "cost": c.get("cost")}
             for c in columns
         ],
+        "series": _series(columns, rows),
         "rows": rows,
     }
 
 
-def _curves(runs: list[Mapping[str, Any]], keys: set[str]) -> dict[str, list[dict[str, Any]]]:
+def _series(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What can be drawn against time, in the order of metrics; some was measured along the way alone."""
+    by_key = {column["key"]: column for column in columns if "metric" in column}
+    points: dict[str, int] = {}
+    for row in rows:
+        for key, curves in row["curves"].items():
+            points[key] = points.get(key, 0) + sum(len(curve["points"]) for curve in curves)
+    series = []
+    for key in sorted(points, key=lambda key: (rank(key.partition("[")[0]), -points[key])):
+        metric = key.partition("[")[0]
+        if metric in SPEEDS:
+            continue
+        same = next((column for column in columns if column.get("metric") == metric), None)
+        if key in by_key:
+            label = head(by_key[key], columns)
+        else:
+            known = facts_of(same["key"]).items() if same else ()
+            label = f"{metric} ({', '.join(f'{k}={v}' for k, v in facts_of(key).items() if (k, v) not in known)})"
+        series.append({"key": key, "label": label, "better": direction(metric)[0]})
+    return series
+
+
+def _curves(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """By column: for each seed the points (seconds, images, value), and whether the run kept its clock."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         own: dict[str, dict[str, Any]] = {}
         for point in run["history"]:
             key = without_weights(point["protocol"])
-            if key in keys and point["value"] is not None:
+            if point["value"] is not None:
                 curve = own.setdefault(key, {"seed": run["seed"], "clocked": True, "points": []})
                 curve["points"].append([point["seconds"], point["images"], point["value"]])
                 curve["clocked"] &= point["is_clocked"]

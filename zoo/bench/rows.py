@@ -84,6 +84,7 @@ class Collection:
         budget: what each run was given, such as {"minutes": 10}.
         notes: a text by entry, in the order of the entries; empty where there is nothing to say.
         runs: all runs, whether finished or not.
+        measures: paths of measures of the user's own.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Collection:
     budget: Mapping[str, float]
     notes: Mapping[str, str]
     runs: Sequence[Run]
+    measures: Sequence[str] = ()
 
 
 def find_suite(name: str, runs_dir: Path) -> Path:
@@ -109,8 +111,10 @@ def find_suite(name: str, runs_dir: Path) -> Path:
             return path
     known = sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
     if not known:
-        raise FileNotFoundError(f"there are no runs of a suite {name!r}: {home} is empty; `zoo bench run` makes them")
-    raise FileNotFoundError(f"there is no folder {name!r} and none of that name in {home}: {nearest(name, known)}")
+        raise FileNotFoundError(f"there are no runs of a suite {name!r}, nor any in {home}: `zoo bench run` makes them")
+    # Another budget is a part of the name, such as emoji32-1minutes.
+    alike = [other for other in known if other.startswith(name)]
+    raise FileNotFoundError(f"there are no runs of a suite {name!r} in {home}: {nearest(name, alike or known)}")
 
 
 def read_suite(folder: Path) -> Collection:
@@ -136,13 +140,15 @@ def read_suite(folder: Path) -> Collection:
     runs = []
     for entry in map(str, entries):
         others = (re.fullmatch(re.escape(entry) + r"-(\d+)", path.name) for path in folder.iterdir() if path.is_dir())
-        seeds = {int(found[1]) for found in others if found} | {int(seed) for seed in suite.get("seeds") or [0]}
+        seeds = {int(found[1]) for found in others if found} | set(suite.get("seeds") or [0])
         runs += [_run(entry, seed, folder / f"{entry}-{seed}") for seed in sorted(seeds)]
     if all(run.state == "not begun" for run in runs):
         raise ValueError(f"{folder} holds no runs of its suite: `zoo bench run {folder.name}` makes them")
-    notes = {str(name): str((settings or {}).get("note") or "") for name, settings in entries.items()}
+    notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
     budget = {str(name): float(number) for name, number in (suite.get("budget") or {}).items()}
-    return Collection(folder.name, str(suite.get("description") or ""), budget, notes, runs)
+    wanted = [m["measure"] if isinstance(m, dict) else m for m in suite.get("measures") or ()]
+    own = [name for name in wanted if "." in name]
+    return Collection(folder.name, str(suite.get("description") or ""), budget, notes, runs, own)
 
 
 def read_runs(folders: Sequence[Path], title: str = "Runs") -> Collection:
@@ -202,7 +208,7 @@ def _run(entry: str, seed: int | None, folder: Path) -> Run:
     try:
         facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         facts.setdefault("values", {})  # runs from before values were kept
-        values = [(key.partition(" ")[0], float(v["value"]), v["protocol"]) for key, v in facts["values"].items()]
+        values = {(key.partition(" ")[0], v["protocol"]): float(v["value"]) for key, v in facts["values"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ValueError(
             f"{folder / 'run.json'} cannot be read ({type(error).__name__}: {error}): remove it, and the same command "
@@ -211,7 +217,9 @@ def _run(entry: str, seed: int | None, folder: Path) -> Run:
     history = _history(folder / "metrics.csv", facts)
     steps, seconds, images = facts.get("steps") or 0, facts.get("training_seconds"), facts.get("images")
     known = {(point.metric, point.protocol) for point in history if point.step == steps}
-    history += [Point(m, p, steps, seconds, images, v, True) for m, v, p in values if (m, p) not in known]
+    history += [
+        Point(*pair, steps, seconds, images, value, True) for pair, value in values.items() if pair not in known
+    ]
     grids = sorted((folder / "samples").glob("step-*.png"))
     return Run(entry, seed, folder, "finished", "", facts, history, grids[-1] if grids else None)
 
@@ -232,11 +240,12 @@ def _history(path: Path, facts: Mapping[str, Any]) -> list[Point]:
             if step is None or not row[metric] or not row[f"{metric}_protocol"]:
                 continue
             is_clocked = bool(row.get("budget_seconds"))
-            at = [
+            seconds, images = (
                 float(row[own]) if row.get(own) else facts[whole] * step / steps if facts.get(whole) and steps else None
                 for own, whole in pairs
-            ]
-            points.append(Point(metric, row[f"{metric}_protocol"], step, *at, float(row[metric]), is_clocked))
+            )
+            protocol = row[f"{metric}_protocol"]
+            points.append(Point(metric, protocol, step, seconds, images, float(row[metric]), is_clocked))
     return points
 
 

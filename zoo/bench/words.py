@@ -157,8 +157,8 @@ def origins(board: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Hardware, precision, commit and versions of the finished runs; where they differ, with the entries of each."""
     runs = [(e["name"], run) for e in board["entries"] for run in e["runs"] if run["state"] == "finished"]
     lines = []
-    for label, key in (("data", "data"), ("hardware", "hardware"), ("precision", "precision"), ("commit", "commit")):
-        lines.append((label, _who([(name, str(run[key])) for name, run in runs if run.get(key)])))
+    for label in ("data", "hardware", "precision", "commit"):
+        lines.append((label, _who([(name, str(run[label])) for name, run in runs if run.get(label)])))
     versions = [(n, ", ".join(f"{k} {v}" for k, v in run["versions"].items())) for n, run in runs if "versions" in run]
     return [(label, text) for label, text in [*lines, ("versions", _who(versions))] if text]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from zoo.cli.local import local_path
@@ -20,9 +21,11 @@ def report(parser: Parser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if (options.suite is None) == (options.runs is None):
         raise UsageError("give the name of a suite, or --runs with run folders")
+    from zoo.bench.imports import from_here
     from zoo.bench.reporting import write_report
     from zoo.bench.rows import find_suite, read_runs, read_suite
     from zoo.bench.words import unfinished
+    from zoo.callbacks.measures import find_measure
 
     if options.runs is not None:
         folder, collection = Path("leaderboard"), read_runs(options.runs)
@@ -30,6 +33,10 @@ def report(parser: Parser, arguments: list[str]) -> None:
         folder = find_suite(options.suite, options.runs_dir)
         collection = read_suite(folder)
     folder = options.out_dir or folder
+    from_here()
+    for name in collection.measures:
+        with suppress(ValueError):  # the values are there; without their measure, no side of them is the better one
+            find_measure(name)
     board = write_report(collection, folder)
     if missing := unfinished(board):
         print("\n".join(["Runs that do not count:", *(f"  {line}" for line in missing)]))
