@@ -115,6 +115,7 @@ def test_a_failure_is_one_line_and_stops_no_other(
         (("--device", "cuda"), "--device cuda: there is none here: take --device cpu"),
         (("--device", "gpu"), "argument --device: invalid choice: 'gpu'"),
         (("--precision", "8"), "argument --precision: invalid choice: '8'"),
+        (("--precision", "16-mixed", "--device", "cpu"), "--precision 16-mixed is for GPUs: take bf16-mixed on a CPU"),
         (("--onyl", "gan"), "there is no option --onyl: did you mean '--only'?"),
     ],
 )

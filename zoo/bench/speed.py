@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -93,7 +93,8 @@ class Speed:
     flops_per_image: float = 0.0
 
 
-def forms() -> list[Form]:
+@cache
+def forms() -> tuple[Form, ...]:
     """All architectures, each with a recipe: a small one if there is one, of MNIST if there is one.
 
     Networks of one class that differ in their `layer` are forms of their own.
@@ -107,7 +108,7 @@ def forms() -> list[Form]:
         key = kind, settings["model"].get("init_args", {}).get("layer", "")
         rank = not name.endswith("-small"), "-mnist28" not in name, len(name), name
         found[key] = min(found.get(key, (rank, Form(kind, name))), (rank, Form(kind, name)), key=lambda pair: pair[0])
-    return [form for _, (_, form) in sorted(found.items())]
+    return tuple(form for _, (_, form) in sorted(found.items()))
 
 
 def choose(names: str) -> list[Form]:

@@ -47,8 +47,10 @@ def speed(parser: Parser, arguments: list[str]) -> None:
     from zoo.cli.quiet import quiet
 
     quiet()
-    chosen = forms() if options.only is None else choose(options.only)
+    chosen = list(forms()) if options.only is None else choose(options.only)
     device = _device(options.device)
+    if device.type == "cpu" and options.precision == "16-mixed":  # Lightning would take bf16 instead
+        raise UsageError("--precision 16-mixed is for GPUs: take bf16-mixed on a CPU")
     machine = _machine(device, options.precision)
     rows: list[Speed] = []
     failed: dict[str, str] = {}
