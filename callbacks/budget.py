@@ -21,7 +21,7 @@ class Budget(CheckedOptions, BoundaryCallback):
     """Ends training once it has taken so many images or minutes, however often it was interrupted and resumed.
 
     Minutes are those of training alone: neither measurements and pictures nor the start of a command count. Along the
-    way the callbacks that measure do so at equal shares of the budget; their rows in the log say how much was taken.
+    way callbacks with `at_looks` measure at equal shares of the budget; their rows in the log say how much was taken.
     Rates that fall until the end of the run follow the share that is spent. Several ranks end at the same step: rank
     zero's clock is asked every 25 steps.
 
@@ -110,7 +110,7 @@ class Budget(CheckedOptions, BoundaryCallback):
     def _look(self, trainer: Trainer, model: LightningModule) -> None:
         self._log(trainer)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, MeasuringCallback):
+            if isinstance(callback, MeasuringCallback) and callback.at_looks:
                 callback.measure_now(trainer, model)
 
     def _log(self, trainer: Trainer) -> None:

@@ -27,6 +27,7 @@ class MeasuringCallback(CheckedOptions, Callback):
         every_n_steps: training steps between values; None measures at no step.
         at_start: measure the untrained model.
         at_end: measure the trained model.
+        at_looks: measure at equal shares of a budget (`zoo.callbacks.Budget(looks=...)`).
 
     Attributes:
         results: the latest result of each metric.
@@ -45,12 +46,14 @@ class MeasuringCallback(CheckedOptions, Callback):
         *,
         at_start: bool = False,
         at_end: bool = True,
+        at_looks: bool = False,
     ) -> None:
         super().__init__()
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.at_start = at_start
         self.at_end = at_end
+        self.at_looks = at_looks
         self.results: dict[str, Result] = {}
         self.histories: dict[str, list[tuple[int, float]]] = {}
         self._announced: dict[str, str] = {}  # the protocols that the loggers of this process know

@@ -71,7 +71,8 @@ def test_looks_along_the_way(tmp_path: Path) -> None:
     first, _, whole, along, *_ = [callback["init_args"] for callback in found["trainer"]["callbacks"]]
     assert first == {"images": 24, "looks": 3}
     assert whole == {"num_samples": 8, "extractor": "classifier-mnist28"}
-    assert along == {"num_samples": 4, "extractor": "classifier-mnist28", "metrics": ["fd"], "at_end": False}
+    when = {"at_end": False, "at_looks": True}
+    assert along == {"num_samples": 4, "extractor": "classifier-mnist28", "metrics": ["fd"], **when}
 
 
 def test_runs_of_the_first_seed_come_first(tmp_path: Path) -> None:

@@ -48,11 +48,13 @@ def test_images_are_an_end_and_a_larger_budget_goes_on(capsys: pytest.CaptureFix
 
 
 def test_callbacks_measure_at_equal_shares() -> None:
-    measured = [f"--trainer.callbacks+={__name__}.Steps"]
-    assert command(*FIT, "--trainer.callbacks.images=64", "--trainer.callbacks.looks=3", *measured) == 0
+    measured = [f"--trainer.callbacks+={__name__}.Steps", "--trainer.callbacks.at_looks=true"]
+    others = ["--trainer.callbacks+=Measure", "--trainer.callbacks.measure=tests.bench.own.brightness"]
+    assert command(*FIT, "--trainer.callbacks.images=64", "--trainer.callbacks.looks=3", *measured, *others) == 0
     found = [(row["step"], row["steps"], row["budget_images"]) for row in rows()]
     assert found == [(step, f"{step}.0", f"{8 * int(step)}.0") for step in "2468"]
     assert all(float(row["budget_seconds"]) > 0 for row in rows())
+    assert [row["step"] for row in rows() if row["brightness"]] == ["8"]
 
 
 def test_minutes_are_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
