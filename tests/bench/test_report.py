@@ -183,6 +183,16 @@ def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:
     assert rows == {"DCGAN base_channels=32": [0, 1], "DCGAN base_channels=64": [0, 1], "alone": [0], "again": [0]}
 
 
+def test_entries_of_earlier_commands_count_and_are_not_missed() -> None:
+    suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, 11.0]})
+    write_run(suite / "earlier-0", {"fd": 30.0})
+    for name in ("a", "earlier", "never"):  # as `zoo bench run` leaves them for each entry
+        (suite / f"{name}.yaml").write_text("model: {}\n")
+    board, _, page = report("digits")
+    assert {row["entry"]: row["seeds"] for row in board["tables"][0]["rows"]} == {"a": [0, 1], "earlier": [0]}
+    assert page["unfinished"] == []
+
+
 def test_bad_input(fails: Callable[..., str]) -> None:
     assert "`zoo bench run` makes them" in fails("bench", "report", "digits")
     home = Path("runs/bench")

@@ -134,17 +134,21 @@ def read_suite(folder: Path) -> Collection:
             raise ValueError(f"{folder} holds no runs: there is neither suite.yaml nor a folder with config.yaml in it")
         return read_runs(paths, title=folder.name)
     suite = _yaml(folder / "suite.yaml")
-    entries = suite.get("entries") or {}
+    entries = suite.get("entries")
     if not isinstance(entries, dict) or not entries:
         raise ValueError(f"{folder / 'suite.yaml'} names no entries: it should have `entries:` with names")
-    runs = []
-    for entry in map(str, entries):
-        others = (re.fullmatch(re.escape(entry) + r"-(\d+)", path.name) for path in folder.iterdir() if path.is_dir())
-        seeds = {int(found[1]) for found in others if found} | set(suite.get("seeds") or [0])
-        runs += [_run(entry, seed, folder / f"{entry}-{seed}") for seed in sorted(seeds)]
+    notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
+    seeds = {name: {int(seed) for seed in suite.get("seeds") or [0]} for name in notes}
+    # A command with --only leaves a suite of its entries alone, beside the runs of others.
+    known = {*notes, *(path.stem for path in folder.glob("*.yaml") if path.name != "suite.yaml")}
+    for path in sorted(folder.iterdir()):
+        entry, _, seed = path.name.rpartition("-")
+        if path.is_dir() and entry in known and seed.isdigit():
+            notes.setdefault(entry, "")
+            seeds.setdefault(entry, set()).add(int(seed))
+    runs = [_run(entry, seed, folder / f"{entry}-{seed}") for entry in notes for seed in sorted(seeds[entry])]
     if all(run.state == "not begun" for run in runs):
         raise ValueError(f"{folder} holds no runs of its suite: `zoo bench run {folder.name}` makes them")
-    notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
     budget = {str(name): float(number) for name, number in (suite.get("budget") or {}).items()}
     wanted = [m["measure"] if isinstance(m, dict) else m for m in suite.get("measures") or ()]
     own = [name for name in wanted if "." in name]
