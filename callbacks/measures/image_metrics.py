@@ -282,13 +282,20 @@ def image_metrics(
     for name in names:
         # The other ranks wait: the rows are on rank zero, and the arithmetic is a small part of the time.
         found: Value = torch.nan, None, {}
-        if at.rank == 0 and statistics is None:
-            found = IMAGE_METRICS[name].compute(sets, at.seed)
-        elif at.rank == 0 and statistics is not None:
-            mean, covariance = (part.to(sets.fake.device) for part in read_statistics(statistics))
-            found = gaussian_distance(mean, covariance, *moments_of(sets.fake)), None, {}
-        value, error, own = found
-        numbers = {"value": value} if error is None else {"value": value, "error": error}
+        problem = ""
+        try:
+            if at.rank == 0 and statistics is None:
+                found = IMAGE_METRICS[name].compute(sets, at.seed)
+            elif at.rank == 0 and statistics is not None:
+                mean, covariance = (part.to(sets.fake.device) for part in read_statistics(statistics))
+                found = gaussian_distance(mean, covariance, *moments_of(sets.fake)), None, {}
+        except ValueError as error:
+            problem = str(error)
+        own, problem = from_rank_zero((found[2], problem))
+        if problem:  # on every rank: none waits for the others
+            raise ValueError(f"{at.name}: {problem}")
+        value, spread, _ = found
+        numbers = {"value": value} if spread is None else {"value": value, "error": spread}
         shown = IMAGE_METRICS[name].inception if is_inception else name
-        results.append(at.result(numbers, shown, **facts, **from_rank_zero(own)))
+        results.append(at.result(numbers, shown, **facts, **own))
     return results

@@ -15,7 +15,8 @@ import torch
 import zoo
 from zoo.base import GenerativeModel
 from zoo.base.growing import GrowingGAN
-from zoo.bench.flops import flops_per_image
+from zoo.bench import flops
+from zoo.bench.flops import flops_per_image, images_for
 from zoo.bench.random_batches import random_batch
 
 WIDTHS: dict[str, Any] = {"hidden_features": (6, 7), "latent_dim": 3}
@@ -126,3 +127,28 @@ def test_attention_is_counted() -> None:
     small, large = tiny("PixelTransformer"), tiny("PixelTransformer", image_size=12)
     ratio = flops_per_image(large, random_batch(large, 2)) / flops_per_image(small, random_batch(small, 2))
     assert ratio > 6  # without attention it would be that of the pixels, 4
+
+
+def test_a_budget_of_operations_as_images() -> None:
+    model = tiny("VAE")
+    batch = random_batch(model, 5)
+    assert images_for(70.4 * flops_per_image(model, batch), model, batch) == 70
+    assert images_for(1, model, batch) == 1
+
+
+def test_a_budget_of_operations_for_networks_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of 8 images and fades of 8, each at a price of its own."""
+    model: Any = tiny("ProgressiveGAN", growth=GROWTH | {"global_batch_size": 1, "steps_per_schedule_check": 1})
+
+    def price(model: Any, batch: Any = None) -> float:
+        return float(model.progress["resolution"] + (model.alpha < 1))
+
+    costs = []
+    for images in range(60):
+        resolution, alpha, _ = model.schedule(images)
+        costs.append(resolution + (alpha < 1))
+    assert set(costs) == {4, 9, 8, 17, 16}
+    monkeypatch.setattr(flops, "flops_per_image", price)
+    for images in (1, 5, 12, 20, 28, 38, 60):
+        assert images_for(sum(costs[:images]), model, None) == images
+    assert model.progress["images_seen"] == 0

@@ -187,13 +187,18 @@ def bench(*options: str) -> subprocess.Popen[bytes]:
 
 
 def board(runs_dir: str) -> dict[str, Any]:
-    """A leaderboard without times and what comes of them."""
+    """The values of a leaderboard, those along the way among them, without times."""
     found = json.loads(Path(runs_dir, "bench/mine/leaderboard.json").read_text())
-    values: dict[str, Any] = {}
-    for table in found["tables"]:
-        for row in table["rows"]:
-            values[row["entry"]] = {k: v for k, v in row["values"].items() if "speed" not in k}
-    return values
+    return {
+        entry["name"]: {
+            "values": {value["metric"]: value for value in entry["values"]},
+            "history": [
+                [(point["metric"], point["step"], point["images"], point["value"]) for point in run["history"]]
+                for run in entry["runs"]
+            ],
+        }
+        for entry in found["entries"]
+    }
 
 
 @pytest.mark.slow
@@ -210,7 +215,8 @@ def test_killed_twice_it_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     assert bench("--runs_dir=killed").wait() == 0
     straight = board("straight")
     assert set(straight) == {"mine", "dcgan"}
-    assert {"fd", "kd", "brightness"} <= straight["mine"].keys()
+    assert set(straight["mine"]["values"]) == {"fd", "kd", "brightness"}
+    assert [point[1] for point in straight["mine"]["history"][0] if point[0] == "fd"] == [3, 5]
     assert board("killed") == straight
 
 

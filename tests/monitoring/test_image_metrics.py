@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,22 @@ def test_ranks_give_one_value(tmp_path: Path) -> None:
     for world in (2, 3):
         for values in on_ranks(world, on_each, str(tmp_path / str(world))):
             assert values == pytest.approx(expected, rel=1e-10)
+
+
+def refused(folder: str) -> str:
+    """What a rank says where the arithmetic fails, which only rank zero does."""
+
+    def fail(sets: Any, seed: int) -> Any:
+        raise ValueError("these rows are beyond it")
+
+    dist.init_process_group("gloo")
+    IMAGE_METRICS["fd"] = replace(IMAGE_METRICS["fd"], compute=fail)
+    with pytest.raises(ValueError, match="beyond") as caught:
+        measure(data=Images(20), folder=Path(folder), num_samples=20, metrics=["fd"])
+    dist.destroy_process_group()
+    return str(caught.value)
+
+
+@pytest.mark.slow
+def test_no_rank_waits_for_one_that_fails(tmp_path: Path) -> None:
+    assert on_ranks(2, refused, str(tmp_path)) == ["image_metrics: these rows are beyond it"] * 2

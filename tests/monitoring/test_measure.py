@@ -117,6 +117,8 @@ def test_keys_in_checkpoints_stay() -> None:
     [
         (("clas_error",), "there is no measure 'clas_error': did you mean 'class_error'?"),
         (("x",), "there is no measure 'x': take one of auroc, beta_vae_metric, bits_per_dim"),
+        (("my_own.sharpness",), "the measure my_own.sharpness cannot be imported: No module named 'my_own'"),
+        (("tests.bench.own.LSGAN",), "tests.bench.own.LSGAN is no measure: decorate it"),
         (("class_error", {"macthing": "none"}), "class_error has no option 'macthing': did you mean 'matching'?"),
         (("nll", {"orderings": 2}), "nll has no option 'orderings': did you mean 'num_orderings'?"),
         (("class_error", {"matching": "best"}), "matching must be one of none, hungarian, best_example, not 'best'"),

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.monitoring.test_measures import Images
-from tests.ranks import on_ranks
-from zoo.callbacks.measures import MEASURES, calls_per_second
+from zoo.callbacks.measures import MEASURES, calls_per_second, evaluation, speed
 from zoo.engine.devices import name_of
 
 
@@ -52,16 +51,20 @@ def test_what_takes_long_is_done_once() -> None:
     assert 5 < rate <= 20
 
 
-def on_rank() -> tuple[float, int]:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo")
+def test_rank_zero_measures_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another rank draws nothing and has the value, the device and the threads of rank zero."""
     model = Sleeper()
-    return MEASURES["sampling_speed"](model, Images(), num_samples=101).value, model.calls
+    monkeypatch.setattr(evaluation, "rank_and_world", lambda: (1, 2))
+    monkeypatch.setattr(speed, "from_rank_zero", lambda own: (99.0, "its device", 7))
+    found = MEASURES["sampling_speed"](model, Images())
+    assert (found.value, model.calls) == (99, 0)
+    assert found.protocol == "sampling_speed[batch=64, device=its device, threads=7]"
 
 
-@pytest.mark.slow
-def test_rank_zero_measures_for_all() -> None:
-    (value, calls), (other, none) = on_ranks(2, on_rank)
-    assert value == other > 0
-    assert (calls, none) == (1, 0)
+def test_the_clock_is_read_when_a_gpu_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    clock = iter(range(100))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append("wait"))
+    monkeypatch.setattr(time, "perf_counter", lambda: [events.append("clock"), float(next(clock))][1])
+    assert calls_per_second(lambda: events.append("call"), torch.device("cuda"), seconds=2.0) == 1
+    assert events == ["wait", "clock", "call", "wait", "clock"] * 3

@@ -14,6 +14,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
+from zoo.engine.stopping import Stopped
+
 __all__ = ["Driver", "Endless", "Program", "cycle", "fit", "skip_pretraining"]
 
 Program = Generator[int, None, None]
@@ -107,7 +109,12 @@ def fit(
             enable_model_summary=False,
             callbacks=[_FromHere(model), Driver(program)],
         )
-        trainer.fit(model, batches)
+        try:
+            trainer.fit(model, batches)
+        except SystemExit as end:
+            if trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from end
+            raise
 
 
 @contextmanager

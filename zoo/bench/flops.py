@@ -13,9 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.base.batches import image_of, named_fields
+from zoo.base.growing import GrowingGAN
 from zoo.bench.driving import Endless, Program, cycle, fit, skip_pretraining
 
-__all__ = ["Operations", "flops_per_image"]
+__all__ = ["Operations", "flops_per_image", "images_for"]
 
 
 class _Anywhere:
@@ -42,11 +43,11 @@ class Operations(FlopCounterMode):
     def __enter__(self) -> Operations:
         self._attention = sdpa_kernel(SDPBackend.MATH)
         self._attention.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *args: Any) -> None:
-        super().__exit__(*args)
+        super().__exit__(*args)  # type: ignore[no-untyped-call]
         self._attention.__exit__(*args)
 
 
@@ -77,3 +78,32 @@ def flops_per_image(model: LightningModule, batch: Any) -> float:
     with isolate_rng():
         fit(copied, Endless([batch]), program, torch.device("cpu"))
     return total / images
+
+
+def images_for(flops: float, model: LightningModule, batch: Any) -> int:
+    """How many images a training from its start sees for a number of operations, at least one.
+
+    Networks that grow take more for an image in each stage; the stages' costs are added up to a hundredth of a phase.
+
+    Args:
+        flops: operations of the whole training.
+        model: the model, untrained.
+        batch: as for `flops_per_image`.
+    """
+    if not isinstance(model, GrowingGAN):
+        return max(1, round(flops / flops_per_image(model, batch)))
+    growing, growth = copy.deepcopy(model), model.growth
+    step = max(1, (growth.training_images + growth.transition_images) // 100)
+    costs: dict[tuple[int, bool], float] = {}
+    images, left = 0, flops
+    while True:
+        resolution, alpha, _ = model.schedule(images)
+        stage = resolution, alpha < 1
+        if stage not in costs:
+            growing.images_seen.fill_(images)
+            growing.grow(images)
+            costs[stage] = flops_per_image(growing, batch)
+        is_grown = stage == (model.growth_schedule.last, False)
+        if is_grown or left <= step * costs[stage]:
+            return max(1, images + round(left / costs[stage]))
+        images, left = images + step, left - step * costs[stage]

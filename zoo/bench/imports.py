@@ -1,22 +1,14 @@
-"""Classes and measures by name: this package's by a short one, a user's own by their path."""
+"""Classes by name: this package's by a short one, a user's own by their path."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
 from zoo.engine.files import nearest
 
-__all__ = ["from_here", "imported"]
-
-
-def from_here() -> None:
-    """Make modules of the current folder importable, as `python -m zoo` does."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+__all__ = ["imported"]
 
 
 def imported(path: str, package: ModuleType, problem: str, known: Iterable[str]) -> type:

@@ -27,7 +27,7 @@ from zoo.bench.random_batches import random_batch
 from zoo.callbacks.measures import calls_per_second
 from zoo.engine.files import nearest
 
-__all__ = ["Form", "Speed", "choose", "forms", "time_form"]
+__all__ = ["Form", "Speed", "choose", "forms", "time_form", "warm_up"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,22 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
+def warm_up(device: torch.device, precision: str) -> None:
+    """Let libraries load what they load once, which else would count for the architecture that is timed first.
+
+    Args:
+        device: where the architectures will work.
+        precision: of their training.
+    """
+    model = zoo.DCGAN(8, base_channels=4)
+
+    def program(_: Any) -> Program:
+        yield 1
+
+    fit(model, Endless([random_batch(model, 4)]), program, device, precision)
+    model.sample(4, seed=0)
+
+
 def time_form(form: Form, device: torch.device, precision: str = "32-true", seconds: float = 5.0) -> Speed:
     """Time an architecture on batches of random numbers that are on the device already.
 
@@ -156,7 +172,7 @@ def time_form(form: Form, device: torch.device, precision: str = "32-true", seco
 
     def program(model: Any) -> Program:
         yield max(steps, 3)
-        rates = []
+        rates: list[float] = []
         begun = perf_counter()
         while not rates or perf_counter() - begun < seconds:
             start = perf_counter()
@@ -165,7 +181,7 @@ def time_form(form: Form, device: torch.device, precision: str = "32-true", seco
             rates.append(steps * size / (perf_counter() - start))
         found.training_images_per_second = statistics.median(rates)
         found.peak_memory_bytes = memory.peak()
-        found.outside_passes = yield from _outside(model, steps, device)
+        found.outside_passes = yield from _outside(model, steps, device, seconds / 5)
         with Operations() as counted:
             yield steps
         found.flops_per_image = counted.get_total_flops() / steps / size
@@ -194,7 +210,7 @@ def _time_images(found: Speed, model: Any, batch: Any, device: torch.device, sec
 # Inside a step --------------------------------------------------------------------------------------------------------
 
 
-def _outside(model: Any, steps: int, device: torch.device) -> Generator[int, None, float | None]:
+def _outside(model: Any, steps: int, device: torch.device, seconds: float) -> Generator[int, None, float | None]:
     """Share of steps that is neither an objective nor a backward pass; each of those is waited for."""
     inside, within = 0.0, False
 
@@ -225,10 +241,12 @@ def _outside(model: Any, steps: int, device: torch.device) -> Generator[int, Non
     torch.autograd.backward = timed(backward)
     try:
         _wait(device)
-        start = perf_counter()
-        yield steps
-        _wait(device)
-        return 1 - inside / (perf_counter() - start)
+        start, whole = perf_counter(), 0.0
+        while whole <= seconds:
+            yield steps
+            _wait(device)
+            whole = perf_counter() - start
+        return 1 - inside / whole
     finally:
         torch.autograd.backward = backward
         for name in own:

@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit code 2 says that the command or its input was wrong, 1 that something failed while it ran.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # for classes and measures of the user's own, as with `python -m zoo`
     try:
         _dispatch(arguments)
     except KeyboardInterrupt:

@@ -61,8 +61,8 @@ def evaluate(
         model: a model, the name or file of a checkpoint, a run folder, or a folder of pictures.
         data: a DataModule, or a folder of pictures; None takes the data of the model's own training.
         metrics: names of image metrics ("fd", or "fid" with Inception) and of measures in
-            `zoo.callbacks.measures.MEASURES`, and "own" for what the model's recipe measures; None takes the usual
-            image metrics for models that sample, and "own" for others.
+            `zoo.callbacks.measures.MEASURES`, paths of measures of your own, and "own" for what the model's recipe
+            measures; None takes the usual image metrics for models that sample, and "own" for others.
         extractor: network of the features: see `image_metrics`; None takes that of the model's recipe, if it has one.
         split: split of the images; None takes the metrics' usual one: the training images for image metrics, the test
             images for most others.
@@ -222,7 +222,7 @@ def _sorted(metrics: Sequence[str] | None, model: Any, own: Measures) -> tuple[l
     for name in metrics:
         if name in IMAGE_METRICS or name in of_inception:
             images.append(name)
-        elif name in MEASURES:
+        elif name in MEASURES or "." in name:
             arguments = [given for measure, given in own if measure == name] or [{}]
             others += [(name, given) for given in arguments]
         elif name == "own":

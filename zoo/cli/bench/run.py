@@ -33,14 +33,12 @@ def run(parser: Parser, arguments: list[str]) -> None:
 
     quiet()
     from zoo import suites
-    from zoo.bench.imports import from_here
     from zoo.bench.plan import narrowed, planned
     from zoo.bench.reporting import write_report
     from zoo.bench.rows import read_suite as read_results
     from zoo.bench.runner import run_all, shard_of
     from zoo.bench.suite import check_budget, check_seeds, read_suite
 
-    from_here()
     suite = read_suite(suites.find(options.suite))
     budgets = {kind: value for kind in ("minutes", "images", "flops") if (value := getattr(options, kind)) is not None}
     budgets = {

@@ -43,7 +43,7 @@ def speed(parser: Parser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if not 0 < options.seconds < float("inf"):
         raise UsageError(f"--seconds must be above 0, not {options.seconds:g}")
-    from zoo.bench.speed import choose, forms, time_form
+    from zoo.bench.speed import choose, forms, time_form, warm_up
     from zoo.cli.quiet import quiet
 
     quiet()
@@ -55,6 +55,7 @@ def speed(parser: Parser, arguments: list[str]) -> None:
     if not options.json:
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
         print(_line(*HEAD), flush=True)
+    warm_up(device, options.precision)
     for form in chosen:
         try:
             rows.append(time_form(form, device, options.precision, options.seconds))
