@@ -220,10 +220,9 @@ def _run(entry: str, seed: int | None, folder: Path) -> Run:
         ) from error
     history = _history(folder / "metrics.csv", facts)
     steps, seconds, images = facts.get("steps") or 0, facts.get("training_seconds"), facts.get("images")
-    known = {(point.metric, point.protocol) for point in history if point.step == steps}
-    history += [
-        Point(*pair, steps, seconds, images, value, True) for pair, value in values.items() if pair not in known
-    ]
+    told = {metric for metric, _ in values}  # of the last step by run.json, which knows each value's own protocol
+    history = [point for point in history if point.step < steps or point.metric not in told]
+    history += [Point(*pair, steps, seconds, images, value, True) for pair, value in values.items()]
     grids = sorted((folder / "samples").glob("step-*.png"))
     return Run(entry, seed, folder, "finished", "", facts, history, grids[-1] if grids else None)
 

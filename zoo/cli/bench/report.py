@@ -21,7 +21,6 @@ def report(parser: Parser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if (options.suite is None) == (options.runs is None):
         raise UsageError("give the name of a suite, or --runs with run folders")
-    from zoo.bench.imports import from_here
     from zoo.bench.reporting import write_report
     from zoo.bench.rows import find_suite, read_runs, read_suite
     from zoo.bench.words import unfinished
@@ -33,7 +32,6 @@ def report(parser: Parser, arguments: list[str]) -> None:
         folder = find_suite(options.suite, options.runs_dir)
         collection = read_suite(folder)
     folder = options.out_dir or folder
-    from_here()
     for name in collection.measures:
         with suppress(ValueError):  # the values are there; without their measure, no side of them is the better one
             find_measure(name)
