@@ -48,7 +48,7 @@ def test_what_is_measured_along_the_way_is_a_curve_and_no_value_of_the_end() -> 
         whole.replace(", weights=raw", "")
     ]
     series = page["tables"][0]["series"]
-    assert [one["label"] for one in series] == ["fd (real=mnist28-train-100, fake=100)", "fd"]
+    assert [one["label"] for one in series] == ["fd (fake=100)", "fd"]
     (curve,) = page["tables"][0]["rows"][0]["curves"][series[0]["key"]]
     assert [point[2] for point in curve["points"]] == [65, 40, 15]
 
