@@ -43,14 +43,15 @@ def test_every_entry_of_every_suite_can_be_built(name: str, monkeypatch: pytest.
         with pytest.raises(ValueError, match="ImageFolder has no data of its own: give --data_dir"):
             checked(found)
         found.data["init_args"]["data_dir"] = "pictures"
-    for entry, config in checked(found).items():
+    for entry, config in checked(found)[0].items():
         assert config["trainer"]["callbacks"][0]["init_args"]["minutes"] == found.budget["minutes"], entry
     if name == "mnist28":
         assert len(found.entries) >= 14
 
 
 def test_what_an_entry_comes_to(tmp_path: Path) -> None:
-    found = checked(suite(tmp_path))
+    found, flops = checked(suite(tmp_path))
+    assert all(flops[name] > 1e3 for name in found)
     assert list(found) == ["gan", "nade"]
     gan, nade = found.values()
     assert gan["model"]["class_path"] == "zoo.gan.GAN"
@@ -158,8 +159,10 @@ def test_budgets_and_seeds_of_the_command() -> None:
 
 def test_a_budget_of_flops_becomes_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs: dict[str, Any] = {"GAN": 10.0, "PixelCNN": 1000.0}
-    monkeypatch.setattr("zoo.bench.plan.flops_per_image", lambda model, batch: costs[type(model).__name__])
-    found = checked(suite(tmp_path, SMALL.replace("images: 24", "flops: 4000")))
+    monkeypatch.setattr(
+        "zoo.bench.plan.images_for", lambda flops, model, batch: round(flops / costs[type(model).__name__])
+    )
+    found, _ = checked(suite(tmp_path, SMALL.replace("images: 24", "flops: 4000")))
     assert [config["trainer"]["callbacks"][0]["init_args"] for config in found.values()] == [
         {"images": 400},
         {"images": 4},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -15,9 +14,10 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from zoo.base.averaging import AveragedModel
 from zoo.base.batches import Batch
 from zoo.base.conventions import refuse_single_optimizer
-from zoo.base.model import GenerativeModel, Terms
+from zoo.base.model import Terms
 from zoo.base.validating import log_objectives
 from zoo.engine.capture import CapturedStep
 from zoo.engine.distributed import MultiNetStrategy
@@ -25,7 +25,6 @@ from zoo.engine.lean_loop import logs_now
 from zoo.engine.lean_step import hooks_are_idle
 from zoo.engine.scaling import one_scale
 from zoo.engine.schedulers import step_schedulers, warn_of_plateaus
-from zoo.nn.layers import update_ema
 from zoo.nn.schedules import Decay
 
 __all__ = ["AdversarialModel", "Objective", "TrainingOptions"]
@@ -51,7 +50,7 @@ class TrainingOptions(TypedDict, total=False):
     """Run each step as one CUDA graph: the host launches nothing else; a CPU runs the same step eagerly (false)."""
 
 
-class AdversarialModel(GenerativeModel):
+class AdversarialModel(AveragedModel):
     """A model whose networks play against each other.
 
     `objectives()` names the phases and their losses, and `configure_optimizers` returns one optimizer for each phase,
@@ -81,7 +80,6 @@ class AdversarialModel(GenerativeModel):
         capture: run a step, all phases of it, as one CUDA graph (see `zoo.engine.capture`).
 
     Attributes:
-        averaged_networks: names of the networks that `ema_decay` averages; the averages are `<name>_ema`.
         averaging_phase: the phase after whose steps the average moves.
         detached_phases: phases that need no gradient through what `forward_shared` makes.
         unsupported_options: options that the architecture does not take, each with the reason.
@@ -89,7 +87,6 @@ class AdversarialModel(GenerativeModel):
     """
 
     automatic_optimization = False
-    averaged_networks: tuple[str, ...] = ("generator",)
     averaging_phase = "generator"
     detached_phases: tuple[str, ...] = ("discriminator",)
     unsupported_options: Mapping[str, str] = {}
@@ -166,54 +163,12 @@ class AdversarialModel(GenerativeModel):
 
     def on_phase_stepped(self, phase: str) -> None:
         """Called for each phase that stepped, once the batch's buffers have been averaged over ranks."""
-        if phase == self.averaging_phase and self.ema_decay is not None:
-            for name in self.averaged_networks:
-                update_ema(getattr(self, f"{name}_ema"), getattr(self, name), self.ema_decay)
+        if phase == self.averaging_phase:
+            self.move_averages()
 
     def step_pattern(self) -> Hashable:
         """What the host decides about a step, beside the active phases and the optimizers' options."""
         return None
-
-    def lay_out(self) -> None:
-        """Bring the networks' weights into the chosen memory layout: the same values."""
-        if self.memory_format is torch.channels_last:
-            self.to(memory_format=torch.channels_last)
-
-    # The average -----------------------------------------------------------------------------------------------------
-
-    def average_networks(self) -> None:
-        """Lay out the networks and keep the average that `ema_decay` asks for; called once the networks are built."""
-        self.lay_out()  # here too, so that a loaded model samples in the layout that it was trained in
-        for name in self.averaged_networks:
-            kept = None if self.ema_decay is None else copy.deepcopy(getattr(self, name)).requires_grad_(False).eval()
-            setattr(self, f"{name}_ema", kept)
-        if self.ema_decay is not None:
-            averaged = {name: f"{name}_ema" for name in self.averaged_networks}
-            self.inference_networks = tuple(averaged.get(name, name) for name in self.inference_networks)
-            self.optional_networks = tuple(averaged.get(name, name) for name in self.optional_networks)
-
-    def averaged(self, name: str, purpose: str = "a network is missing") -> nn.Module:
-        """The network that serves inference under this name: its average, or itself if none is kept.
-
-        Args:
-            name: name of the network in training.
-            purpose: see `require_network`.
-        """
-        kept = getattr(self, f"{name}_ema", None) is not None
-        return self.require_network(f"{name}_ema" if kept else name, purpose)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """An average that the checkpoint lacks starts at its network; one that is no longer kept is left out."""
-        state = checkpoint["state_dict"]
-        for name in self.averaged_networks:
-            held = any(key.startswith(f"{name}_ema.") for key in state)
-            if self.ema_decay is not None and not held:
-                own = {k: v for k, v in state.items() if k.startswith(f"{name}.")}
-                state.update({f"{name}_ema.{k.removeprefix(f'{name}.')}": v for k, v in own.items()})
-            elif self.ema_decay is None and held:
-                for key in [key for key in state if key.startswith(f"{name}_ema.")]:
-                    del state[key]
-        super().on_load_checkpoint(checkpoint)
 
     # The step --------------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from zoo.bench.flops import flops_per_image
+from zoo.base.growing import GrowingGAN
+from zoo.bench.flops import flops_per_image, images_for
+from zoo.bench.random_batches import random_batch
 from zoo.bench.suite import Suite
 from zoo.cli.run_folder import RunFolder
 from zoo.engine.files import nearest, write_atomically
@@ -67,12 +69,14 @@ class Plan:
         suite: the suite.
         folder: where its runs are.
         configurations: of `zoo fit`, by entry.
+        flops: that training takes for an image, by entry; models that grow have no single number.
         runs: all runs, those of the first seed first.
     """
 
     suite: Suite
     folder: Path
     configurations: dict[str, dict[str, Any]]
+    flops: dict[str, float]
     runs: list[Run]
 
     def changed(self) -> list[Run]:
@@ -84,6 +88,7 @@ class Plan:
     def write(self) -> None:
         """Write the suite and the configurations, whole or not at all."""
         write_atomically(self.folder / "suite.yaml", yaml.safe_dump(self.suite.plain(), sort_keys=False))
+        write_atomically(self.folder / "flops.json", json.dumps(self.flops, indent=1) + "\n")
         for run in self.runs:
             write_atomically(run.config, _text(self.configurations[run.entry]))
 
@@ -117,8 +122,8 @@ def narrowed(
     return suite
 
 
-def checked(suite: Suite) -> dict[str, dict[str, Any]]:
-    """Configurations by entry: each model has been built for the data, whose files are there.
+def checked(suite: Suite) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Configurations and FLOPs an image, by entry: each model has been built for the data, whose files are there.
 
     Args:
         suite: the suite.
@@ -128,6 +133,7 @@ def checked(suite: Suite) -> dict[str, dict[str, Any]]:
         OSError: data are missing.
     """
     found: dict[str, dict[str, Any]] = {}
+    costs: dict[str, float] = {}
     for entry in suite.entries:
         kind, arguments = suite.datamodule(entry)
         try:
@@ -143,12 +149,12 @@ def checked(suite: Suite) -> dict[str, dict[str, Any]]:
             model = model_kind.for_data(data, **options)  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
             raise ValueError(f"entry {entry}: {error}") from error
-        images = None
-        if flops := suite.budget.get("flops"):
-            batch = {"image": torch.zeros(getattr(data, "batch_size", 1), *model.image_shape)}
-            images = max(1, round(flops / flops_per_image(model, batch)))
-        found[entry] = suite.configuration(entry, images)
-    return found
+        batch = random_batch(model, 2, data)
+        if not isinstance(model, GrowingGAN):
+            costs[entry] = flops_per_image(model, batch)
+        flops = suite.budget.get("flops")
+        found[entry] = suite.configuration(entry, images_for(flops, model, batch) if flops else None)
+    return found, costs
 
 
 def planned(suite: Suite, runs_dir: Path) -> Plan:
@@ -163,7 +169,7 @@ def planned(suite: Suite, runs_dir: Path) -> Plan:
         OSError: data are missing.
     """
     folder = runs_dir / "bench" / suite.name
-    configurations = checked(suite)
+    configurations, flops = checked(suite)
     runs = [
         Run(
             entry,
@@ -175,7 +181,7 @@ def planned(suite: Suite, runs_dir: Path) -> Plan:
         for seed in suite.seeds
         for entry in suite.entries
     ]
-    return Plan(suite, folder, configurations, runs)
+    return Plan(suite, folder, configurations, flops, runs)
 
 
 # Inside --------------------------------------------------------------------------------------------------------------

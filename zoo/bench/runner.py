@@ -17,8 +17,9 @@ from typing import Any
 from tqdm import tqdm
 
 from zoo.bench.plan import Plan, Run
+from zoo.cli.run_lock import RunLock
 
-__all__ = ["Outcome", "run_all", "shard_of"]
+__all__ = ["Outcome", "Runner", "shard_of"]
 
 POLL = 0.5
 """Seconds between two looks at the processes."""
@@ -69,24 +70,20 @@ class Worker:
         process: the process.
         slot: number of its place among those that run at a time.
         since: when it began.
+        claim: what keeps other workers off the run.
     """
 
     run: Run
     process: subprocess.Popen[bytes]
     slot: int
     since: float
+    claim: RunLock
 
 
-def run_all(
-    plan: Plan,
-    runs: Sequence[Run],
-    *,
-    jobs: int = 1,
-    fresh: Sequence[str] = (),
-    wandb: bool = False,
-    quiet: bool = False,
-) -> Outcome:
-    """Train what is not finished. A run that another process trains is waited for, and taken over if that one dies.
+class Runner:
+    """Trains runs of a plan that are not finished, each in a process of `zoo fit`.
+
+    A run that another process trains is waited for, and taken over if that one dies.
 
     Args:
         plan: the plan, which is written.
@@ -95,48 +92,102 @@ def run_all(
         fresh: names of runs that start anew.
         wandb: log to Weights & Biases, all runs in the group of the suite.
         quiet: show no progress bar.
-
-    Raises:
-        KeyboardInterrupt: the user interrupts: the runs stop at their next step and go on with the same command.
     """
-    outcome, waiting, workers = Outcome(), list(runs), list[Worker]()
-    ready_at: dict[str, float] = {}
-    seconds: list[float] = []
-    bar = tqdm(total=len(waiting), desc=plan.suite.name, unit="run", disable=quiet, bar_format=BAR)
-    with bar, _stopping(workers):
-        while waiting or workers:
-            for worker in [w for w in workers if w.process.poll() is not None]:
-                workers.remove(worker)
-                if _is_busy(worker):
-                    waiting.append(worker.run)
-                    ready_at[worker.run.name] = time.monotonic() + BUSY
-                elif worker.process.returncode:
-                    outcome.failed[worker.run.name] = _last_line(worker.run.log)
-                    tqdm.write(f"{worker.run.name} failed: {outcome.failed[worker.run.name]} ({worker.run.log})")
-                else:
-                    outcome.done.append(worker.run.name)
-                    seconds.append(time.monotonic() - worker.since)
-            free = [slot for slot in range(jobs) if slot not in {w.slot for w in workers}]
-            for slot in free:
-                run = next((r for r in waiting if ready_at.get(r.name, 0.0) <= time.monotonic()), None)
-                if run is None:
-                    break
-                waiting.remove(run)
-                if run.name not in fresh and run.is_finished:
-                    outcome.skipped.append(run.name)
-                    continue
-                workers.append(
-                    Worker(run, _started(plan, run, slot, jobs, run.name in fresh, wandb), slot, time.monotonic())
-                )
-            _show(bar, outcome, workers, _expected(plan, seconds))
-            if waiting or workers:
-                time.sleep(POLL)
-    return outcome
+
+    def __init__(
+        self,
+        plan: Plan,
+        runs: Sequence[Run],
+        *,
+        jobs: int = 1,
+        fresh: Sequence[str] = (),
+        wandb: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.plan, self.jobs, self.fresh, self.wandb, self.quiet = plan, jobs, fresh, wandb, quiet
+        self.outcome = Outcome()
+        self.waiting, self.workers = list(runs), list[Worker]()
+        self._not_before: dict[str, float] = {}  # when a run that another process trains is tried again
+        self._seconds: list[float] = []  # that finished runs took
+
+    def run(self) -> Outcome:
+        """Train all runs.
+
+        Raises:
+            KeyboardInterrupt: the user interrupts: the runs stop at their next step and go on with the same command.
+        """
+        name, total = self.plan.suite.name, len(self.waiting)
+        bar = tqdm(total=total, desc=name, unit="run", disable=self.quiet, bar_format=BAR)
+        with bar, _stopping(self.workers):
+            while self.waiting or self.workers:
+                for worker in [w for w in self.workers if w.process.poll() is not None]:
+                    self._end(worker)
+                for slot in {*range(self.jobs)} - {w.slot for w in self.workers}:
+                    self._begin(slot)
+                self._show(bar)
+                if self.waiting or self.workers:
+                    time.sleep(POLL)
+        return self.outcome
+
+    def _begin(self, slot: int) -> None:
+        """Start the next run that is not finished and that nobody else trains, if there is one."""
+        now = time.monotonic()
+        for run in [r for r in self.waiting if self._not_before.get(r.name, now) <= now]:
+            claim = _claim(self.plan, run)
+            if claim is None:
+                self._not_before[run.name] = now + BUSY
+                continue
+            self.waiting.remove(run)
+            is_fresh = run.name in self.fresh
+            if is_fresh or not run.is_finished:
+                process = _started(self.plan, run, slot, self.jobs, is_fresh, self.wandb)
+                self.workers.append(Worker(run, process, slot, now, claim))
+                return
+            self.outcome.skipped.append(run.name)
+            claim.release()
+
+    def _end(self, worker: Worker) -> None:
+        """Note what became of a run."""
+        self.workers.remove(worker)
+        worker.claim.release()
+        name = worker.run.name
+        if not worker.process.returncode:
+            self.outcome.done.append(name)
+            self._seconds.append(time.monotonic() - worker.since)
+        elif _is_busy(worker):
+            self.waiting.append(worker.run)
+            self._not_before[name] = time.monotonic() + BUSY
+        else:
+            self.outcome.failed[name] = _last_line(worker.run.log)
+            tqdm.write(f"{name} failed: {self.outcome.failed[name]} ({worker.run.log})")
+
+    def _show(self, bar: Any) -> None:
+        """Move the bar on: a run takes as long as those before it, or else the budget's minutes."""
+        found, over = self.outcome, 0.0
+        expected = 60 * self.plan.suite.budget.get("minutes", float("inf"))
+        if self._seconds:
+            expected = sum(self._seconds) / len(self._seconds)
+        for worker in self.workers:
+            over += min(0.99, (time.monotonic() - worker.since) / expected)
+        bar.n = len(found.done) + len(found.skipped) + len(found.failed) + over
+        bar.set_postfix_str(", ".join(worker.run.name for worker in self.workers), refresh=False)
+        bar.refresh()
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
 
 BAR = "{desc}: {n:.1f}/{total} runs |{bar}| {elapsed}<{remaining} {postfix}"
+
+
+def _claim(plan: Plan, run: Run) -> RunLock | None:
+    """What keeps other workers off a run while its process starts; None if another one has it.
+
+    The process has a lock of its own, which outlives this one if this process is killed.
+    """
+    try:
+        return RunLock(plan.folder / ".claims" / run.name)
+    except ValueError:
+        return None
 
 
 def _started(plan: Plan, run: Run, slot: int, jobs: int, fresh: bool, wandb: bool) -> subprocess.Popen[bytes]:
@@ -174,21 +225,6 @@ def _is_busy(worker: Worker) -> bool:
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].removeprefix("zoo: error: ") if lines else "it printed nothing"
-
-
-def _expected(plan: Plan, seconds: Sequence[float]) -> float:
-    """Seconds that a run may take: as long as those before it, or else the budget's minutes."""
-    if seconds:
-        return sum(seconds) / len(seconds)
-    return 60 * plan.suite.budget.get("minutes", float("inf"))
-
-
-def _show(bar: Any, outcome: Outcome, workers: Sequence[Worker], expected: float) -> None:
-    over = len(outcome.done) + len(outcome.skipped) + len(outcome.failed)
-    shares = [min(0.99, (time.monotonic() - worker.since) / expected) for worker in workers]
-    bar.n = over + sum(shares)
-    bar.set_postfix_str(", ".join(worker.run.name for worker in workers), refresh=False)
-    bar.refresh()
 
 
 @contextmanager

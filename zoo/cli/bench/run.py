@@ -36,7 +36,7 @@ def run(parser: Parser, arguments: list[str]) -> None:
     from zoo.bench.plan import narrowed, planned
     from zoo.bench.reporting import write_report
     from zoo.bench.rows import read_suite as read_results
-    from zoo.bench.runner import run_all, shard_of
+    from zoo.bench.runner import Runner, shard_of
     from zoo.bench.suite import check_budget, check_seeds, read_suite
 
     suite = read_suite(suites.find(options.suite))
@@ -65,7 +65,7 @@ def run(parser: Parser, arguments: list[str]) -> None:
     plan.write()
     each = ", ".join(f"{number:g} {kind}" for kind, number in plan.suite.budget.items())
     print(f"{len(mine)} runs of {each} each in {plan.folder}/; the same command goes on where it was")
-    outcome = run_all(plan, mine, jobs=options.jobs, fresh=fresh, wandb=options.wandb)
+    outcome = Runner(plan, mine, jobs=options.jobs, fresh=fresh, wandb=options.wandb).run()
     print(f"{len(outcome.done)} finished, {len(outcome.skipped)} were finished before, {len(outcome.failed)} failed")
     if outcome.done or outcome.skipped:
         write_report(read_results(plan.folder), plan.folder)
