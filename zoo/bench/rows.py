@@ -146,7 +146,11 @@ def read_suite(folder: Path) -> Collection:
         if path.is_dir() and entry in known and seed.isdigit():
             notes.setdefault(entry, "")
             seeds.setdefault(entry, set()).add(int(seed))
-    runs = [_run(entry, seed, folder / f"{entry}-{seed}") for entry in notes for seed in sorted(seeds[entry])]
+    flops = _json(folder / "flops.json") if (folder / "flops.json").is_file() else {}
+    more = {entry: {"flops_per_image": flops[entry]} if entry in flops else {} for entry in notes}
+    runs = [
+        _run(entry, seed, folder / f"{entry}-{seed}", more[entry]) for entry in notes for seed in sorted(seeds[entry])
+    ]
     if all(run.state == "not begun" for run in runs):
         raise ValueError(f"{folder} holds no runs of its suite: `zoo bench run {folder.name}` makes them")
     budget = {str(name): float(number) for name, number in (suite.get("budget") or {}).items()}
@@ -203,14 +207,14 @@ def _names(groups: Sequence[tuple[dict[str, Any], dict[Any, Path]]]) -> list[str
     return names
 
 
-def _run(entry: str, seed: int | None, folder: Path) -> Run:
-    """A run as its folder shows it."""
+def _run(entry: str, seed: int | None, folder: Path, more: Mapping[str, Any] = {}) -> Run:
+    """A run as its folder shows it, with more facts than those of its run.json."""
     if not (folder / "run.json").is_file():
         message = _last_line(folder.with_name(f"{folder.name}.log"))
         state = "failed" if FAILED.match(message) else "unfinished" if folder.is_dir() else "not begun"
         return Run(entry, seed, folder, state, message)
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        facts = {**more, **json.loads((folder / "run.json").read_text(encoding="utf-8"))}
         facts.setdefault("values", {})  # runs from before values were kept
         values = {(key.partition(" ")[0], v["protocol"]): float(v["value"]) for key, v in facts["values"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -261,6 +265,13 @@ def _last_line(log: Path) -> str:
         text = file.read().decode(errors="replace")
     lines = re.sub(r"\x1b\[[\d;]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]", "", text).replace("\r", "\n").split("\n")
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; `zoo bench run` writes it again") from error
 
 
 def _yaml(path: Path) -> dict[str, Any]:
