@@ -121,13 +121,14 @@ def test_costs_and_parameters() -> None:
     suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, 12.0]})
     content = json.loads((suite / "a-0" / "run.json").read_text())
     speed = {"value": 400.0, "protocol": "sampling_speed[batch=64, device=cpu, threads=1]"}
-    content |= {"flops_per_image": 3_500_000, "values": content["values"] | {"sampling_speed": speed}}
+    content |= {"values": content["values"] | {"sampling_speed": speed}}
+    (suite / "flops.json").write_text('{"a": 3500000.0}')
     (suite / "a-0" / "run.json").write_text(json.dumps(content))
     board, text, _ = report("digits")
     table = board["tables"][0]
     assert column(table, "parameters")["a"]["mean"] == 1_500_000  # the average of the generator is no further network
     assert column(table, "training_seconds")["a"]["mean"] == 64.5
-    assert column(table, "flops_per_image")["a"]["seeds"] == [0]
+    assert column(table, "flops_per_image")["a"]["mean"] == 3_500_000
     heads = text.splitlines()[6]
     order = ["fd", "train img/s", "sampling img/s", "seconds", "images", "peak MiB", "parameters", "MFLOP/img"]
     assert re.sub(" [↑↓]", "", heads) == f"| entry | {' | '.join(order)} | seeds |"
@@ -183,6 +184,16 @@ def test_runs_that_differ_in_the_seed_alone_are_one_entry() -> None:
     assert rows == {"DCGAN base_channels=32": [0, 1], "DCGAN base_channels=64": [0, 1], "alone": [0], "again": [0]}
 
 
+def test_entries_of_earlier_commands_count_and_are_not_missed() -> None:
+    suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, 11.0]})
+    write_run(suite / "earlier-0", {"fd": 30.0})
+    for name in ("a", "earlier", "never"):  # as `zoo bench run` leaves them for each entry
+        (suite / f"{name}.yaml").write_text("model: {}\n")
+    board, _, page = report("digits")
+    assert {row["entry"]: row["seeds"] for row in board["tables"][0]["rows"]} == {"a": [0, 1], "earlier": [0]}
+    assert page["unfinished"] == []
+
+
 def test_bad_input(fails: Callable[..., str]) -> None:
     assert "`zoo bench run` makes them" in fails("bench", "report", "digits")
     home = Path("runs/bench")
@@ -192,6 +203,8 @@ def test_bad_input(fails: Callable[..., str]) -> None:
     assert "none of the 1 runs of digits is finished: a, seed 0 is unfinished" in fails("bench", "report", "digits")
     (home / "digits" / "a-0" / "run.json").write_text('{"steps": ')
     assert "a-0/run.json cannot be read" in fails("bench", "report", "digits")
+    (home / "digits" / "flops.json").write_text("{")
+    assert "flops.json cannot be read" in fails("bench", "report", "digits")
     (home / "empty").mkdir()
     assert "empty holds no runs" in fails("bench", "report", "empty")
     (home / "empty" / "suite.yaml").write_text("entries: {a: {}}\nseeds: [0]\n")

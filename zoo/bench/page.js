@@ -141,7 +141,8 @@ function curves(rows, column, axis) {
       make("path", { class: "curve", d: joined(places) }), make("circle", { class: "dot", r: 3, cx, cy })));
   }
   const guessed = lines.some((line) => !line.curve.clocked);
-  return [svg, guessed ? "Where a run kept no clock along the way, its average rate places the points." : ""];
+  const told = guessed ? "Where a run kept no clock along the way, its average rate places the points." : "";
+  return [svg, `${column.said} ${told}`];
 }
 
 function pareto(rows, column, against) {
@@ -157,9 +158,10 @@ function pareto(rows, column, against) {
   const taken = []; // where names stand, so that none covers another
   for (const p of points.sort((p, q) => y.place(p.y) - y.place(q.y))) {
     const cx = x.place(p.x), cy = y.place(p.y), left = cx > WIDTH * 0.7;
+    const length = 7 * p.row.entry.length + 12, from = left ? cx - length : cx;
     let at = cy + 4;
-    while (taken.some((other) => Math.abs(other.at - at) < 13 && Math.abs(other.cx - cx) < 130)) at += 13;
-    taken.push({ at, cx });
+    while (taken.some((o) => Math.abs(o.at - at) < 13 && o.from < from + length && from < o.from + o.length)) at += 13;
+    taken.push({ at, from, length });
     const said = [column, against].map(({ key, label }) => `${label} ${p.row.cells[key].text}`).join(", ");
     svg.append(make("g", { hue: hue(p.row.entry), "data-entry": p.row.entry },
       make("title", {}, `${p.row.entry}: ${said}`),

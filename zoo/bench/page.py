@@ -100,11 +100,12 @@ def _series(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, An
             continue
         same = next((column for column in columns if column.get("metric") == metric), None)
         if key in by_key:
-            label = head(by_key[key], columns)
+            label, said = head(by_key[key], columns), ""
         else:
             known = facts_of(same["key"]).items() if same else ()
-            label = f"{metric} ({', '.join(f'{k}={v}' for k, v in facts_of(key).items() if (k, v) not in known)})"
-        series.append({"key": key, "label": label, "better": direction(metric)[0]})
+            label = f"{metric} ({[f'{k}={v}' for k, v in facts_of(key).items() if (k, v) not in known][-1]})"
+            said = f"Measured along the way: {key}."
+        series.append({"key": key, "label": label, "better": direction(metric)[0], "said": said})
     return series
 
 

@@ -134,17 +134,25 @@ def read_suite(folder: Path) -> Collection:
             raise ValueError(f"{folder} holds no runs: there is neither suite.yaml nor a folder with config.yaml in it")
         return read_runs(paths, title=folder.name)
     suite = _yaml(folder / "suite.yaml")
-    entries = suite.get("entries") or {}
+    entries = suite.get("entries")
     if not isinstance(entries, dict) or not entries:
         raise ValueError(f"{folder / 'suite.yaml'} names no entries: it should have `entries:` with names")
-    runs = []
-    for entry in map(str, entries):
-        others = (re.fullmatch(re.escape(entry) + r"-(\d+)", path.name) for path in folder.iterdir() if path.is_dir())
-        seeds = {int(found[1]) for found in others if found} | set(suite.get("seeds") or [0])
-        runs += [_run(entry, seed, folder / f"{entry}-{seed}") for seed in sorted(seeds)]
+    notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
+    seeds = {name: {int(seed) for seed in suite.get("seeds") or [0]} for name in notes}
+    # A command with --only leaves a suite of its entries alone, beside the runs of others.
+    known = {*notes, *(path.stem for path in folder.glob("*.yaml") if path.name != "suite.yaml")}
+    for path in sorted(folder.iterdir()):
+        entry, _, seed = path.name.rpartition("-")
+        if path.is_dir() and entry in known and seed.isdigit():
+            notes.setdefault(entry, "")
+            seeds.setdefault(entry, set()).add(int(seed))
+    flops = _json(folder / "flops.json") if (folder / "flops.json").is_file() else {}
+    more = {entry: {"flops_per_image": flops[entry]} if entry in flops else {} for entry in notes}
+    runs = [
+        _run(entry, seed, folder / f"{entry}-{seed}", more[entry]) for entry in notes for seed in sorted(seeds[entry])
+    ]
     if all(run.state == "not begun" for run in runs):
         raise ValueError(f"{folder} holds no runs of its suite: `zoo bench run {folder.name}` makes them")
-    notes = {str(name): str(settings.get("note") or "") if settings else "" for name, settings in entries.items()}
     budget = {str(name): float(number) for name, number in (suite.get("budget") or {}).items()}
     wanted = [m["measure"] if isinstance(m, dict) else m for m in suite.get("measures") or ()]
     own = [name for name in wanted if "." in name]
@@ -199,14 +207,14 @@ def _names(groups: Sequence[tuple[dict[str, Any], dict[Any, Path]]]) -> list[str
     return names
 
 
-def _run(entry: str, seed: int | None, folder: Path) -> Run:
-    """A run as its folder shows it."""
+def _run(entry: str, seed: int | None, folder: Path, more: Mapping[str, Any] = {}) -> Run:
+    """A run as its folder shows it, with more facts than those of its run.json."""
     if not (folder / "run.json").is_file():
         message = _last_line(folder.with_name(f"{folder.name}.log"))
         state = "failed" if FAILED.match(message) else "unfinished" if folder.is_dir() else "not begun"
         return Run(entry, seed, folder, state, message)
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        facts = {**more, **json.loads((folder / "run.json").read_text(encoding="utf-8"))}
         facts.setdefault("values", {})  # runs from before values were kept
         values = {(key.partition(" ")[0], v["protocol"]): float(v["value"]) for key, v in facts["values"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -216,10 +224,9 @@ def _run(entry: str, seed: int | None, folder: Path) -> Run:
         ) from error
     history = _history(folder / "metrics.csv", facts)
     steps, seconds, images = facts.get("steps") or 0, facts.get("training_seconds"), facts.get("images")
-    known = {(point.metric, point.protocol) for point in history if point.step == steps}
-    history += [
-        Point(*pair, steps, seconds, images, value, True) for pair, value in values.items() if pair not in known
-    ]
+    told = {metric for metric, _ in values}  # of the last step by run.json, which knows each value's own protocol
+    history = [point for point in history if point.step < steps or point.metric not in told]
+    history += [Point(*pair, steps, seconds, images, value, True) for pair, value in values.items()]
     grids = sorted((folder / "samples").glob("step-*.png"))
     return Run(entry, seed, folder, "finished", "", facts, history, grids[-1] if grids else None)
 
@@ -258,6 +265,13 @@ def _last_line(log: Path) -> str:
         text = file.read().decode(errors="replace")
     lines = re.sub(r"\x1b\[[\d;]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]", "", text).replace("\r", "\n").split("\n")
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; `zoo bench run` writes it again") from error
 
 
 def _yaml(path: Path) -> dict[str, Any]:
