@@ -56,7 +56,6 @@ class MeasuringCallback(CheckedOptions, Callback):
         self.at_looks = at_looks
         self.results: dict[str, Result] = {}
         self.histories: dict[str, list[tuple[int, float]]] = {}
-        self._announced: dict[str, str] = {}  # the protocols that the loggers of this process know
 
     def evaluate(self, trainer: Trainer, model: LightningModule) -> Result | Sequence[Result]:
         """Measure now; called on every rank."""
@@ -155,14 +154,15 @@ class MeasuringCallback(CheckedOptions, Callback):
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
-            if result.protocol != self._announced.get(name):
+            announced = vars(logger).setdefault("announced_protocols", {})  # by any callback
+            if result.protocol != announced.get(name):
                 # TensorBoard shows only the hyperparameters that it was given last.
                 known = dict(logger.hparams) if isinstance(logger, TensorBoardLogger) else {}
                 logger.log_hyperparams({**known, f"{name}_protocol": result.protocol})
+                announced[name] = result.protocol
             values: dict[str, Any] = {name: result.value, "epoch": trainer.current_epoch}
             if isinstance(logger, CSVLogger):
                 values[f"{name}_protocol"] = result.protocol
             logger.log_metrics(values, step=step)
             logger.save()
-        self._announced[name] = result.protocol
         tqdm.write(f"step {step}: {name} {result.value:.4g} {result.protocol} ({result.seconds:.0f} s)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,11 @@ def test_runs_of_the_first_seed_come_first(tmp_path: Path) -> None:
     assert plan.folder == tmp_path / "runs/bench/mine"
     assert not plan.folder.exists()
     plan.write()
+    assert read_suite(plan.folder / "suite.yaml") == suite(tmp_path)
+    planned(narrowed(suite(tmp_path), only=["nade"], seeds=[7]), tmp_path / "runs").write()
     again = read_suite(plan.folder / "suite.yaml")
-    assert again == suite(tmp_path)
+    assert (list(again.entries), again.seeds) == (["gan", "nade"], [0, 1, 7])
+    assert json.loads((plan.folder / "flops.json").read_text()).keys() == {"gan", "nade"}
 
 
 def test_a_narrower_suite(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ class Steps(MeasuringCallback):
         return Result(float(trainer.global_step), "steps[]", "steps")
 
 
+class Ends(Steps):
+    """The same under another protocol."""
+
+    def evaluate(self, trainer: Trainer, model: LightningModule) -> Result:
+        return Result(float(trainer.global_step), "steps[end]", "steps")
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,6 +62,17 @@ def test_callbacks_measure_at_equal_shares() -> None:
     assert found == [(step, f"{step}.0", f"{8 * int(step)}.0") for step in "2468"]
     assert all(float(row["budget_seconds"]) > 0 for row in rows())
     assert [row["step"] for row in rows() if row["brightness"]] == ["8"]
+
+
+def test_each_value_stands_beside_its_own_protocol() -> None:
+    """Of two callbacks that give one name, at the start and at the end."""
+    both = [f"--trainer.callbacks+={__name__}.Ends", "--trainer.callbacks.at_start=true"]
+    both += [f"--trainer.callbacks+={__name__}.Steps", "--trainer.callbacks.every_n_steps=2"]
+    both += ["--trainer.callbacks.at_end=false"]
+    assert command(*FIT, "--trainer.callbacks.images=40", *both) == 0
+    with open(RUN / "metrics.csv", newline="") as file:
+        found = {row["step"]: row["steps_protocol"] for row in csv.DictReader(file) if row["steps"]}
+    assert found == {"0": "steps[end]", "2": "steps[]", "4": "steps[]", "5": "steps[end]"}
 
 
 def test_minutes_are_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,9 +86,16 @@ class Plan:
         return [run for run in self.runs if run.entry in other and run.has_begun]
 
     def write(self) -> None:
-        """Write the suite and the configurations, whole or not at all."""
-        write_atomically(self.folder / "suite.yaml", yaml.safe_dump(self.suite.plain(), sort_keys=False))
-        write_atomically(self.folder / "flops.json", json.dumps(self.flops, indent=1) + "\n")
+        """Write the configurations, and the suite with what earlier commands had of it, each file whole."""
+        path, costs = self.folder / "suite.yaml", self.folder / "flops.json"
+        suite, flops = self.suite.plain(), self.flops
+        if path.exists():
+            earlier = yaml.safe_load(path.read_text())
+            suite["entries"] = earlier["entries"] | suite["entries"]
+            suite["seeds"] = sorted({*earlier["seeds"], *suite["seeds"]})
+            flops = json.loads(costs.read_text()) | flops
+        write_atomically(costs, json.dumps(flops, indent=1) + "\n")
+        write_atomically(path, yaml.safe_dump(suite, sort_keys=False))
         for run in self.runs:
             write_atomically(run.config, _text(self.configurations[run.entry]))
 

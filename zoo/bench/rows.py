@@ -15,7 +15,7 @@ import yaml
 
 from zoo.engine.files import nearest
 
-__all__ = ["Collection", "Point", "Run", "find_suite", "read_runs", "read_suite"]
+__all__ = ["Collection", "Point", "Run", "find_suite", "last_line", "read_runs", "read_suite"]
 
 FAILED = re.compile(r"zoo: error: |Killed|Segmentation fault|[\w.]*(Error|Exception|Interrupt)\b")
 """How the last line of a command that failed begins."""
@@ -210,7 +210,7 @@ def _names(groups: Sequence[tuple[dict[str, Any], dict[Any, Path]]]) -> list[str
 def _run(entry: str, seed: int | None, folder: Path, more: Mapping[str, Any] = {}) -> Run:
     """A run as its folder shows it, with more facts than those of its run.json."""
     if not (folder / "run.json").is_file():
-        message = _last_line(folder.with_name(f"{folder.name}.log"))
+        message = last_line(folder.with_name(f"{folder.name}.log"))
         state = "failed" if FAILED.match(message) else "unfinished" if folder.is_dir() else "not begun"
         return Run(entry, seed, folder, state, message)
     try:
@@ -256,7 +256,7 @@ def _history(path: Path, facts: Mapping[str, Any]) -> list[Point]:
     return points
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last words of a log, without what a terminal would hide."""
     if not log.is_file():
         return ""

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from zoo.bench.plan import Plan, Run
+from zoo.bench.rows import last_line
 from zoo.cli.run_lock import RunLock
 
 __all__ = ["Outcome", "Runner", "shard_of"]
@@ -158,7 +158,7 @@ class Runner:
             self.waiting.append(worker.run)
             self._not_before[name] = time.monotonic() + BUSY
         else:
-            self.outcome.failed[name] = _last_line(worker.run.log)
+            self.outcome.failed[name] = last_line(worker.run.log).removeprefix("zoo: error: ") or "it printed nothing"
             tqdm.write(f"{name} failed: {self.outcome.failed[name]} ({worker.run.log})")
 
     def _show(self, bar: Any) -> None:
@@ -219,12 +219,7 @@ def _gpus() -> list[str]:
 
 def _is_busy(worker: Worker) -> bool:
     """Whether a process ended because another one trains the run."""
-    return worker.process.returncode == 2 and f"trains in {worker.run.folder}" in _last_line(worker.run.log)
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("zoo: error: ") if lines else "it printed nothing"
+    return worker.process.returncode == 2 and f"trains in {worker.run.folder}" in last_line(worker.run.log)
 
 
 @contextmanager

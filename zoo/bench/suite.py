@@ -141,7 +141,9 @@ class Suite:
         ]
         if self.curve:
             along = {k: v for k, v in self.curve.items() if k != "looks"}
-            trainer["callbacks"].append(_callback("Evaluate", self.evaluate | {"at_end": False, "at_looks": True} | along))
+            trainer["callbacks"].append(
+                _callback("Evaluate", self.evaluate | {"at_end": False, "at_looks": True} | along)
+            )
         trainer["callbacks"] += [_callback("Measure", measure) for measure in self._measures(model)]
         return {
             "model": {"class_path": _path(model), "init_args": options},
