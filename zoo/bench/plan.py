@@ -195,4 +195,5 @@ def planned(suite: Suite, runs_dir: Path) -> Plan:
 
 
 def _text(config: dict[str, Any]) -> str:
-    return yaml.safe_dump(config, sort_keys=False)
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text
