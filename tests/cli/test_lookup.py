@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import pytest
 import zoo
 from tests.cli.parts import command
 from zoo.cli.main import COMMANDS
+
+Fails = Callable[..., str]
 
 PROBE = """
 import sys, zoo
@@ -45,8 +48,31 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for name in (*zoo.ARCHITECTURES, *zoo.list_recipes(), *zoo.list_pretrained()):
         assert name in out
+    assert out.index("dcgan-emoji32 ") < out.index("DCGAN") < out.index("dcgan-emoji32-smoke")
     assert command("list", "--json") == 0
     assert set(json.loads(capsys.readouterr().out)) == set(zoo.list_pretrained())
+
+
+def test_a_list_is_narrowed(capsys: pytest.CaptureFixture[str], fails: Fails) -> None:
+    assert zoo.list_pretrained("dcgan*") == ["dcgan-emoji32", "dcgan-emoji64", "dcgan-fashionmnist32"]
+    assert zoo.list_pretrained("CycleGAN") == ["cyclegan-openmoji2noto64"]
+    assert zoo.list_pretrained(task="translation") == ["cyclegan-openmoji2noto64", "stargan-emoji64"]
+    assert zoo.list_pretrained("*", data="emoji32", max_params=2e6) == ["dcgan-emoji32"]
+    assert zoo.list_pretrained(max_params=50_000) == ["pixelrnn-mnist28-diagonal"]
+    assert command("list", "dcgan", "--data", "fashion", "--max_params", "1.5M") == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert re.match(r"  dcgan-fashionmnist32 +generation +1.07M  fd [\d.]+ \(efficientnet-lite0, 5000 images\)$", line)
+    assert command("list", "wgan") == 0
+    out = capsys.readouterr().out
+    assert "WGANGP" in out
+    assert "wgan_gp-emoji32-smoke" in out
+    assert "Checkpoints" not in out
+    assert command("list", "vae*", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["vae-mnist28"]
+    assert "there is no task 'translate': did you mean 'translation'" in fails("list", "--task", "translate")
+    assert "nothing is named 'dcgna'" in fails("list", "dcgna")
+    assert "--max_params is a number such as 500K or 5M" in fails("list", "--max_params", "five")
+    assert "there is no such checkpoint" in fails("list", "--data", "imagenet")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import zoo
 from zoo import recipes
-from zoo.cli import checkpoints
+from zoo.cli import checkpoints, listing
 from zoo.cli.bench import bench
 from zoo.cli.evaluate import evaluate
 from zoo.cli.local import local_path
@@ -90,29 +89,6 @@ def _one_line(error: Exception) -> str:
 # Looking around ------------------------------------------------------------------------------------------------------
 
 
-def _list(parser: Parser, arguments: list[str]) -> None:
-    parser.add_argument("--json", action="store_true", help="print the index of checkpoints as JSON")
-    options = parser.parse_args(arguments)
-    from zoo import pretrained
-    from zoo.pretrained import cards
-
-    index = pretrained.index()
-    if options.json:
-        print(json.dumps(index, indent=1))
-        return
-    print("Architectures:  " + "  ".join(sorted(zoo.ARCHITECTURES)))
-    print("\nRecipes (zoo fit --config NAME):")
-    for recipe in recipes.list_recipes():
-        print(f"  {recipe:<28} {recipes.describe(recipe)}")
-    print("\nCheckpoints (zoo sample NAME, zoo show NAME):")
-    for slug, entry in sorted(index.items()):
-        for metric in entry.get("metrics", []) or [{}]:
-            value = f"{metric['name']} {cards.value(metric)}  {metric['protocol']}" if metric else ""
-            print(f"  {slug:<28} {value}")
-    if not index:
-        print("  none")
-
-
 def _show(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument("slug", help="name of a checkpoint")
     options = parser.parse_args(arguments)
@@ -168,7 +144,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
     "validate": (_train, "measure a run on validation data", "zoo validate --config dcgan-emoji32-small"),
     "test": (_train, "measure a run on test data", "zoo test --config dcgan-emoji32-small"),
     "predict": (_train, "write a run's images to its folder", "zoo predict --config dcgan-emoji32-small"),
-    "list": (_list, "list architectures, recipes and checkpoints", "zoo list"),
+    "list": (listing.list_, "list architectures, recipes and checkpoints", "zoo list dcgan --data emoji"),
     "show": (_show, "show the card of a checkpoint", "zoo show dcgan-emoji32"),
     "sample": (
         checkpoints.sample,

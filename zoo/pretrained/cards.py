@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo.nn.options import OptionGroup
 
-__all__ = ["card", "value"]
+__all__ = ["brief", "card", "value"]
 
 # What the grid shows, by the entry's `pictures`, and how one gets such images.
 PICTURES = {
@@ -49,6 +49,18 @@ def value(metric: dict[str, Any], number: float | None = None) -> str:
     # A number that is far smaller than the value would be 0.
     form = ".1g" if number and abs(number) < 0.5 * 10**-digits else f".{digits}f"
     return f"{number:{form}}{' %' if percent else ''}"
+
+
+def brief(protocol: str) -> str:
+    """A protocol in a few words: the features and the number of images, or the images that were measured.
+
+    Args:
+        protocol: such as `fd[features=efficientnet-lite0, ..., fake=5000, weights=ema]`.
+    """
+    facts = dict(fact.split("=", 1) for fact in protocol.partition("[")[2].rstrip("]").split(", ") if "=" in fact)
+    words = [facts[name] for name in ("features", "test", "usual", "real") if name in facts][:1]
+    words += [f"{facts['fake']} images"] if "fake" in facts else []
+    return ", ".join(words)
 
 
 def default_arguments(class_path: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Iterable
+from fnmatch import fnmatchcase as fnmatch
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +16,7 @@ from zoo.engine.download import download, fetch_once, sha256
 from zoo.engine.files import cache_home, nearest
 from zoo.pretrained.migrations import current_names
 
-__all__ = ["card", "index", "list_pretrained", "pull"]
+__all__ = ["TASKS", "card", "index", "list_pretrained", "matching", "pull", "task_of"]
 
 
 def weights_folder() -> Path:
@@ -29,9 +31,62 @@ def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
     return result
 
 
-def list_pretrained() -> list[str]:
-    """Names of all published checkpoints."""
-    return sorted(index())
+TASKS = {
+    "samples": "generation",
+    "translations": "translation",
+    "assembled images": "assembly",
+    "reconstructions": "reconstruction",
+    "probabilities": "classification",
+    "similarities": "retrieval",
+}
+"""What a checkpoint is for, by what its grid shows."""
+
+
+def task_of(entry: dict[str, Any]) -> str:
+    """What a checkpoint is for: one of the values of `TASKS`.
+
+    Args:
+        entry: its index entry.
+    """
+    return TASKS[entry.get("pictures") or "samples"]
+
+
+def list_pretrained(
+    pattern: str = "*", *, task: str | None = None, data: str | None = None, max_params: float | None = None
+) -> list[str]:
+    """Names of published checkpoints, in alphabetical order.
+
+    Args:
+        pattern: of the name, as `dcgan*`; a plain text may stand anywhere in the name.
+        task: what the checkpoint is for: generation, translation, assembly, reconstruction, classification, retrieval.
+        data: a text in the name of its data, such as emoji.
+        max_params: most parameters of its networks.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if task is not None and task not in TASKS.values():
+        raise ValueError(f"there is no task {task!r}: {nearest(task, TASKS.values())}")
+    known = index()
+    return [
+        slug
+        for slug in matching(known, pattern)
+        if (entry := known[slug])
+        and task in (None, task_of(entry))
+        and (data or "") in entry["data"]["name"]
+        and (max_params is None or entry["parameters"] <= max_params)
+    ]
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """The names that match a pattern, in alphabetical order, upper case or lower.
+
+    Args:
+        names: names.
+        pattern: with wildcards, as `dcgan*`; a plain text may stand anywhere.
+    """
+    pattern = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    return sorted(name for name in names if fnmatch(name.lower(), pattern.lower()))
 
 
 def entry_of(slug: str) -> dict[str, Any]:
