@@ -24,9 +24,8 @@ def bench(parser: Parser, arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = [f"  {name:<{width}}  {text}" for name, (_, text, _) in COMMANDS.items()]
-        print(
-            "\n".join(["usage: zoo bench COMMAND [OPTIONS]        (zoo bench COMMAND --help tells more)", "", *lines])
-        )
+        head = "usage: zoo bench COMMAND [OPTIONS]        (zoo bench COMMAND --help tells more)"
+        print("\n".join([head, "", *lines, "", "example:  zoo bench run emoji32 --minutes 1 --seeds 1"]))
         return
     name = arguments[0]
     if name not in COMMANDS:
