@@ -65,7 +65,7 @@ def test_one_that_fails_stops_no_other(plan: Plan, monkeypatch: pytest.MonkeyPat
     found = Runner(plan, plan.runs, quiet=True).run()
     assert started == ["a-0", "b-0", "a-1", "b-1"]
     assert (found.done, found.failed) == (["a-0", "a-1", "b-1"], {"b-0": "no memory"})
-    assert f"b-0 failed: no memory ({plan.folder}/b-0.log)" in capsys.readouterr().out
+    assert f"b-0: failed: no memory ({plan.folder}/b-0.log)" in capsys.readouterr().out
 
 
 def test_one_that_another_process_trains_is_waited_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ class Runner:
             KeyboardInterrupt: the user interrupts: the runs stop at their next step and go on with the same command.
         """
         name, total = self.plan.suite.name, len(self.waiting)
-        bar = tqdm(total=total, desc=name, unit="run", disable=self.quiet, bar_format=BAR)
+        bar = tqdm(total=total, desc=name, unit="run", disable=self.quiet or None, bar_format=BAR)
         with bar, _stopping(self.workers):
             while self.waiting or self.workers:
                 for worker in [w for w in self.workers if w.process.poll() is not None]:
@@ -154,12 +154,13 @@ class Runner:
         if not worker.process.returncode:
             self.outcome.done.append(name)
             self._seconds.append(time.monotonic() - worker.since)
+            tqdm.write(f"{name}: finished after {self._seconds[-1]:.0f} s, measurements and all")
         elif _is_busy(worker):
             self.waiting.append(worker.run)
             self._not_before[name] = time.monotonic() + BUSY
         else:
             self.outcome.failed[name] = last_line(worker.run.log).removeprefix("zoo: error: ") or "it printed nothing"
-            tqdm.write(f"{name} failed: {self.outcome.failed[name]} ({worker.run.log})")
+            tqdm.write(f"{name}: failed: {self.outcome.failed[name]} ({worker.run.log})")
 
     def _show(self, bar: Any) -> None:
         """Move the bar on: a run takes as long as those before it, or else the budget's minutes."""

@@ -63,8 +63,9 @@ def run(parser: Parser, arguments: list[str]) -> None:
     mine = shard_of(plan.runs, options.shard)
     fresh = [r.name for r in plan.changed()]
     plan.write()
-    each = ", ".join(f"{number:g} {kind}" for kind, number in plan.suite.budget.items())
-    print(f"{len(mine)} runs of {each} each in {plan.folder}/; the same command goes on where it was")
+    ((kind, number),) = plan.suite.budget.items()
+    each = f"{number:g} {kind if number != 1 else kind.removesuffix('s')}"
+    print(f"{len(mine)} runs of {each} each in {plan.folder}/; the same command goes on where it was", flush=True)
     outcome = Runner(plan, mine, jobs=options.jobs, fresh=fresh, wandb=options.wandb).run()
     print(f"{len(outcome.done)} finished, {len(outcome.skipped)} were finished before, {len(outcome.failed)} failed")
     if outcome.done or outcome.skipped:
