@@ -18,6 +18,9 @@ from zoo.engine.devices import double
 
 __all__ = ["KernelDistance", "kernel_distance"]
 
+STRIP = 128
+"""Rows of a kernel matrix that are computed together."""
+
 
 def kernel_distance(
     real: Tensor,
@@ -61,17 +64,26 @@ def kernel_distance(
             )
     draws = np.random.RandomState(seed)
     gamma = 1 / real.shape[1] if gamma is None else gamma
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T).mul_(gamma).add_(coef).pow_(degree)
+
+    def within(rows: Tensor) -> Tensor:
+        """Sum over all pairs of different rows: of what lies left of the diagonal nothing is computed."""
+        total = rows.new_zeros(())
+        for i in range(0, subset_size, STRIP):
+            strip = kernel(rows[i : i + STRIP], rows[i:])
+            square = strip[:, : len(strip)]
+            total += 2 * strip.sum() - square.sum() - square.trace()
+        return total / (subset_size * (subset_size - 1))
+
     values = []
     for _ in range(subsets):
         y, x = (
             double(rows[torch.from_numpy(draws.choice(len(rows), subset_size, replace=False)).to(rows.device)])
             for rows in (fake, real)
         )
-        within: Any = 0.0
-        for rows in (x, y):
-            kernel = (rows @ rows.T).mul_(gamma).add_(coef).pow_(degree)
-            within = within + (kernel.sum() - kernel.trace()) / (subset_size * (subset_size - 1))
-        values.append(within - 2 * (x @ y.T).mul_(gamma).add_(coef).pow_(degree).mean())
+        values.append(within(x) + within(y) - 2 * kernel(x, y).mean())
     found = torch.stack(values)
     return found.mean(), found.std(correction=0)
 

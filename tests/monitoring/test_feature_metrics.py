@@ -119,7 +119,9 @@ def mmd(x: Any, y: Any) -> float:
     return total
 
 
-def test_kernel_distance() -> None:
+@pytest.mark.parametrize("strip", [7, 128])
+def test_kernel_distance(monkeypatch: pytest.MonkeyPatch, strip: int) -> None:
+    monkeypatch.setattr("zoo.callbacks.metrics.kernel.STRIP", strip)
     draws, values = np.random.RandomState(2020), []
     for _ in range(4):
         y = FAKE[draws.choice(len(FAKE), 30, replace=False)]
