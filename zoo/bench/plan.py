@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from zoo.base.growing import GrowingGAN
 from zoo.bench.flops import flops_per_image, images_for
@@ -87,6 +88,11 @@ class Plan:
 
     def write(self) -> None:
         """Write the configurations, and the suite with what earlier commands had of it, each file whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            self._write()
+
+    def _write(self) -> None:
         path, costs = self.folder / "suite.yaml", self.folder / "flops.json"
         suite, flops = self.suite.plain(), self.flops
         if path.exists():

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from zoo.bench.leaderboard import leaderboard
 from zoo.bench.page import page
 from zoo.bench.rows import Collection
@@ -35,6 +37,8 @@ def write_report(collection: Collection, folder: Path) -> dict[str, Any]:
         "md": markdown(board),
         "html": page(board, pictured),
     }
-    for kind, text in content.items():
-        write_atomically(folder / f"leaderboard.{kind}", text)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # several workers of a suite may end at once
+        for kind, text in content.items():
+            write_atomically(folder / f"leaderboard.{kind}", text)
     return board
