@@ -179,10 +179,10 @@ def test_changed_settings_name_the_runs_they_affect(fails: Fails) -> None:
 
 
 def bench(*options: str) -> subprocess.Popen[bytes]:
-    """`zoo bench run` in a process of its own."""
+    """`zoo bench run` of one seed, in a process of its own."""
     root = Path(__file__).parents[2]
     environment = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
-    arguments = [sys.executable, "-m", "zoo", "bench", "run", "mine.yaml", *options]
+    arguments = [sys.executable, "-m", "zoo", "bench", "run", "mine.yaml", "--seeds=1", *options]
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -226,5 +226,5 @@ def test_two_workers_do_every_run_once() -> None:
     workers = [bench(), bench()]
     assert [worker.wait() for worker in workers] == [0, 0]
     logs = {path.stem: path.read_text() for path in Path("runs/bench/mine").glob("*.log")}
-    assert set(logs) == {"mine-0", "mine-1", "dcgan-0", "dcgan-1"}
+    assert set(logs) == {"mine-0", "dcgan-0"}
     assert all(log.count("Finished: 5 steps") == 1 for log in logs.values())
