@@ -49,6 +49,7 @@ class Budget(CheckedOptions, BoundaryCallback):
         self.minutes, self.images, self.looks = minutes, images, looks
         self.seconds, self.seen = 0.0, 0
         self._since: float | None = None
+        self._looked = 0  # looks that are done
 
     @property
     def share(self) -> float:
@@ -63,11 +64,12 @@ class Budget(CheckedOptions, BoundaryCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what earlier commands took."""
         self.seconds, self.seen = state_dict["seconds"], state_dict["images"]
+        self._looked = self._due()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A fit of its own has all of the budget."""
         if trainer.global_step == 0:
-            self.seconds, self.seen = 0.0, 0
+            self.seconds, self.seen, self._looked = 0.0, 0, 0
         self._since = None
         self._tell(pl_module, self.share)
 
@@ -80,7 +82,6 @@ class Budget(CheckedOptions, BoundaryCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch; measure if a look is due, and end training if the budget is spent."""
-        before = self.share
         self.seconds += perf_counter() - cast(float, self._since)
         self.seen += len(image_of(batch)) * trainer.world_size
         if trainer.world_size > 1 and self.minutes:
@@ -90,7 +91,8 @@ class Budget(CheckedOptions, BoundaryCallback):
         self._tell(pl_module, self.share)
         if self.share >= 1:
             trainer.should_stop = True
-        elif int(self.share * (self.looks + 1)) > int(before * (self.looks + 1)):
+        elif self._due() > self._looked:
+            self._looked = self._due()
             self._look(trainer, pl_module)
 
     def on_boundary(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,6 +103,14 @@ class Budget(CheckedOptions, BoundaryCallback):
         """Log what was taken, beside the values of the end."""
         self._log(trainer)
         self._tell(pl_module, None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The model may be trained another time without a budget."""
+        self._tell(pl_module, None)
+
+    def _due(self) -> int:
+        """Looks that are due by now."""
+        return min(self.looks, int(self.share * (self.looks + 1)))
 
     def _tell(self, model: LightningModule, share: float | None) -> None:
         """Tell the model which share of the run is done."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from tests.cli.parts import TINY, checkpoint, command, same
+from zoo import DCGAN
 from zoo.callbacks import Budget, budget
 from zoo.callbacks.base import Result
 from zoo.callbacks.base.measuring import MeasuringCallback
@@ -83,6 +86,28 @@ def test_minutes_are_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoint(RUN)["callbacks"]["Budget"] == {"seconds": 3.0, "images": 24}
     assert command(*FIT, f"--trainer.callbacks.minutes={4.5 / 60}", "--trainer.max_steps=30") == 0
     assert checkpoint(RUN)["global_step"] == 5
+
+
+def test_ranks_look_and_end_by_the_clock_of_rank_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a second here and 0.9 s on rank zero, which is asked every 25 steps; a look waits for that."""
+    ticks = itertools.count()
+    monkeypatch.setattr(budget, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(Budget, "_look", lambda self, trainer, model: looks.append(trainer.global_step))
+    looks: list[int] = []
+    strategy = SimpleNamespace(broadcast=lambda seconds: 0.9 * trainer.global_step)
+    trainer: Any = SimpleNamespace(global_step=0, world_size=2, strategy=strategy, should_stop=False)
+    found, model = Budget(minutes=80 / 60, looks=3), DCGAN(8, base_channels=4)
+    found.on_train_start(trainer, model)
+    while not trainer.should_stop:
+        found.on_train_batch_start(trainer, model, {}, 0)
+        trainer.global_step += 1
+        found.on_train_batch_end(trainer, model, None, {"image": torch.zeros(4, 3, 8, 8)}, 0)
+        found.on_boundary(trainer, model)
+        assert trainer.global_step < 200
+    assert (looks, trainer.global_step, found.seen) == ([25, 50, 75], 100, 800)
+    assert model.run_share == found.share > 1
+    found.on_exception(trainer, model, KeyboardInterrupt())
+    assert model.run_share is None
 
 
 def test_rates_fall_with_the_share_that_is_spent() -> None:
