@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from zoo.callbacks.base.protocols import Grows
 from zoo.callbacks.extractors import EfficientNetLite0, load_extractor
 from zoo.callbacks.measures.evaluation import Evaluation
 from zoo.callbacks.measures.features import FeatureSets, compared_features, real_count, stage_of
+from zoo.callbacks.measures.real_features import read_statistics
 from zoo.callbacks.measures.registry import measure
 from zoo.callbacks.metrics.class_score import class_score
 from zoo.callbacks.metrics.frechet import frechet_distance_of, frechet_infinity, gaussian_distance, moments_of
@@ -186,29 +186,6 @@ def check_images(
         )
     with evaluating(cast(Any, at.model), at.seed):
         cast(Any, at.model).sample(1, seed=at.seed, resolution=resolution)  # it knows its resolutions, and says so
-
-
-def read_statistics(path: str | Path) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of real features, as the codes of FID keep them in a file.
-
-    Args:
-        path: an `.npz` file with `mu` (d,) and `sigma` (d, d).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is another kind of file.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"statistics: there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, covariance = (torch.from_numpy(file[name]).double() for name in ("mu", "sigma"))
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        raise ValueError(f"statistics: {path} is no .npz file with mu (d,) and sigma (d, d): {error}") from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(f"statistics: {path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}")
-    return mean, covariance
 
 
 @measure(needs=ComparesSets, better="lower", split="train", check=check_images)

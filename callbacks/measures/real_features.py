@@ -1,4 +1,4 @@
-"""Features of real images, kept for the next comparison with the same images."""
+"""Features of real images, kept for the next comparison with the same images, and files of their statistics."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from zoo.engine.files import cache_home, write_atomically
 
-__all__ = ["RealFeatures"]
+__all__ = ["RealFeatures", "read_statistics"]
 
 _LATEST: WeakKeyDictionary[nn.Module, tuple[str, Tensor]] = WeakKeyDictionary()
 """Key and features of each extractor's latest real images, so that a run needs no file for its later values."""
@@ -88,3 +90,26 @@ class RealFeatures:
 
 def _digest(rows: Tensor) -> str:
     return hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+
+
+def read_statistics(path: str | Path) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of real features, as the codes of FID keep them in a file.
+
+    Args:
+        path: an `.npz` file with `mu` (d,) and `sigma` (d, d).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another kind of file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"statistics: there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (torch.from_numpy(file[name]).double() for name in ("mu", "sigma"))
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise ValueError(f"statistics: {path} is no .npz file with mu (d,) and sigma (d, d): {error}") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(f"statistics: {path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}")
+    return mean, covariance

@@ -62,7 +62,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, codes: dict[str, list[str]]) -> lis
 
 def test_one_that_fails_stops_no_other(plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     started = pretend(monkeypatch, {"b-0": ["print('zoo: error: no memory'); raise SystemExit(1)"]})
-    found = Runner(plan, plan.runs, quiet=True).run()
+    found = Runner(plan, plan.runs).run()
     assert started == ["a-0", "b-0", "a-1", "b-1"]
     assert (found.done, found.failed) == (["a-0", "a-1", "b-1"], {"b-0": "no memory"})
     assert f"b-0: failed: no memory ({plan.folder}/b-0.log)" in capsys.readouterr().out
@@ -71,14 +71,14 @@ def test_one_that_fails_stops_no_other(plan: Plan, monkeypatch: pytest.MonkeyPat
 def test_one_that_another_process_trains_is_waited_for(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"print('zoo: error: process 7 on h trains in {plan.folder / 'a-0'}: wait'); raise SystemExit(2)"
     started = pretend(monkeypatch, {"a-0": [line, line, ""]})
-    found = Runner(plan, plan.runs[:2], quiet=True).run()
+    found = Runner(plan, plan.runs[:2]).run()
     assert (found.done, found.failed, started.count("a-0")) == (["b-0", "a-0"], {}, 3)
 
 
 def test_what_is_finished_is_skipped_unless_it_starts_anew(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "is_finished", property(lambda run: run.seed == 0))
     started = pretend(monkeypatch, {})
-    found = Runner(plan, plan.runs, quiet=True, fresh=["b-0"]).run()
+    found = Runner(plan, plan.runs, fresh=["b-0"]).run()
     assert (found.skipped, started) == (["a-0"], ["b-0", "a-1", "b-1"])
 
 
@@ -88,7 +88,7 @@ def test_several_at_a_time(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path
     pairs = (("a-0", "b-0"), ("b-0", "a-0"))
     codes = {mine: [line.format(str(tmp_path / mine), str(tmp_path / other))] for mine, other in pairs}
     pretend(monkeypatch, codes)
-    assert Runner(plan, plan.runs[:2], jobs=2, quiet=True).run().failed == {}
+    assert Runner(plan, plan.runs[:2], jobs=2).run().failed == {}
 
 
 def test_an_interruption_ends_the_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_an_interruption_ends_the_runs(plan: Plan, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Runner, "_show", show)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        Runner(plan, plan.runs, quiet=True).run()
+        Runner(plan, plan.runs).run()
     assert processes[0].returncode == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
 

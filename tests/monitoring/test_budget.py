@@ -17,6 +17,7 @@ from zoo import DCGAN
 from zoo.callbacks import Budget, budget
 from zoo.callbacks.base import Result
 from zoo.callbacks.base.measuring import MeasuringCallback
+from zoo.nn.schedules import Decay
 
 FIT = ["fit", *TINY, "--name=run", "--trainer.callbacks+=Budget"]
 RUN = Path("runs/run")
@@ -124,6 +125,14 @@ def test_rates_fall_with_the_share_that_is_spent() -> None:
     assert rates[1:] == pytest.approx([rates[0]] * 2, rel=1e-9)
     assert rates[0] < 1e-3 / 4
     same(interrupted["state_dict"], images["state_dict"])
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 1.0), (2, 0.5), (3, 0.25)])
+def test_rates_fall_by_epochs_too(monkeypatch: pytest.MonkeyPatch, epoch: int, rate: float) -> None:
+    model = DCGAN(8, base_channels=4)
+    monkeypatch.setattr(model, "_trainer", SimpleNamespace(current_epoch=epoch, max_epochs=-1))
+    model.run_share = {0: 0.1, 2: 0.5, 3: 0.75}[epoch]
+    assert model.decayed(1.0, Decay("linear", unit="epochs"), 100) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("options", [{}, {"minutes": 0}, {"images": 0}, {"minutes": 1, "looks": -1}])

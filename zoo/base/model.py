@@ -223,7 +223,7 @@ class GenerativeModel(ShapedByData, ConventionalModule):
             epochs = float(self.trainer.max_epochs or 0) or math.inf
             total = epochs if decay.unit == "epochs" else self.trainer.estimated_stepping_batches
             if self.run_share is not None:
-                total = t / self.run_share if self.run_share else math.inf
+                total = t / self.run_share if t and self.run_share else math.inf
         return decay.rate(rate, t, total)
 
     def require_network(self, name: str, purpose: str) -> nn.Module:

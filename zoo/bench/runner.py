@@ -91,7 +91,6 @@ class Runner:
         jobs: number of runs at a time.
         fresh: names of runs that start anew.
         wandb: log to Weights & Biases, all runs in the group of the suite.
-        quiet: show no progress bar.
     """
 
     def __init__(
@@ -102,9 +101,8 @@ class Runner:
         jobs: int = 1,
         fresh: Sequence[str] = (),
         wandb: bool = False,
-        quiet: bool = False,
     ) -> None:
-        self.plan, self.jobs, self.fresh, self.wandb, self.quiet = plan, jobs, fresh, wandb, quiet
+        self.plan, self.jobs, self.fresh, self.wandb = plan, jobs, fresh, wandb
         self.outcome = Outcome()
         self.waiting, self.workers = list(runs), list[Worker]()
         self._not_before: dict[str, float] = {}  # when a run that another process trains is tried again
@@ -117,7 +115,7 @@ class Runner:
             KeyboardInterrupt: the user interrupts: the runs stop at their next step and go on with the same command.
         """
         name, total = self.plan.suite.name, len(self.waiting)
-        bar = tqdm(total=total, desc=name, unit="run", disable=self.quiet or None, bar_format=BAR)
+        bar = tqdm(total=total, desc=name, unit="run", disable=None, bar_format=BAR)
         with bar, _stopping(self.workers):
             while self.waiting or self.workers:
                 for worker in [w for w in self.workers if w.process.poll() is not None]:

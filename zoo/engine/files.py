@@ -10,10 +10,11 @@ import difflib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
-__all__ = ["atomic_file", "cache_home", "nearest", "write_atomically"]
+__all__ = ["atomic_file", "cache_home", "nearest", "packaged_file", "packaged_names", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -82,6 +83,35 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def packaged_names(package: str) -> list[str]:
+    """Names of the YAML files in a package of this project.
+
+    Args:
+        package: path of the package, such as zoo.recipes.
+    """
+    return sorted(item.name.removesuffix(".yaml") for item in files(package).iterdir() if item.name.endswith(".yaml"))
+
+
+def packaged_file(package: str, name: str, kind: str, otherwise: str | None = None) -> Path:
+    """A YAML file, given by its name in a package of this project or by its path.
+
+    Args:
+        package: path of the package.
+        name: name or path.
+        kind: what the file is, for the message.
+        otherwise: what the message says if no name is near, in place of the whole list.
+
+    Raises:
+        FileNotFoundError: there is none; names the nearest.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = packaged_names(package)
+    if (stem := name.removesuffix(".yaml")) in known:
+        return Path(str(files(package) / f"{stem}.yaml"))
+    raise FileNotFoundError(f"there is no {kind} or file {name!r}: {nearest(stem, known, otherwise)}")
 
 
 def cache_home() -> Path:
