@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase as fnmatch
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ __all__ = ["TASKS", "card", "index", "list_pretrained", "matching", "pull", "tas
 def weights_folder() -> Path:
     """Where the files that come with the package lie."""
     return Path(str(files("zoo") / "weights"))
+
+
+def installed(file: str) -> Path | None:
+    """A file of weights of this package, or of the distribution of all others; None where neither has it.
+
+    Args:
+        file: its name.
+    """
+    spec = find_spec("generative_zoo_weights")
+    others = spec.submodule_search_locations if spec is not None else None
+    folders = [weights_folder(), *map(Path, others or [])]
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
 
 
 def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -120,7 +133,7 @@ def cache_dir() -> Path:
 def pull(slug: str) -> Path:
     """The file of a checkpoint, fetched if need be, its sum verified.
 
-    Files that come with the package are used in place. Others are fetched once (`url`, `hf` or `wandb` in the index)
+    Files that come with the package or with generative-zoo-weights are used in place. Others are fetched once (`url`, `hf` or `wandb` in the index)
     into the cache; an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1` forbids fetching.
 
     Raises:
@@ -129,8 +142,8 @@ def pull(slug: str) -> Path:
         OSError: it could not be fetched.
     """
     entry = entry_of(slug)
-    path = weights_folder() / str(entry["file"])
-    if not path.exists():
+    path = installed(str(entry["file"]))
+    if path is None:
         path = cache_dir() / f"{entry['sha256'][:16]}-{entry['file']}"
         if not path.exists():
             fetch_once(slug, path, entry["sha256"], partial(_transfer, slug, entry))
@@ -148,7 +161,9 @@ def _transfer(slug: str, entry: dict[str, Any], path: Path) -> None:
     elif "hf" in entry or "wandb" in entry:
         _download_from_hub(slug, entry, path)
     else:
-        raise FileNotFoundError(f"{slug} is missing from the installation and has no address: install it again")
+        raise FileNotFoundError(
+            f"{slug} is not among the starters that come with the package: pip install generative-zoo-weights"
+        )
 
 
 def _download_from_hub(slug: str, entry: dict[str, Any], partial: Path) -> None:
