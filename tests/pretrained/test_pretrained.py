@@ -23,7 +23,6 @@ from zoo import pretrained
 from zoo.dcgan import DCGAN
 from zoo.pretrained import cards, fetch, files, publish
 
-
 ROOT = Path(__file__).parents[2]
 
 

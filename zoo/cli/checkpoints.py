@@ -112,10 +112,11 @@ def publish(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument(
         "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"
     )
+    parser.add_argument("--full", action="store_true", help="write a second file with all networks, to train on")
     options = parser.parse_args(arguments)
     from zoo.pretrained import publish
 
-    chosen = {"out_dir": options.out_dir, "note": options.note, "selected": options.selected}
+    chosen = {"out_dir": options.out_dir, "note": options.note, "selected": options.selected, "full": options.full}
     for path in publish.publish(options.run, options.slug, **chosen):
         print(path)
 

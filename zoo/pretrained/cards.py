@@ -158,10 +158,14 @@ def card(slug: str, entry: dict[str, Any]) -> str:
     ]
     if selected := entry.get("selected"):
         rows.append(("chosen by", f"values of the {selected} split: options or checkpoint"))
+    if start := training.get("start"):
+        rows.append(("started from", f"{start['name']}, sha256 `{start['sha256'][:16]}`"))
     if commit := training.get("commit"):
         rows.append(("trained by", f"commit {commit}"))
     if training["seconds"]:
         rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
+    if full := entry.get("full"):
+        rows.append(("full file", f"{full['bytes'] / 2**20:.1f} MiB with {', '.join(full['networks'])}: to train on"))
     rows += [
         ("file", f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}"),
         ("float16", f"changes {compared} by {entry['rounding']}; it is taken where that is below {little}"),

@@ -130,18 +130,29 @@ def cache_dir() -> Path:
     return cache_home() / "weights"
 
 
-def pull(slug: str) -> Path:
+def pull(slug: str, *, full: bool = False) -> Path:
     """The file of a checkpoint, fetched if need be, its sum verified.
 
-    Files that come with the package or with generative-zoo-weights are used in place. Others are fetched once (`url`, `hf` or `wandb` in the index)
-    into the cache; an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1` forbids fetching.
+    Files that come with the package or with generative-zoo-weights are used in place. Others are fetched once (`url`,
+    `hf` or `wandb` in the index) into the cache; an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1`
+    forbids fetching.
+
+    Args:
+        slug: name of the checkpoint; `<slug>-full` asks for its full file.
+        full: the file with all networks, for training on, where there is one.
 
     Raises:
-        LookupError: there is no such checkpoint.
+        LookupError: there is no such checkpoint, or no full file.
         ValueError: the file is not the published one.
         OSError: it could not be fetched.
     """
+    if is_named := slug.endswith("-full"):
+        slug, full = slug.removesuffix("-full"), True
     entry = entry_of(slug)
+    if is_named and "full" not in entry:
+        raise LookupError(f"{slug} has no full file, only {', '.join(entry['networks'])}: take {slug}")
+    if full and "full" in entry:
+        entry = entry | entry["full"]
     path = installed(str(entry["file"]))
     if path is None:
         path = cache_dir() / f"{entry['sha256'][:16]}-{entry['file']}"

@@ -17,6 +17,7 @@ from typing import Any, cast
 import yaml
 
 from zoo import recipes
+from zoo.base import GenerativeModel
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.files import write_atomically
 from zoo.engine.images import image_grid
@@ -39,6 +40,7 @@ def publish(
     out_dir: Path | None = None,
     note: str | None = None,
     selected: str | None = None,
+    full: bool = False,
 ) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
@@ -54,6 +56,7 @@ def publish(
         note: what whoever looked at the pictures says of them; the card has it below the grid.
         selected: split by whose values the options or the checkpoint were chosen, "val" or "test", which the protocols
             of all values then say.
+        full: write a second file, `<slug>-full.safetensors`, with all networks and averages, for training on.
 
     Returns:
         The files written.
@@ -102,6 +105,8 @@ def publish(
             for measurement in measurements(saved, config)
             for metric in measured(published, data, measurement, selected=selected)
         ]
+        if full:
+            information["full"] = _save_full(model, target / f"{slug}-full.safetensors", half=half)
         save(model, temporary, networks=networks, half=half, information=information)
         os.replace(temporary, path)
     finally:
@@ -112,7 +117,15 @@ def publish(
         png = io.BytesIO()
         image_grid(*grid).save(png, "PNG")
         pictures = {target / f"{slug}.png": png.getvalue()}
-    return _enter(slug, path, sum(p.numel() for n in networks for p in getattr(model, n).parameters()), pictures)
+    written = _enter(slug, path, sum(p.numel() for n in networks for p in getattr(model, n).parameters()), pictures)
+    return [*written, *[target / f"{slug}-full.safetensors"] * full]
+
+
+def _save_full(model: GenerativeModel, path: Path, *, half: bool) -> dict[str, Any]:
+    """Write all networks of a model; what the index says of that file."""
+    networks = [name for name, child in model.named_children() if child.state_dict()]
+    save(model, path, networks=networks, half=half)
+    return {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "networks": networks}
 
 
 def republish(
@@ -211,6 +224,7 @@ def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, 
             "seconds": saved["zoo"].get("seconds"),
             "hardware": saved["zoo"].get("hardware"),
             **_commit(run),
+            **({"start": start} if (start := saved["zoo"].get("start")) else {}),
         },
         "data": {"name": data.name, "licence": data.license, **settings},
     }
