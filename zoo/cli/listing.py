@@ -26,7 +26,7 @@ def list_(parser: Parser, arguments: list[str]) -> None:
     from zoo.pretrained import cards
     from zoo.pretrained.fetch import matching, task_of
 
-    index = pretrained.index()
+    index = pretrained.known()
     chosen = {"task": options.task, "data": options.data, "max_params": _number(options.max_params)}
     slugs = pretrained.list_pretrained(options.pattern, **chosen)
     if options.json:

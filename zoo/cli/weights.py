@@ -40,17 +40,18 @@ def initialize(model: GenerativeModel, name: str) -> None:
 
     Args:
         model: the model, built.
-        name: name of a checkpoint, or a file.
+        name: name, file or address of a checkpoint.
 
     Raises:
         ValueError: the checkpoint is of another class, or no network fits.
     """
-    source = zoo.load(name)
+    # Whoever trains a class of their own trusts its code.
+    source = zoo.load(name, trust=type(model).__module__)
     if type(source) is not type(model):
         raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
     held, own = source.state_dict(), model.state_dict()
     # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
-    path = Path(name) if Path(name).is_file() else pretrained.pull(name)
+    path = pretrained.pull(name)
     networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
     taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
     for key in own:

@@ -1,0 +1,296 @@
+"""Registries: folders, or addresses of a web server, with files of weights and an `index.json` that says what they are.
+
+A name is looked up in the package, in the registries that the environment variable `ZOO_REGISTRY` names (folders or
+addresses, separated by commas), and in the user's own, `~/.local/share/generative-zoo`, to which `zoo publish` writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from zoo.engine.download import download, fetch_once, is_offline, read_remote
+from zoo.engine.files import cache_home, data_home, nearest, write_atomically
+from zoo.pretrained import artifacts, hub
+from zoo.pretrained.migrations import current_names
+from zoo.pretrained.places import Place, cache_dir, verified
+
+__all__ = [
+    "InRegistry",
+    "Registry",
+    "add",
+    "check_free",
+    "check_name",
+    "check_writable",
+    "index",
+    "registries",
+    "weights_folder",
+]
+
+
+def weights_folder() -> Path:
+    """Where the files that come with the package lie."""
+    return Path(str(files("zoo") / "weights"))
+
+
+def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """All checkpoints of a folder by name, their classes and arguments under today's names.
+
+    Args:
+        folder: the folder; by default that of the package.
+    """
+    return Registry(str(folder or weights_folder())).index()
+
+
+def registries() -> Iterator[Registry]:
+    """The registries in which a name is looked up, in this order."""
+    yield Registry(str(weights_folder()))
+    for place in os.environ.get("ZOO_REGISTRY", "").split(","):
+        if place := place.strip():
+            yield Registry(place.rstrip("/") if "://" in place else str(Path(place).expanduser()), required=True)
+    yield Registry(str(data_home()))
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A folder or a web address with an `index.json`.
+
+    Args:
+        place: the folder or the address.
+        required: whether it must have an index.
+    """
+
+    place: str
+    required: bool = False
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it lies on a web server."""
+        return "://" in self.place
+
+    def index(self) -> dict[str, dict[str, Any]]:
+        """Its checkpoints by name.
+
+        Raises:
+            FileNotFoundError: it has no index.
+            ValueError: its index is damaged.
+            OSError: it cannot be read.
+        """
+        try:
+            text = self.read("index.json")
+        except FileNotFoundError:
+            if self.required and not self.is_web:
+                raise FileNotFoundError(f"{self.place} is no registry: it has no index.json") from None
+            if self.required or self.is_web:
+                raise
+            return {}
+        try:
+            found = json.loads(text)
+            entries: dict[str, dict[str, Any]] = current_names(found)
+            wrong = [slug for slug, entry in entries.items() if not _is_sound(entry)]
+        except (ValueError, RecursionError, AttributeError) as error:
+            raise ValueError(f"the index of {self.place} is damaged: {error}") from error
+        if wrong:
+            raise ValueError(f"the index of {self.place} is damaged: {wrong[0]!r} has no valid file or sha256")
+        return entries
+
+    def read(self, file: str) -> bytes:
+        """A small file: the index, a card, a picture. Of a web server, the last copy is kept for offline use.
+
+        Args:
+            file: its name.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if not self.is_web:
+            return Path(self.place, file).read_bytes()
+        key = hashlib.sha256(self.place.encode()).hexdigest()[:16]
+        kept, address = cache_home() / "registries" / key / file, f"{self.place}/{file}"
+        if is_offline():
+            if not kept.exists():
+                raise FileNotFoundError(f"{address} is not in the cache and ZOO_OFFLINE is set: read it once online")
+            return kept.read_bytes()
+        content = read_remote(address)
+        write_atomically(kept, content)
+        return content
+
+
+def _is_sound(entry: Any) -> bool:
+    """Whether an entry names a file in the registry's own folder, and its sum."""
+    file, digest = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "sha256"))
+    return (
+        isinstance(file, str)
+        and re.fullmatch(r"[\w][\w.-]*\.safetensors", file) is not None
+        and isinstance(digest, str)
+        and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
+    )
+
+
+@dataclass(frozen=True)
+class InRegistry(Place):
+    """A checkpoint of a registry.
+
+    Args:
+        address: the text by which it was asked for.
+        registry: the registry.
+        name: its name there.
+    """
+
+    address: str
+    registry: Registry
+    name: str
+
+    def entry(self) -> dict[str, Any]:
+        """Its index entry.
+
+        Raises:
+            LookupError: there is no such checkpoint; names the nearest.
+        """
+        known = self.registry.index()
+        if self.name not in known:
+            raise LookupError(f"{self.registry.place} has no checkpoint {self.name!r}: {nearest(self.name, known)}")
+        return known[self.name]
+
+    def pull(self) -> Path:
+        """Its file: in place if it lies in the folder, else fetched once into the cache."""
+        entry = self.entry()
+        path = Path(self.registry.place, entry["file"])
+        if self.registry.is_web or not path.exists():
+            path = cache_dir() / f"{entry['sha256'][:16]}-{entry['file']}"
+            if not path.exists():
+                fetch_once(self.address, path, entry["sha256"], partial(self._transfer, entry))
+        return verified(path, entry["sha256"])
+
+    def _transfer(self, entry: dict[str, Any], path: Path) -> None:
+        size = int(entry.get("bytes") or 0)
+        if "url" in entry:
+            download(entry["url"], path, size)
+        elif "hf" in entry:
+            shutil.copyfile(hub.file_of(self.address, **entry["hf"]), path)
+        elif "wandb" in entry:
+            artifacts.copy_file(self.address, entry["wandb"], entry["file"], path)
+        elif self.registry.is_web:
+            download(f"{self.registry.place}/{entry['file']}", path, size)
+        elif Path(self.registry.place) == weights_folder():
+            raise FileNotFoundError(
+                f"{self.name} is missing from the installation and has no address: install it again"
+            )
+        else:
+            raise FileNotFoundError(f"{self.registry.place} has no file {entry['file']}: push {self.name} again")
+
+    def card(self) -> str | None:
+        """Its card, which loads it by the address that was asked for."""
+        text = self.registry.read(f"{self.name}.md").decode()
+        text = re.sub(r'zoo\.load\("[^"]*"', f'zoo.load("{self.address}"', text)
+        return re.sub(r"`zoo verify [^`]*`", f"`zoo verify {self.address}`", text)
+
+    def picture(self) -> bytes | None:
+        """Its grid, if the registry has one."""
+        with contextlib.suppress(OSError):
+            return self.registry.read(f"{self.name}.png")
+        return None
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, if files can be written to it.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        OSError: they cannot.
+    """
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error.strerror or error}; take another folder") from error
+
+
+def check_name(slug: str) -> str:
+    """A name that a checkpoint can have in a registry.
+
+    Args:
+        slug: the name.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", slug):
+        raise ValueError(
+            f"{slug!r} is no name of a checkpoint: take small letters, digits, - and _, as in dcgan-emoji32"
+        )
+    return slug
+
+
+def check_free(folder: Path, slug: str, weights: str, *, force: bool = False) -> None:
+    """Refuse to put other weights in the place of those that a name has.
+
+    Args:
+        folder: the registry.
+        slug: the name.
+        weights: sum over the new weights, as a header states it.
+        force: replace them all the same.
+
+    Raises:
+        FileExistsError: the name has other weights.
+    """
+    held = index(folder).get(slug)
+    if held is not None and held.get("sum") != weights and not force:
+        raise FileExistsError(f"{folder} has other weights under the name {slug}: take another name, or --force")
+
+
+def add(
+    folder: Path, slug: str, entry: dict[str, Any], files: Mapping[str, bytes], weights: Path, *, force: bool = False
+) -> list[Path]:
+    """Put a checkpoint into the folder of a registry; processes that write at once wait for each other.
+
+    Args:
+        folder: the folder.
+        slug: name of the checkpoint.
+        entry: its index entry.
+        files: its card and picture by their names.
+        weights: its file; one that lies in the folder under another name is renamed, one elsewhere copied.
+        force: replace other weights of this name.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: the name has other weights.
+        OSError: the files cannot be written.
+    """
+    from filelock import FileLock
+
+    target = folder / entry["file"]
+    with FileLock(folder / ".index.lock", mode=0o666):
+        check_free(folder, slug, entry["sum"], force=force)
+        if weights != target:
+            if weights.parent != folder:
+                copy = folder / f".{slug}.new.safetensors"
+                shutil.copyfile(weights, copy)
+                weights = copy
+            os.replace(weights, target)
+        entries = dict(sorted((index(folder) | {slug: entry}).items()))
+        written = {folder / name: content for name, content in files.items()}
+        written[folder / "index.json"] = (json.dumps(entries, indent=1) + "\n").encode()
+        for file, content in written.items():
+            write_atomically(file, content)
+    return [target, *written]
