@@ -41,7 +41,7 @@ class Shared:
         return model
 
     def push_to_hub(self, address: str, *, private: bool = False, dry_run: bool = False) -> str:
-        """Push the model with all its networks, its hyperparameters and a card; `zoo push` pushes a run with its values.
+        """Push the model with all its networks and a card; `zoo push` pushes a run with its values, too.
 
         Args:
             address: `OWNER/NAME` of a repository of the Hugging Face Hub, which is made if there is none, or an address

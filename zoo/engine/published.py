@@ -1,7 +1,7 @@
 """The port through which models reach files of weights; `zoo` connects it with `zoo.pretrained`.
 
-Models know nothing of files of weights, yet Text2Image is built around a published encoder of sentences, and every model
-can be loaded and pushed by a method.
+Models know nothing of files of weights, yet Text2Image is built around a published encoder of sentences, and every
+model can be loaded and pushed by a method.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from zoo.pretrained.files import header
 from zoo.pretrained.hub import CARD, PICTURE, WEIGHTS
 from zoo.pretrained.places import Place, cache_dir
 
-__all__ = ["Artifact", "copy_file", "log"]
+__all__ = ["Artifact", "copy_file", "log", "logs_offline"]
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ def log(address: str, path: str, folder: Path, metadata: dict[str, Any], *, run:
         going_on = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
         keep = run if run is not None else data_home()
         keep.mkdir(parents=True, exist_ok=True)
-        offline = os.environ.get("WANDB_MODE") == "offline" or (
-            "WANDB_MODE" not in os.environ and wandb.api.api_key is None
-        )
+        offline = logs_offline()
         options = {"mode": "offline" if offline else "online", "dir": str(keep), "job_type": "push", **going_on}
         settings = wandb.Settings(silent=True)
         with wandb.init(entity=entity, project=project, settings=settings, **options) as active:
@@ -140,6 +138,15 @@ def log(address: str, path: str, folder: Path, metadata: dict[str, Any], *, run:
                 artifact.wait()
             place = Path(active.dir).parent
     return f"{place} (send it with `wandb sync {place}`)" if offline else f"{address}:{artifact.version}"
+
+
+def logs_offline() -> bool:
+    """Whether wandb writes to a folder and sends nothing: `WANDB_MODE` says so, or there is no account."""
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    account = bool(os.environ.get("WANDB_API_KEY")) or (
+        path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
+    )
+    return os.environ.get("WANDB_MODE", "online" if account else "offline") != "online"
 
 
 @contextlib.contextmanager

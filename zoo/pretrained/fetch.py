@@ -54,7 +54,10 @@ def find(name: str | os.PathLike[str]) -> Place:
     if address.kind == "file":
         return LocalFile(text, Path(address.place))
     if address.kind == "registry":
-        place = InRegistry(text, Registry(address.place, required=True), address.name)
+        registry = Registry(address.place, required=True)
+        if not registry.is_web and not Path(address.place, "index.json").exists():
+            raise LookupError(f"there is no checkpoint or file {text!r}: {address.place} has no index.json")
+        place = InRegistry(text, registry, address.name)
         place.entry()
         return place
     names: list[str] = []

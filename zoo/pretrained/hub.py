@@ -91,12 +91,12 @@ def file_of(address: str, repo_id: str, filename: str, revision: str | None = No
         path = Path(api.hf_hub_download(**wanted, local_files_only=is_offline()))
         if not is_offline() and filename == WEIGHTS:
             url = importlib.import_module("huggingface_hub").hf_hub_url(**wanted, endpoint=api.endpoint)
-            stated = api.get_hf_file_metadata(url).etag or ""
+            stated = api.get_hf_file_metadata(url=url).etag or ""
             if re.fullmatch(r"[0-9a-f]{64}", stated) and sha256(path) != stated:
                 path.resolve().unlink()  # the client would take it for the right one for ever
                 path.unlink(missing_ok=True)
                 raise ValueError(
-                    f"what was fetched for {address} is not the published file (published is {stated[:12]}...)"
+                    f"what was fetched for {address} is not the published file (sha256 {stated[:12]}...): try again"
                 )
     return path
 
@@ -195,13 +195,13 @@ def _translated(error: Exception, address: str, repo: str, revision: str | None)
         return LookupError(f"{repo} has no revision {revision!r}: take a branch, a tag or a commit of it")
     if "LocalEntryNotFoundError" in kinds and is_offline():
         return FileNotFoundError(f"{address} is not in the cache and ZOO_OFFLINE is set: pull it once online")
+    if "LocalEntryNotFoundError" in kinds and isinstance(error.__cause__, Exception):
+        return _translated(error.__cause__, address, repo, revision)
     if "EntryNotFoundError" in kinds and "LocalEntryNotFoundError" not in kinds:
         return LookupError(f"{address} holds no checkpoint of this package{_held(address, repo, revision)}")
     if status in (401, 403):
-        return PermissionError(
-            f"the Hub refuses {address} with this token ({status}): {token}, with the right to write"
-        )
-    if "LocalEntryNotFoundError" in kinds or "TransportError" in kinds or "ConnectionError" in kinds:
+        return PermissionError(f"the Hub refuses this token for {address} ({status}): {token}, of the right kind")
+    if {"LocalEntryNotFoundError", "TransportError", "ConnectionError"} & kinds:
         endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         return ConnectionError(f"cannot reach {endpoint} for {address}: try again when there is a network")
     if isinstance(error, OSError) and error.strerror:
