@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint install clean help
+.PHONY: demo test lint install wheels weights clean help
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,6 +30,20 @@ lint: install ## style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+STARTERS = $(shell sed -n 's/^ *"\([a-z0-9_-]*\.safetensors\)",$$/\1/p' pyproject.toml)
+
+wheels: install weights ## build both wheels into dist/: the package with its starters, and all other weights
+	rm -rf build/lib
+	$(BIN)/python -m build --wheel --outdir dist .
+
+weights: install ## build the wheel generative-zoo-weights into dist/
+	rm -rf build/weights && mkdir -p build/weights/generative_zoo_weights
+	cp zoo/weights/pyproject.toml LICENSE datamodules/data/emoji/LICENSE-* build/weights
+	cp zoo/weights/*.safetensors build/weights/generative_zoo_weights
+	cd build/weights/generative_zoo_weights && rm $(STARTERS)
+	echo '"""Pretrained weights of generative-zoo."""' > build/weights/generative_zoo_weights/__init__.py
+	$(BIN)/python -m build --wheel --outdir dist build/weights
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -61,7 +61,7 @@ def _fd(sets: FeatureSets, seed: int) -> Value:
 
 
 def _fd_infinity(sets: FeatureSets, seed: int) -> Value:
-    return frechet_infinity(sets.real, sets.fake, seed=seed), None, {}
+    return *frechet_infinity(sets.real, sets.fake, seed=seed), {}
 
 
 def _kd(sets: FeatureSets, seed: int) -> Value:

@@ -111,11 +111,11 @@ def frechet_distance_of(real: Tensor, fake: Tensor) -> Tensor:
 
 def frechet_infinity(
     real: Tensor, fake: Tensor, *, points: int = 15, least: int | None = None, seed: int = 0
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Fréchet distance that infinitely many generated images would have, extrapolated from subsets of them.
 
-    The distance falls with the number N of generated images about as a + b / N; `a` of a linear fit is the value. The
-    real images are all taken, so their part of the bias stays.
+    The distance falls with the number N of generated images about as a + b / N; `a` of a linear fit is the value, and
+    the error of the fit its standard error. The real images are all taken, so their part of the bias stays.
 
     Args:
         real: features of real images.
@@ -125,10 +125,11 @@ def frechet_infinity(
         seed: seed of the subsets.
 
     Shape:
-        real: (M, d); fake: (N, d); output: scalar, float64.
+        real: (M, d); fake: (N, d); outputs: value and standard error, scalars, float64.
 
     Raises:
-        ValueError: there are fewer images than the smallest subset has, or a subset has at most d of them.
+        ValueError: there are fewer images than the smallest subset has, a subset has at most d of them, or there are
+            fewer than three subsets.
 
     References:
         Chong and Forsyth 2020, "Effectively unbiased FID and Inception Score and where to find them", section 4.
@@ -140,6 +141,8 @@ def frechet_infinity(
             f"an extrapolation with {d} features needs subsets of more than {d} images and more images than those of "
             f"the smallest subset; the smallest has {least} of {n}: take {2 * d + 2} images"
         )
+    if points < 3:
+        raise ValueError(f"a line with an error needs at least three subsets, not {points}")
     _warn_of_few(len(real), d)
     mean, covariance = moments_of(real)
     factor = _factor(covariance)
@@ -150,8 +153,12 @@ def frechet_infinity(
         rows = fake[torch.randperm(n, generator=draws)[:size].to(fake.device)]
         values.append(_distance(mean, covariance, factor, *moments_of(rows)))
     y, x = torch.stack(values), 1 / sizes.to(mean)
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return y.mean() - slope * x.mean()
+    spread = (x - x.mean()).square().sum()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
+    value = y.mean() - slope * x.mean()
+    # The subsets share images, so their distances scatter less than those of new images would: a lower bound.
+    variance = (y - value - slope * x).square().sum() / (points - 2)
+    return value, (variance * (1 / points + x.mean().square() / spread)).sqrt()
 
 
 def _warn_of_few(images: int, features: int) -> None:
@@ -178,8 +185,8 @@ class FrechetInfinity(FeatureBank):
         super().__init__(**kwargs)
         self.points, self.seed = points, seed
 
-    def compute(self) -> Tensor:
-        """The extrapolated distance."""
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """The extrapolated distance, and its standard error."""
         return frechet_infinity(self.rows(real=True), self.rows(real=False), points=self.points, seed=self.seed)
 
 

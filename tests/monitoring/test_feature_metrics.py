@@ -164,14 +164,16 @@ def test_frechet_distance_of_rows() -> None:
 
 def test_frechet_infinity_has_less_bias() -> None:
     real, fake = rows(20_000, 24, 0), rows(600, 24, 1)  # the same distribution: 0 with infinitely many
-    plain, infinite = frechet_distance_of(real, fake), frechet_infinity(real, fake, least=300)
+    plain, (infinite, error) = frechet_distance_of(real, fake), frechet_infinity(real, fake, least=300)
     assert plain > 0.2
     assert abs(infinite) < plain / 4
     sizes = np.linspace(300, 600, 15).astype(int)
     draws, values = torch.Generator().manual_seed(0), []
     for size in sizes.tolist():
         values.append(float(frechet_distance_of(real, fake[torch.randperm(600, generator=draws)[:size]])))
-    assert float(infinite) == pytest.approx(np.polyfit(1 / sizes, values, 1)[1], rel=1e-8)
+    fit, covariance = np.polyfit(1 / sizes, values, 1, cov=True)
+    assert float(infinite) == pytest.approx(fit[1], rel=1e-8)
+    assert float(error) == pytest.approx(covariance[1, 1] ** 0.5, rel=1e-6)
 
 
 METRICS = {
@@ -239,6 +241,7 @@ def test_ranks_give_the_values_of_one_process(world: int) -> None:
         (lambda: precision_recall(REAL[:3], FAKE), "3 nearest neighbours need 4 real images, got 3"),
         (lambda: density_coverage(REAL[:5], FAKE), "5 nearest neighbours need 6 real images, got 5"),
         (lambda: frechet_infinity(REAL, FAKE[:16]), "more than 8 images .* take 18 images"),
+        (lambda: frechet_infinity(REAL, FAKE, points=2), "at least three subsets, not 2"),
         (lambda: FeatureBank().update(FAKE[0], real=True, first=0), r"must be \(N, d\), not \(8,\)"),
         (lambda: FeatureBank().update(FAKE / 0, real=True, first=0), "features of real images are not finite"),
     ],

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ import zoo
 from zoo import pretrained
 from zoo.dcgan import DCGAN
 from zoo.pretrained import cards, files, places, publish, registries
+
+ROOT = Path(__file__).parents[2]
 
 
 def tiny(**options: Any) -> DCGAN:
@@ -379,6 +382,32 @@ def test_all_published_files_together_fit_the_wheel() -> None:
     folder = pretrained.weights_folder()
     assert sum(p.stat().st_size for p in folder.glob("*.safetensors")) <= publish.MAX_TOTAL
     assert {p.stem for p in folder.glob("*.safetensors")} == set(pretrained.list_pretrained())
+
+
+def test_starters_of_the_wheel_are_few() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    starters = re.findall(r'^ *"([\w-]+\.safetensors)",$', text, re.M)
+    assert len(starters) >= 5
+    assert sum((pretrained.weights_folder() / name).stat().st_size for name in starters) <= 8 * 2**20
+    # The extractors of digits and clothes are weights of ours, and needed by `zoo evaluate`.
+    assert {"classifier-mnist28.safetensors", "classifier-fashionmnist28.safetensors"} <= set(starters)
+
+
+def test_weights_of_the_other_distribution_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slug = "pixelrnn-mnist28-diagonal"
+    content, known = (pretrained.weights_folder() / f"{slug}.safetensors").read_bytes(), pretrained.index()
+    monkeypatch.setattr(registries, "weights_folder", lambda: tmp_path / "wheel")
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel" / "index.json").write_text(json.dumps(known))
+    with pytest.raises(FileNotFoundError, match="pip install generative-zoo-weights"):
+        pretrained.pull(slug)
+    other = tmp_path / "site" / "generative_zoo_weights"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    (other / f"{slug}.safetensors").write_bytes(content)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert pretrained.pull(slug) == other / f"{slug}.safetensors"
 
 
 def test_index_and_card_import_little() -> None:

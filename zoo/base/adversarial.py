@@ -214,7 +214,12 @@ class AdversarialModel(AveragedModel):
         batches, self._pending = self._pending, []
         step = self.batch_index // self.accumulate
         objectives = self.objectives()
-        active = tuple(phase for phase in objectives if self.should_step(phase, step))
+        waits = self.start is not None and step < self.start["warmup"]  # for a discriminator that is new
+        active = tuple(
+            phase
+            for phase in objectives
+            if self.should_step(phase, step) and not (waits and phase not in self.detached_phases)
+        )
         configured = self.optimizers()
         configured = configured if isinstance(configured, list) else [configured]
         optimizers = dict(zip(objectives, configured, strict=True))

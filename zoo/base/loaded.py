@@ -12,7 +12,7 @@ from torch import nn
 if TYPE_CHECKING:
     from zoo.base.model import GenerativeModel
 
-__all__ = ["mark_loaded", "start_training"]
+__all__ = ["absent_networks", "mark_loaded", "start_training"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,17 @@ def mark_loaded(model: GenerativeModel, networks: Sequence[str] | None = None) -
         trained = name.removesuffix("_ema")
         if trained not in networks:
             getattr(model, trained).load_state_dict(getattr(model, name).state_dict())
-    for name in _absent(model):
+    for name in absent_networks(model):
         for module in getattr(model, name).modules():
             module.register_forward_pre_hook(Absent(type(model).__name__, name))
 
 
-def _absent(model: GenerativeModel) -> list[str]:
-    """Names of the networks that neither the model's file nor an average in it gave weights."""
+def absent_networks(model: GenerativeModel) -> list[str]:
+    """Names of the networks that neither the model's file nor an average in it gave weights.
+
+    Args:
+        model: a loaded model; a new one lacks none.
+    """
     if model.available_networks is None:
         return []
     held = {*model.available_networks, *(name.removesuffix("_ema") for name in model.available_networks)}
@@ -73,7 +77,7 @@ def start_training(model: GenerativeModel) -> None:
     """
     if model.fresh_modes is None:
         return
-    untrained = _absent(model)
+    untrained = absent_networks(model)
     start = f"; untrained: {', '.join(untrained)}" if untrained else ""
     rank_zero_warn(f"this fit starts from the loaded weights of {type(model).__name__}{start}")
     modes, model.fresh_modes, model.available_networks = model.fresh_modes, None, None

@@ -71,6 +71,7 @@ class GenerativeModel(ShapedByData, Shared, ConventionalModule):
         available_networks: names of the submodules that the model's file held; the others are untrained. None for a
             model that was not loaded, and from the start of a fit on.
         seed: seed of the run; set at the start of a fit from `seed_everything`, kept in checkpoints.
+        start: what a run of the command started from: name, sha256 and warm-up steps; None for new weights.
         batch_index: index of the training batch in the run, counted over epochs and resumes.
     """
 
@@ -79,6 +80,7 @@ class GenerativeModel(ShapedByData, Shared, ConventionalModule):
     optional_networks: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     available_networks: tuple[str, ...] | None = None
+    start: dict[str, Any] | None = None
     fresh_modes: Collection[str] | None = None  # modules that were in training mode when a loaded model was built
     capture = False  # whether a step is captured as one CUDA graph
     run_share: float | None = None  # of the run that is done, where its end is no number of steps

@@ -161,8 +161,8 @@ def refuse_mismatch(folder: Path, changes: Iterable[Change], held: Mapping[str, 
     advice = "another --name, or --fresh, starts anew"
     if fitting:
         advice = (
-            f"another --name with --init {folder / 'checkpoints' / 'last.ckpt'} starts from the weights of "
-            f"{', '.join(fitting)}"
+            f"another --name with --init {folder / 'checkpoints' / 'last.ckpt'} --init_strict false starts from the "
+            f"weights that fit, of {', '.join(fitting)}"
         )
     raise ValueError(f"the run in {folder} cannot go on with {cause}: {min(wrong)} would differ; {advice}")
 

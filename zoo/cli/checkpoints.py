@@ -129,14 +129,13 @@ def publish(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument(
         "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"
     )
+    parser.add_argument("--full", action="store_true", help="write a second file with all networks, to train on")
     parser.add_argument("--force", action="store_true", help="replace other weights of this name")
     parser.add_argument("--trust", **TRUST)
-    options = parser.parse_args(arguments)
+    options = vars(parser.parse_args(arguments))
     from zoo.pretrained import publish
 
-    chosen = {"out_dir": options.out_dir, "note": options.note, "selected": options.selected}
-    chosen |= {"trust": options.trust, "force": options.force}
-    for path in publish.publish(options.run, options.slug, **chosen):
+    for path in publish.publish(options.pop("run"), options.pop("slug"), **options):
         print(path)
 
 
@@ -148,6 +147,7 @@ def push(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument("--private", action="store_true", help="make a private repository on the Hub")
     parser.add_argument("--dry_run", action="store_true", help="write the files to a folder, print it, push nothing")
     parser.add_argument("--force", action="store_true", help="replace other weights of this name in a registry")
+    parser.add_argument("--full", action="store_true", help="of a run, a second file with all networks, to train on")
     parser.add_argument("--note", help="what you say of the pictures of a run, for the card")
     parser.add_argument(
         "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"

@@ -121,7 +121,7 @@ def _fit(cli: ZooCLI, model: GenerativeModel) -> None:
             line = describe(cli.changes, whole=decay is not None and decay.follows_the_run)
             print(f"Resuming {cli.folder.path}" + (f" with {line}" if cli.changes else ""))
     elif cli.config.init:
-        initialize(model, cli.config.init)
+        initialize(model, cli.config.init, strict=cli.options.init_strict == "true")
     model.check_unopened(cli.datamodule)
     if cli.is_trial:
         cli.trainer.fit(model, datamodule=cli.datamodule)

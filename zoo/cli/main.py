@@ -115,6 +115,9 @@ def _train(parser: Parser, arguments: list[str]) -> None:
     if name == "fit":
         parser.add_argument("--init", help="start from the weights of a checkpoint (name, file or address)")
         parser.add_argument(
+            "--init_strict", choices=("true", "false"), default="true", help="false takes the layers that fit (true)"
+        )
+        parser.add_argument(
             "--fresh", action="store_true", help="start anew; an earlier run is moved aside, not deleted"
         )
         steps = "steps between two checkpoints (250, unless half a minute has not passed; or ten minutes)"

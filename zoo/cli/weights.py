@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import zoo
 from zoo import pretrained
-from zoo.base import GenerativeModel
+from zoo.base import AdversarialModel, GenerativeModel
+from zoo.base.loaded import absent_networks
 from zoo.cli.changes import Change, refuse_mismatch
 from zoo.engine.checkpoint import AtomicCheckpointIO
 
-__all__ = ["initialize", "load_weights", "steps_to_go_on_from"]
+__all__ = ["WARMUP", "initialize", "load_weights", "steps_to_go_on_from"]
+
+WARMUP = 200
+"""Steps in which a discriminator that starts untrained trains alone, beside a generator that is trained."""
 
 
 def steps_to_go_on_from(folder: Path, checkpoint: Path, model: GenerativeModel, changes: Sequence[Change]) -> int:
@@ -35,41 +40,57 @@ def steps_to_go_on_from(folder: Path, checkpoint: Path, model: GenerativeModel, 
     return int(held["global_step"])
 
 
-def initialize(model: GenerativeModel, name: str) -> None:
-    """Start from the weights of a checkpoint; networks that it does not hold or have alike start as they are.
+def initialize(model: GenerativeModel, name: str, *, strict: bool = True) -> None:
+    """Start from the weights of a checkpoint, of its full file where there is one.
+
+    A network whose average alone is held starts as a copy of the average. Networks that the checkpoint does not hold
+    start untrained; those of an adversarial model then train alone for `WARMUP` steps.
 
     Args:
         model: the model, built.
         name: name, file or address of a checkpoint.
+        strict: refuse weights of other sizes; False takes the layers that fit.
 
     Raises:
-        ValueError: the checkpoint is of another class, or no network fits.
+        ValueError: the checkpoint is of another class, or its weights do not fit.
     """
-    # Whoever trains a class of their own trusts its code.
-    source = zoo.load(name, trust=type(model).__module__)
+    path = pretrained.pull(name, full=True)
+    source = zoo.load(path, trust=type(model).__module__)  # whoever trains a class of their own trusts its code
     if type(source) is not type(model):
         raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
-    held, own = source.state_dict(), model.state_dict()
-    # A published file holds the networks that make samples, say; the others of the loaded model are untrained.
-    path = pretrained.pull(name)
-    networks = [*held] if path.suffix == ".ckpt" else pretrained.read(path)[0]["networks"]
-    taken = {n: v for n, v in held.items() if n in networks or n.partition(".")[0] in networks}
-    for key in own:
-        # Where one side has an average of the generator and the other has not, they stand for each other.
-        other = key.replace("generator.", "generator_ema.") if key.startswith("generator.") else ""
-        other = key.replace("generator_ema.", "generator.") if key.startswith("generator_ema.") else other
-        if key not in taken and other in taken:
-            taken[key] = taken[other]
-    taken = {n: v for n, v in taken.items() if n in own}
-    wrong = {n.partition(".")[0]: (n, tuple(v.shape)) for n, v in taken.items() if v.shape != own[n].shape}
-    taken = {n: v for n, v in taken.items() if n.partition(".")[0] not in wrong}
-    if wrong and not taken:
-        n, shape = next(iter(wrong.values()))
-        raise ValueError(f"--init {name} does not fit: its {n} has shape {shape}, here it is {tuple(own[n].shape)}")
+    absent = set(absent_networks(source))
+    own = model.state_dict()
+    held = {key: value for key, value in source.state_dict().items() if key.partition(".")[0] not in absent}
+    for key in own:  # one of the two may keep an average, and the other none
+        other = key.replace("_ema.", ".", 1)
+        if key not in held and other in held:
+            held[key] = held[other]
+    held = {key: value for key, value in held.items() if key in own}
+    wrong = {key: tuple(value.shape) for key, value in held.items() if value.shape != own[key].shape}
+    if wrong and strict:
+        key, shape = next(iter(wrong.items()))
+        raise ValueError(
+            f"--init {name} does not fit: its {key} has shape {shape}, here it is {tuple(own[key].shape)}; "
+            "--init_strict false takes the layers that fit"
+        )
+    taken = {key: value for key, value in held.items() if key not in wrong}
+    if not taken:
+        raise ValueError(f"--init {name} does not fit: no layer has the size that it has here")
     model.load_state_dict(own | taken)
-    started = sorted({n.partition(".")[0] for n in taken})
-    anew = f"; of other sizes, so untrained: {', '.join(sorted(wrong))}" if wrong else ""
-    print(f"Starting from {name}: {', '.join(started)}{anew}")
+    warmup = WARMUP if absent and isinstance(model, AdversarialModel) else 0
+    model.start = {"name": name, "sha256": pretrained.sha256(path), "warmup": warmup}
+    print(f"Starting from {name}: {_words(own, taken, wrong)}")
+    if absent:
+        alone = f", and train alone for {warmup} steps" if warmup else ""
+        print(f"  not in its file, so untrained{alone}: {', '.join(sorted(absent))}")
+
+
+def _words(own: Mapping[str, Any], taken: Mapping[str, Any], wrong: Mapping[str, Any]) -> str:
+    """Which networks start from a checkpoint, and which of their layers do not."""
+    networks = {key.partition(".")[0] for key in taken}
+    layers = sorted({key.rpartition(".")[0] or key for key in wrong})
+    shown = ", ".join(layers[:6]) + (f" and {len(layers) - 6} more" if len(layers) > 6 else "")
+    return ", ".join(sorted(networks)) + (f"; of other sizes, so untrained: {shown}" if layers else "")
 
 
 def load_weights(model: GenerativeModel, checkpoint: Path) -> None:

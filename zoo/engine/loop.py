@@ -53,6 +53,7 @@ class Trainable(Protocol):
     capture: bool
     captured: CapturedStep | None
     finite: FiniteWatch
+    start: dict[str, Any] | None
 
     def check_images(self, shape: torch.Size) -> None:
         """Refuse training images of a shape (C, H, W) that the model is not made for."""
@@ -227,6 +228,7 @@ class ExactTraining(Callback):
             "seconds": self.seconds,
             "hardware": hardware(pl_module, trainer.world_size),
             "optimizer_options": self._options,
+            "start": model.start,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -234,7 +236,7 @@ class ExactTraining(Callback):
         if (saved := checkpoint.get("zoo")) is None:
             return
         model = cast(Trainable, pl_module)
-        model.seed = saved["seed"]
+        model.seed, model.start = saved["seed"], saved.get("start")
         if saved.get("boundary"):
             resume_at_boundary(trainer)
         self._seconds = saved["seconds"]

@@ -17,7 +17,7 @@ from zoo.engine.download import fetch_once, is_offline
 from zoo.engine.files import data_home, write_atomically
 from zoo.pretrained.files import header
 from zoo.pretrained.hub import CARD, PICTURE, WEIGHTS
-from zoo.pretrained.places import Place, cache_dir
+from zoo.pretrained.places import Place, cache_dir, is_sound, verified
 
 __all__ = ["Artifact", "copy_file", "log", "logs_offline"]
 
@@ -41,11 +41,13 @@ class Artifact(Place):
         """The artifact's own name."""
         return self.path.rpartition("/")[2].lower()
 
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """The file of weights in the cache; offline the one that the address meant the last time."""
         path = self._file(WEIGHTS)
-        header(path)
-        return path
+        stated = header(path).get("full")
+        if not full or stated is None or not is_sound(stated):
+            return path
+        return verified(self._file(stated["file"]), stated["sha256"])
 
     def card(self) -> str | None:
         """The card, if the artifact holds one."""

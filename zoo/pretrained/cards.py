@@ -187,10 +187,14 @@ def _facts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"
     if selected := entry.get("selected"):
         yield "chosen by", f"values of the {selected} split: options or checkpoint"
+    if training and (start := training.get("start")):
+        yield "started from", f"{start['name']}, sha256 `{start['sha256'][:16]}`"
     if training and (commit := training.get("commit")):
         yield "trained by", f"commit {commit}"
     if training and training["seconds"]:
         yield "time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"
+    if full := entry.get("full"):
+        yield "full file", f"{full['bytes'] / 2**20:.1f} MiB with {', '.join(full['networks'])}: to train on"
     stored = f", {entry['stored']}" if "stored" in entry else ""
     yield "file", f"{entry['bytes'] / 2**20:.1f} MiB{stored}"
     if "rounding" in entry:

@@ -57,33 +57,45 @@ def find(name: str | os.PathLike[str]) -> Place:
         registry = Registry(address.place, required=True)
         if not registry.is_web and not Path(address.place, "index.json").exists():
             raise LookupError(f"there is no checkpoint or file {text!r}: {address.place} has no index.json")
-        place = InRegistry(text, registry, address.name)
+        place = _in_registry(text, registry, address.name) or InRegistry(text, registry, address.name)
         place.entry()
         return place
     names: list[str] = []
     for registry in registries():
-        held = registry.index()
-        if text in held:
-            return InRegistry(text, registry, text)
-        names += held
+        if found := _in_registry(text, registry, text):
+            return found
+        names += registry.index()
     raise LookupError(f"there is no checkpoint or file {text!r}: {nearest(text, names, '`zoo list` names them all')}")
 
 
-def pull(name: str | os.PathLike[str]) -> Path:
+def _in_registry(text: str, registry: Registry, name: str) -> Place | None:
+    """A checkpoint of a registry, or its full file under the name `<slug>-full`; None if it has none of this name."""
+    held, slug = registry.index(), name.removesuffix("-full")
+    if name in held:
+        return InRegistry(text, registry, name)
+    if slug == name or slug not in held:
+        return None
+    if "full" not in held[slug]:
+        raise LookupError(f"{slug} has no full file, only {', '.join(held[slug]['networks'])}: take {slug}")
+    return InRegistry(text, registry, slug, is_full=True)
+
+
+def pull(name: str | os.PathLike[str], *, full: bool = False) -> Path:
     """The file of a checkpoint, fetched if need be, its sum verified.
 
-    Files that come with the package and files of this machine are used in place. Others are fetched once into a cache;
-    an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1` forbids fetching.
+    Files that come with the package or with generative-zoo-weights and files of this machine are used in place. Others
+    are fetched once into a cache; an interrupted transfer goes on where it stopped. `ZOO_OFFLINE=1` forbids fetching.
 
     Args:
-        name: name, path or address: see `zoo.load`.
+        name: name, path or address: see `zoo.load`; `<slug>-full` asks for a full file.
+        full: the file with all networks, for training on, where there is one.
 
     Raises:
-        LookupError: there is no such checkpoint.
+        LookupError: there is no such checkpoint, or no full file.
         ValueError: the file is not the published one, or none of this package.
         OSError: it could not be fetched.
     """
-    return find(name).pull()
+    return find(name).pull(full=full)
 
 
 def entry_of(name: str | os.PathLike[str]) -> dict[str, Any]:

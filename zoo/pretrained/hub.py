@@ -20,7 +20,7 @@ import zoo
 from zoo.engine.download import is_offline, sha256
 from zoo.pretrained.addresses import PICKLES
 from zoo.pretrained.files import header
-from zoo.pretrained.places import Place
+from zoo.pretrained.places import Place, is_sound, verified
 
 __all__ = ["CARD", "CONFIG", "PICTURE", "WEIGHTS", "OnHub", "check_access", "explained", "file_of", "upload"]
 
@@ -46,14 +46,16 @@ class OnHub(Place):
         """The repository's name without its owner, as a registry may hold it."""
         return re.sub(r"[^a-z0-9_-]+", "-", self.repo.partition("/")[2].lower()).strip("-")
 
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """The file of weights in the client's cache, verified against the sum that the Hub states."""
         path = file_of(self.address, self.repo, WEIGHTS, self.revision or None)
         try:
-            header(path)
+            stated = header(path).get("full")
         except ValueError as error:
             raise ValueError(f"{self.address} holds no checkpoint of this package: {error}") from error
-        return path
+        if not full or stated is None or not is_sound(stated):
+            return path
+        return verified(file_of(self.address, self.repo, stated["file"], self.revision or None), stated["sha256"])
 
     def card(self) -> str | None:
         """The card without the YAML header; None if there is none."""

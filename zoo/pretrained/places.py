@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from zoo.engine.download import fetch_once, is_offline, remote_facts, sha256
 from zoo.engine.files import cache_home, write_atomically
 from zoo.pretrained.files import header
 
-__all__ = ["LocalFile", "Place", "WebFile", "cache_dir", "verified"]
+__all__ = ["LocalFile", "Place", "WebFile", "cache_dir", "is_sound", "verified"]
 
 
 def cache_dir() -> Path:
@@ -40,6 +41,24 @@ def verified(path: Path, digest: str) -> Path:
     return path
 
 
+def is_sound(entry: Any) -> bool:
+    """Whether an entry names plain files with their sums, in no other folder.
+
+    Args:
+        entry: what an index or a header from outside says.
+    """
+    if not isinstance(entry, dict):
+        return False
+    file, digest = entry.get("file"), entry.get("sha256")
+    return (
+        isinstance(file, str)
+        and re.fullmatch(r"\w[\w.-]*\.safetensors", file) is not None
+        and isinstance(digest, str)
+        and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
+        and ("full" not in entry or is_sound(entry["full"]))
+    )
+
+
 class Place(ABC):
     """Where one checkpoint lies.
 
@@ -52,8 +71,11 @@ class Place(ABC):
     name: str
 
     @abstractmethod
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """The file of weights on this machine, fetched if need be and verified.
+
+        Args:
+            full: the second file, with all networks, where there is one.
 
         Raises:
             ValueError: the file is not the published one, or none of this package.
@@ -91,7 +113,7 @@ class LocalFile(Place):
         """Its name without its end."""
         return self.path.stem
 
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """The path, if there is such a file."""
         if not self.path.is_file():
             raise FileNotFoundError(f"there is no file {self.address}")
@@ -115,7 +137,7 @@ class WebFile(Place):
         """The end of the address."""
         return Path(self.address.partition("?")[0]).stem
 
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """The file in the cache, fetched again if the server has another one."""
         folder, known = cache_dir(), None
         note = folder / f"{_key(self.address)}.json"

@@ -14,6 +14,7 @@ from typing import Any, cast
 import yaml
 
 from zoo import recipes
+from zoo.base import GenerativeModel
 from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.files import data_home
 from zoo.engine.images import image_grid
@@ -38,6 +39,7 @@ def publish(
     out_dir: Path | None = None,
     note: str | None = None,
     selected: str | None = None,
+    full: bool = False,
     trust: Trust = (),
     force: bool = False,
 ) -> list[Path]:
@@ -55,6 +57,7 @@ def publish(
         note: what whoever looked at the pictures says of them; the card has it below the grid.
         selected: split by whose values the options or the checkpoint were chosen, "val" or "test", which the protocols
             of all values then say.
+        full: write a second file, `<slug>-full.safetensors`, with all networks and averages, for training on.
         trust: names of packages whose classes may be built: see `zoo.load`.
         force: replace other weights of this name.
 
@@ -108,6 +111,8 @@ def publish(
             for measurement in measurements(saved, config)
             for metric in measured(published, data, measurement, selected=selected)
         ]
+        if full:
+            information["full"] = _save_full(model, target / f"{slug}-full.safetensors", half=half)
         save(model, temporary, networks=networks, half=half, information=information)
         pictures = {}
         if (grid := shows.grid(published)) is not None:
@@ -115,9 +120,17 @@ def publish(
             image_grid(*grid).save(png, "PNG")
             pictures = {f"{slug}.png": png.getvalue()}
         parameters = sum(p.numel() for n in networks for p in getattr(model, n).parameters())
-        return _enter(slug, path, temporary, parameters, pictures, force=force)
+        written = _enter(slug, path, temporary, parameters, pictures, force=force)
+        return [*written, *[target / f"{slug}-full.safetensors"] * full]
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _save_full(model: GenerativeModel, path: Path, *, half: bool) -> dict[str, Any]:
+    """Write all networks of a model; what the index says of that file."""
+    networks = [name for name, child in model.named_children() if child.state_dict()]
+    save(model, path, networks=networks, half=half)
+    return {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "networks": networks}
 
 
 def republish(
@@ -211,6 +224,7 @@ def _information(
             "seconds": saved["zoo"].get("seconds"),
             "hardware": saved["zoo"].get("hardware"),
             **_commit(run),
+            **({"start": start} if (start := saved["zoo"].get("start")) else {}),
         },
         "data": {"name": data.name, "licence": data.license, **settings},
     }
@@ -230,10 +244,10 @@ def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
     if name not in recipes.list_recipes():
         return {"recipe": None, "changed": {}}
     settings = yaml.safe_load(recipes.find(name).read_text())
-    return {"recipe": name, "changed": dict(_changed(settings, config))}
+    return {"recipe": name, "changed": dict(changed(settings, config))}
 
 
-def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys of a recipe that a configuration sets to something else, with what it sets."""
     if isinstance(recipe, dict) and isinstance(config, dict):
         # Keys such as 4 of {4: 64} are texts in the configuration that a run writes.
@@ -241,6 +255,6 @@ def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, 
     if isinstance(recipe, dict | list) and type(recipe) is type(config):
         for key, value in recipe.items() if isinstance(recipe, dict) else enumerate(recipe):
             held = key in config if isinstance(config, dict) else key < len(config)
-            yield from _changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
+            yield from changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
     elif recipe != config:
         yield prefix, config

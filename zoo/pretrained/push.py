@@ -7,7 +7,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Checkpoint:
         entry: its index entry.
         weights: its file.
         picture: its grid, a PNG.
+        full: its file with all networks.
         run: folder of the run that trained it, if it is known.
     """
 
@@ -43,6 +44,7 @@ class Checkpoint:
     entry: dict[str, Any]
     weights: Path
     picture: bytes | None = None
+    full: Path | None = None
     run: Path | None = None
 
 
@@ -54,6 +56,7 @@ def push(
     private: bool = False,
     dry_run: bool = False,
     force: bool = False,
+    full: bool = False,
     note: str | None = None,
     selected: str | None = None,
     trust: Trust = (),
@@ -69,6 +72,7 @@ def push(
         private: make a private repository on the Hub.
         dry_run: write the files into a folder of the cache, and push nothing.
         force: replace other weights of this name in a registry, which keeps no earlier versions.
+        full: as in `publish`, for a run.
         note: as in `publish`, for a run.
         selected: as in `publish`, for a run.
         trust: names of packages whose classes may be built: see `zoo.load`.
@@ -94,7 +98,7 @@ def push(
     with tempfile.TemporaryDirectory() as scratch:
         if (run / "checkpoints").is_dir():
             slug = name_of_run(run, slug)
-            publish(run, slug, out_dir=Path(scratch), note=note, selected=selected, trust=trust)
+            publish(run, slug, out_dir=Path(scratch), note=note, selected=selected, full=full, trust=trust)
             place: Place = InRegistry(slug, Registry(scratch), slug)
         elif run.suffix == ".ckpt":
             raise ValueError(
@@ -104,7 +108,7 @@ def push(
             place = find(source)
         checkpoint = _checkpoint(place, slug, trust)
         if (run / "checkpoints").is_dir():
-            checkpoint = Checkpoint(**{**vars(checkpoint), "run": run.resolve()})
+            checkpoint = replace(checkpoint, run=run.resolve())
         return _send(checkpoint, target, private=private, dry_run=dry_run, force=force)
 
 
@@ -156,11 +160,17 @@ def _count(model: GenerativeModel, networks: Iterable[str] | None = None) -> int
 
 def _checkpoint(place: Place, slug: str | None, trust: Trust) -> Checkpoint:
     """A checkpoint that lies somewhere, under the name that it is pushed by."""
+    if isinstance(place, InRegistry):  # a name that ends in -full means the checkpoint with its full file
+        place = replace(place, is_full=False)
     weights, entry = place.pull(), place.entry()
     if "parameters" not in entry:  # of a file outside of all indexes; this also says whether it fits its class
         entry["parameters"] = _count(load(weights, trust=trust), entry["networks"])
     slug = check_name(slug or entry.get("slug") or place.name)
-    return Checkpoint(slug, entry | {"file": f"{slug}.safetensors"}, weights, place.picture())
+    entry = entry | {"file": f"{slug}.safetensors"}
+    full = place.pull(full=True) if "full" in entry else None
+    if full is not None:
+        entry["full"] = entry["full"] | {"file": f"{slug}-full.safetensors"}
+    return Checkpoint(slug, entry, weights, place.picture(), full)
 
 
 def _send(
@@ -172,7 +182,7 @@ def _send(
         return _to_folder(checkpoint, folder, force=force)
     with _folder(target, keep=dry_run) as folder:
         address = f"{target.text}/{slug}" if target.kind == "registry" else target.text
-        write_repository(folder, slug, entry, checkpoint.weights, checkpoint.picture, address)
+        write_repository(folder, slug, entry, checkpoint.weights, checkpoint.picture, address, full=checkpoint.full)
         if dry_run:
             return str(folder)
         message = f"{slug}, written by generative-zoo {entry['versions']['generative-zoo']}"
@@ -189,9 +199,13 @@ def _to_folder(checkpoint: Checkpoint, folder: Path, *, force: bool) -> str:
     slug, entry = checkpoint.slug, checkpoint.entry
     check_free(folder, slug, entry["sum"], force=force)
     address = f"{folder}/{slug}"
-    picture = {f"{slug}.png": checkpoint.picture} if checkpoint.picture else {}
-    text = cards.card(slug, entry, address, picture="" if picture else None)
-    add(folder, slug, entry, picture | {f"{slug}.md": text.encode()}, checkpoint.weights, force=force)
+    text = cards.card(slug, entry, address, picture="" if checkpoint.picture else None)
+    files: dict[str, bytes | Path] = {f"{slug}.md": text.encode()}
+    if checkpoint.picture:
+        files[f"{slug}.png"] = checkpoint.picture
+    if checkpoint.full:
+        files[entry["full"]["file"]] = checkpoint.full
+    add(folder, slug, entry, files, checkpoint.weights, force=force)
     return address
 
 

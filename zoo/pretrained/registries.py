@@ -16,14 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from zoo.engine.download import download, fetch_once, is_offline, read_remote
-from zoo.engine.files import cache_home, data_home, nearest, write_atomically
+from zoo.engine.files import atomic_file, cache_home, data_home, nearest, write_atomically
 from zoo.pretrained import artifacts, hub
 from zoo.pretrained.migrations import current_names
-from zoo.pretrained.places import Place, cache_dir, verified
+from zoo.pretrained.places import Place, cache_dir, is_sound, verified
 
 __all__ = [
     "InRegistry",
@@ -33,6 +34,7 @@ __all__ = [
     "check_name",
     "check_writable",
     "index",
+    "installed",
     "registries",
     "weights_folder",
 ]
@@ -41,6 +43,18 @@ __all__ = [
 def weights_folder() -> Path:
     """Where the files that come with the package lie."""
     return Path(str(files("zoo") / "weights"))
+
+
+def installed(file: str) -> Path | None:
+    """A file of weights of this package, or of the distribution of all others; None where neither has it.
+
+    Args:
+        file: its name.
+    """
+    spec = find_spec("generative_zoo_weights")
+    others = spec.submodule_search_locations if spec is not None else None
+    folders = [weights_folder(), *map(Path, others or [])]
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
 
 
 def index(folder: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -78,6 +92,17 @@ class Registry:
         """Whether it lies on a web server."""
         return "://" in self.place
 
+    def held(self, file: str) -> Path | None:
+        """A file of weights that lies in the registry's folder; None where it has to be fetched.
+
+        Args:
+            file: its name.
+        """
+        if Path(self.place) == weights_folder():
+            return installed(file)
+        path = Path(self.place, file)
+        return None if self.is_web or not path.is_file() else path
+
     def index(self) -> dict[str, dict[str, Any]]:
         """Its checkpoints by name.
 
@@ -97,7 +122,7 @@ class Registry:
         try:
             found = json.loads(text)
             entries: dict[str, dict[str, Any]] = current_names(found)
-            wrong = [slug for slug, entry in entries.items() if not _is_sound(entry)]
+            wrong = [slug for slug, entry in entries.items() if not is_sound(entry)]
         except (ValueError, RecursionError, AttributeError) as error:
             raise ValueError(f"the index of {self.place} is damaged: {error}") from error
         if wrong:
@@ -126,17 +151,6 @@ class Registry:
         return content
 
 
-def _is_sound(entry: Any) -> bool:
-    """Whether an entry names a file in the registry's own folder, and its sum."""
-    file, digest = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "sha256"))
-    return (
-        isinstance(file, str)
-        and re.fullmatch(r"[\w][\w.-]*\.safetensors", file) is not None
-        and isinstance(digest, str)
-        and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
-    )
-
-
 @dataclass(frozen=True)
 class InRegistry(Place):
     """A checkpoint of a registry.
@@ -145,11 +159,13 @@ class InRegistry(Place):
         address: the text by which it was asked for.
         registry: the registry.
         name: its name there.
+        is_full: its full file is meant.
     """
 
     address: str
     registry: Registry
     name: str
+    is_full: bool = False
 
     def entry(self) -> dict[str, Any]:
         """Its index entry.
@@ -162,11 +178,13 @@ class InRegistry(Place):
             raise LookupError(f"{self.registry.place} has no checkpoint {self.name!r}: {nearest(self.name, known)}")
         return known[self.name]
 
-    def pull(self) -> Path:
+    def pull(self, *, full: bool = False) -> Path:
         """Its file: in place if it lies in the folder, else fetched once into the cache."""
         entry = self.entry()
-        path = Path(self.registry.place, entry["file"])
-        if self.registry.is_web or not path.exists():
+        if (full or self.is_full) and "full" in entry:
+            entry = entry | entry["full"]
+        path = self.registry.held(entry["file"])
+        if path is None:
             path = cache_dir() / f"{entry['sha256'][:16]}-{entry['file']}"
             if not path.exists():
                 fetch_once(self.address, path, entry["sha256"], partial(self._transfer, entry))
@@ -184,7 +202,7 @@ class InRegistry(Place):
             download(f"{self.registry.place}/{entry['file']}", path, size)
         elif Path(self.registry.place) == weights_folder():
             raise FileNotFoundError(
-                f"{self.name} is missing from the installation and has no address: install it again"
+                f"{self.name} is not among the starters that come with the package: pip install generative-zoo-weights"
             )
         else:
             raise FileNotFoundError(f"{self.registry.place} has no file {entry['file']}: push {self.name} again")
@@ -258,7 +276,13 @@ def check_free(folder: Path, slug: str, weights: str, *, force: bool = False) ->
 
 
 def add(
-    folder: Path, slug: str, entry: dict[str, Any], files: Mapping[str, bytes], weights: Path, *, force: bool = False
+    folder: Path,
+    slug: str,
+    entry: dict[str, Any],
+    files: Mapping[str, bytes | Path],
+    weights: Path,
+    *,
+    force: bool = False,
 ) -> list[Path]:
     """Put a checkpoint into the folder of a registry; processes that write at once wait for each other.
 
@@ -266,7 +290,7 @@ def add(
         folder: the folder.
         slug: name of the checkpoint.
         entry: its index entry.
-        files: its card and picture by their names.
+        files: its card, picture and full file by their names: contents, or files to be copied.
         weights: its file; one that lies in the folder under another name is renamed, one elsewhere copied.
         force: replace other weights of this name.
 
@@ -282,15 +306,16 @@ def add(
     target = folder / entry["file"]
     with FileLock(folder / ".index.lock", mode=0o666):
         check_free(folder, slug, entry["sum"], force=force)
-        if weights != target:
-            if weights.parent != folder:
-                copy = folder / f".{slug}.new.safetensors"
-                shutil.copyfile(weights, copy)
-                weights = copy
+        if weights.parent == folder:
             os.replace(weights, target)
+        else:
+            files = {**files, target.name: weights}
         entries = dict(sorted((index(folder) | {slug: entry}).items()))
-        written = {folder / name: content for name, content in files.items()}
-        written[folder / "index.json"] = (json.dumps(entries, indent=1) + "\n").encode()
-        for file, content in written.items():
-            write_atomically(file, content)
-    return [target, *written]
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                write_atomically(folder / name, content)
+                continue
+            with atomic_file(folder / name) as file, open(content, "rb") as source:
+                shutil.copyfileobj(source, file)
+        write_atomically(folder / "index.json", json.dumps(entries, indent=1) + "\n")
+    return [target, *(folder / name for name in files if name != target.name), folder / "index.json"]

@@ -12,6 +12,7 @@ import yaml
 
 from zoo.engine.files import write_atomically
 from zoo.pretrained import cards
+from zoo.pretrained.files import header
 from zoo.pretrained.hub import CARD, CONFIG, PICTURE, WEIGHTS
 
 __all__ = ["front_matter", "write_repository"]
@@ -35,7 +36,14 @@ LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0"
 
 
 def write_repository(
-    folder: Path, slug: str, entry: dict[str, Any], weights: Path, picture: bytes | None, address: str
+    folder: Path,
+    slug: str,
+    entry: dict[str, Any],
+    weights: Path,
+    picture: bytes | None,
+    address: str,
+    *,
+    full: Path | None = None,
 ) -> None:
     """Write the folder that is uploaded.
 
@@ -46,15 +54,18 @@ def write_repository(
         weights: its file.
         picture: its grid, a PNG.
         address: where a reader of the card finds it.
+        full: its full file, which goes under the name that the header of `weights` has for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights, folder / WEIGHTS)
+    if full is not None:
+        shutil.copyfile(full, folder / header(weights)["full"]["file"])
     write_atomically(folder / CONFIG, json.dumps(entry["hparams"], indent=2, sort_keys=True) + "\n")
     if picture is not None:
         write_atomically(folder / PICTURE, picture)
-    header = yaml.safe_dump(front_matter(slug, entry), sort_keys=False, allow_unicode=True, width=120)
+    front = yaml.safe_dump(front_matter(slug, entry), sort_keys=False, allow_unicode=True, width=120)
     card = cards.card(slug, entry, address, picture=PICTURE if picture is not None else None)
-    write_atomically(folder / CARD, f"---\n{header}---\n\n{card}")
+    write_atomically(folder / CARD, f"---\n{front}---\n\n{card}")
 
 
 def front_matter(slug: str, entry: dict[str, Any]) -> dict[str, Any]:
