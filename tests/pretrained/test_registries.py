@@ -289,3 +289,26 @@ def test_a_dry_run_writes_what_would_be_pushed(tmp_path: Path) -> None:
     assert json.loads((folder / "config.json").read_text()) == pretrained.index()["gan-mnist28"]["hparams"]
     assert (folder / "README.md").read_text().startswith("---\nlicense: cc-by-sa-3.0\nlibrary_name: generative-zoo\n")
     assert zoo.load(folder / "model.safetensors").sample(1, seed=0).shape == (1, 1, 28, 28)
+
+
+def test_a_full_file_travels_with_its_checkpoint(tmp_path: Path) -> None:
+    """As `zoo publish --full` leaves it: a second file with all networks, to train on."""
+    source, model = tmp_path / "source", tiny()
+    source.mkdir()
+    pretrained.save(model, source / "tiny-full.safetensors")
+    path = source / "tiny-full.safetensors"
+    full = {"file": path.name, "sha256": pretrained.sha256(path), "bytes": path.stat().st_size}
+    full["networks"] = ["generator", "discriminator"]
+    pretrained.save(model, source / "tiny.safetensors", networks=["generator"], information={"full": full})
+    entry = {"sha256": pretrained.sha256(source / "tiny.safetensors"), "file": "tiny.safetensors", "parameters": 1}
+    entry |= pretrained.read(source / "tiny.safetensors")[0] | {"bytes": 1}
+    (source / "index.json").write_text(json.dumps({"tiny": entry}))
+    assert push(source / "tiny", tmp_path / "shared", slug="other") == f"{tmp_path}/shared/other"
+    assert pretrained.pull(f"{tmp_path}/shared/other-full").read_bytes() == path.read_bytes()
+    assert pretrained.pull(f"{tmp_path}/shared/other", full=True).name == "other-full.safetensors"
+    assert zoo.load(f"{tmp_path}/shared/other").available_networks == ("generator",)
+    assert set(zoo.load(f"{tmp_path}/shared/other-full").available_networks or ()) == {"generator", "discriminator"}
+    folder = Path(push(source / "tiny", "hf://me/tiny", dry_run=True))
+    assert (folder / "tiny-full.safetensors").read_bytes() == path.read_bytes()
+    with pytest.raises(LookupError, match="gan-mnist28 has no full file, only generator: take gan-mnist28"):
+        zoo.load("gan-mnist28-full")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as serialize
 
 import zoo
-from tests.cli.parts import command
+from tests.cli.parts import TINY, command
 from zoo import pretrained
 from zoo.dcgan import DCGAN
 from zoo.pretrained.push import push, push_model
@@ -109,3 +109,27 @@ def test_data_and_measures_of_others_need_trust_too(tmp_path: Path, monkeypatch:
     push_model(DCGAN(8, base_channels=4), f"{tmp_path}/generative-zoo/plain")
     with pytest.raises(ValueError, match="plain was published without a measured value"):
         verify("plain")
+
+
+def test_a_run_of_one_s_own_class_is_measured_published_and_pushed(own: Any, tmp_path: Path) -> None:
+    """The whole way, by commands, from the folder where the class lies."""
+    module = type(own).__module__
+    args = [
+        f"--model={module}.MyGAN",
+        "--model.base_channels=4",
+        "--model.latent_dim=5",
+        *TINY[1:],
+        "--name=mine-smoke",
+    ]
+    assert command("fit", *args, "--trainer.max_steps=2") == 0
+    run = Path("runs/mine-smoke")
+    for act in (["evaluate", run, "--metrics", "own"], ["publish", run], ["push", run, "zoo"]):
+        assert command(*act) == 2
+    assert command("sample", run / "checkpoints" / "last.ckpt", "--num=1", "--out=b.png", "--trust", module) == 0
+    # The DataModule is the tests' own, of the package `tests`.
+    trusted = ["--trust", module, "--trust", "tests"]
+    assert command("push", run, "zoo", *trusted) == 0
+    assert command("publish", run, *trusted) == 0
+    assert pretrained.list_pretrained("mine") == ["mine"]
+    more = ["--name=more", "--trainer.max_steps=2", "--init=zoo/mine"]
+    assert command("fit", *args[:-1], *more) == 0, "--init trusts the class that the command names"

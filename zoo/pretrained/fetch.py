@@ -57,27 +57,29 @@ def find(name: str | os.PathLike[str]) -> Place:
         registry = Registry(address.place, required=True)
         if not registry.is_web and not Path(address.place, "index.json").exists():
             raise LookupError(f"there is no checkpoint or file {text!r}: {address.place} has no index.json")
-        place = _in_registry(text, registry, address.name) or InRegistry(text, registry, address.name)
-        place.entry()
-        return place
+        held = registry.index()
+        if found := _held(text, registry, held, address.name):
+            return found
+        raise LookupError(f"{address.place} has no checkpoint {address.name!r}: {nearest(address.name, held)}")
     names: list[str] = []
     for registry in registries():
-        if found := _in_registry(text, registry, text):
+        held = registry.index()
+        if found := _held(text, registry, held, text):
             return found
-        names += registry.index()
+        names += held
     raise LookupError(f"there is no checkpoint or file {text!r}: {nearest(text, names, '`zoo list` names them all')}")
 
 
-def _in_registry(text: str, registry: Registry, name: str) -> Place | None:
+def _held(text: str, registry: Registry, held: dict[str, dict[str, Any]], name: str) -> Place | None:
     """A checkpoint of a registry, or its full file under the name `<slug>-full`; None if it has none of this name."""
-    held, slug = registry.index(), name.removesuffix("-full")
+    slug = name.removesuffix("-full")
     if name in held:
-        return InRegistry(text, registry, name)
+        return InRegistry(text, registry, name, held[name])
     if slug == name or slug not in held:
         return None
     if "full" not in held[slug]:
         raise LookupError(f"{slug} has no full file, only {', '.join(held[slug]['networks'])}: take {slug}")
-    return InRegistry(text, registry, slug, is_full=True)
+    return InRegistry(text, registry, slug, held[slug], is_full=True)
 
 
 def pull(name: str | os.PathLike[str], *, full: bool = False) -> Path:
@@ -167,7 +169,7 @@ def list_pretrained(
         if (entry := entries[slug])
         and task in (None, task_of(entry))
         and (data or "") in entry.get("data", {}).get("name", "")
-        and (max_params is None or entry["parameters"] <= max_params)
+        and (max_params is None or entry.get("parameters", 0) <= max_params)
     ]
 
 

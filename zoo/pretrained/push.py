@@ -17,7 +17,7 @@ from zoo.pretrained.addresses import Address, parse_target
 from zoo.pretrained.files import header
 from zoo.pretrained.places import Place
 from zoo.pretrained.publish import name_of_run, publish
-from zoo.pretrained.registries import InRegistry, Registry, add, check_free, check_name, check_writable
+from zoo.pretrained.registries import InRegistry, Registry, add, check_free, check_name, check_writable, index
 from zoo.pretrained.repository import write_repository
 from zoo.pretrained.trust import Trust
 
@@ -99,7 +99,7 @@ def push(
         if (run / "checkpoints").is_dir():
             slug = name_of_run(run, slug)
             publish(run, slug, out_dir=Path(scratch), note=note, selected=selected, full=full, trust=trust)
-            place: Place = InRegistry(slug, Registry(scratch), slug)
+            place: Place = InRegistry(slug, Registry(scratch), slug, index(Path(scratch))[slug])
         elif run.suffix == ".ckpt":
             raise ValueError(
                 f"{source} is a checkpoint of a run, which says nothing of its values: push the run's folder"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.download import download, fetch_once, is_offline, read_remote
-from zoo.engine.files import atomic_file, cache_home, data_home, nearest, write_atomically
+from zoo.engine.files import atomic_file, cache_home, data_home, write_atomically
 from zoo.pretrained import artifacts, hub
 from zoo.pretrained.migrations import current_names
 from zoo.pretrained.places import Place, cache_dir, is_sound, verified
@@ -159,24 +159,19 @@ class InRegistry(Place):
         address: the text by which it was asked for.
         registry: the registry.
         name: its name there.
+        stated: its index entry.
         is_full: its full file is meant.
     """
 
     address: str
     registry: Registry
     name: str
+    stated: dict[str, Any]
     is_full: bool = False
 
     def entry(self) -> dict[str, Any]:
-        """Its index entry.
-
-        Raises:
-            LookupError: there is no such checkpoint; names the nearest.
-        """
-        known = self.registry.index()
-        if self.name not in known:
-            raise LookupError(f"{self.registry.place} has no checkpoint {self.name!r}: {nearest(self.name, known)}")
-        return known[self.name]
+        """Its index entry."""
+        return dict(self.stated)
 
     def pull(self, *, full: bool = False) -> Path:
         """Its file: in place if it lies in the folder, else fetched once into the cache."""
