@@ -222,3 +222,16 @@ def test_a_class_of_one_s_own_needs_trust(hub: Hub, model: DCGAN, tmp_path: Path
         ValueError, match=r"'os\.system'; only classes under 'zoo\.' are built, unless you trust the code"
     ):
         zoo.load("hf://me/tiny")
+
+
+def test_a_full_file_travels_too(hub: Hub, model: DCGAN, tmp_path: Path) -> None:
+    path = tmp_path / "tiny-full.safetensors"
+    pretrained.save(model, path)
+    full = {"file": path.name, "sha256": pretrained.sha256(path), "bytes": path.stat().st_size, "networks": []}
+    pretrained.save(model, tmp_path / "tiny.safetensors", networks=["generator"], information={"full": full})
+    stated = pretrained.read(tmp_path / "tiny.safetensors")[0]
+    entry = {"file": "tiny.safetensors", "sha256": pretrained.sha256(tmp_path / "tiny.safetensors"), "bytes": 1}
+    (tmp_path / "index.json").write_text(json.dumps({"tiny": stated | entry | {"parameters": 1}}))
+    push(tmp_path / "tiny", "hf://me/tiny")
+    assert zoo.load("hf://me/tiny").available_networks == ("generator",)
+    assert pretrained.pull("hf://me/tiny", full=True).read_bytes() == path.read_bytes()

@@ -310,5 +310,7 @@ def test_a_full_file_travels_with_its_checkpoint(tmp_path: Path) -> None:
     assert set(zoo.load(f"{tmp_path}/shared/other-full").available_networks or ()) == {"generator", "discriminator"}
     folder = Path(push(source / "tiny", "hf://me/tiny", dry_run=True))
     assert (folder / "tiny-full.safetensors").read_bytes() == path.read_bytes()
-    with pytest.raises(LookupError, match="gan-mnist28 has no full file, only generator: take gan-mnist28"):
+    with pytest.raises(
+        LookupError, match="gan-mnist28 has no full file, only generator, discriminator: take gan-mnist28"
+    ):
         zoo.load("gan-mnist28-full")
