@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["TOKEN", "Hub", "Repository"]
-
+__all__ = ["TOKEN", "Hub"]
 TOKEN = "hf_of_me"
 """The token of the user `me`."""
 
@@ -43,7 +42,7 @@ class Hub:
         break_upload: bytes after which the next upload is broken off; None for none.
         break_download: likewise for downloads, and how many of them.
         damage: whether a bit of each downloaded file is another one.
-        requests: method and path of every request.
+        requests: method, path and range of every request.
     """
 
     def __init__(self) -> None:
@@ -86,8 +85,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_GET
 
-    # Answers ---------------------------------------------------------------------------------------------------------
-
     def _answer(self) -> None:
         hub, path = self.server_hub, unquote(urlsplit(self.path).path)
         hub.requests.append((self.command, path, self.headers.get("Range")))
@@ -113,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _json(self, content: Any) -> None:
         self._send(200, json.dumps(content).encode())
 
-    def _body(self, most: int | None = None) -> bytes:
+    def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             parts: list[bytes] = []
             while size := int(self.rfile.readline(), 16):
@@ -121,8 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
             return b"".join(parts)
-        length = int(self.headers.get("Content-Length") or 0)
-        return self.rfile.read(length if most is None else min(length, most))
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _user(self, required: bool = False) -> str | None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -148,8 +144,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if sha not in repository.commits:
             raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return sha
-
-    # Routes ----------------------------------------------------------------------------------------------------------
 
     def whoami(self) -> None:
         self._json({"type": "user", "name": self._user(required=True)})
@@ -216,11 +210,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def upload(self, oid: str) -> None:
         if (most := self.server_hub.break_upload) is not None:
             self.server_hub.break_upload = None
-            if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                self.rfile.readline()
-                self.rfile.read(1)
-            else:
-                self._body(most)
+            self.rfile.read(most)
             self.close_connection = True
             self.connection.close()
             return

@@ -19,10 +19,11 @@ from zoo.engine.checkpoint import AtomicCheckpointIO
 from zoo.engine.files import data_home
 from zoo.engine.images import image_grid
 from zoo.pretrained import cards, index, load, save, sha256, weights_folder
+from zoo.pretrained.adding import add, check_free, check_name, check_writable
 from zoo.pretrained.files import header, restate
 from zoo.pretrained.migrations import current_names
 from zoo.pretrained.preview import preview_of
-from zoo.pretrained.registries import add, check_free, check_name, check_writable, registries
+from zoo.pretrained.registries import registries
 from zoo.pretrained.trust import Trust
 from zoo.pretrained.verify import LOCAL, data_module, measured, measurements
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.engine.files import cache_home
 from zoo.pretrained import artifacts, cards, find, hub, load, save, sha256
+from zoo.pretrained.adding import add, check_free, check_name, check_writable
 from zoo.pretrained.addresses import Address, parse_target
 from zoo.pretrained.files import header
 from zoo.pretrained.places import Place
 from zoo.pretrained.publish import name_of_run, publish
-from zoo.pretrained.registries import InRegistry, Registry, add, check_free, check_name, check_writable, index
+from zoo.pretrained.registries import InRegistry, Registry, index
 from zoo.pretrained.repository import write_repository
 from zoo.pretrained.trust import Trust
 
