@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ wandb = pytest.importorskip("wandb")
 
 
 @pytest.fixture(autouse=True)
-def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -28,6 +29,8 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
+    yield
+    wandb.teardown()  # its process keeps the folders of the environment in which it was started
 
 
 def test_an_artifact_is_logged_offline(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_the_run_that_trained_it_logs_it(tmp_path: Path) -> None:
     pretrained.save(DCGAN(8, base_channels=4), folder / "model.safetensors")
     artifacts.log("wandb://me/generative-zoo/x", "me/generative-zoo/x", folder, {"values": {"fd": 3.0}}, run=run)
     after = sorted((run / "wandb").glob("offline-run-*"))
-    assert len({path.name.rpartition("-")[2] for path in after}) == 1, "another run than the one that trained"
+    assert {artifacts.run_id(path) for path in after} == {trained.id}, "another run than the one that trained"
     logs = [log for path in after for log in path.glob("*.wandb") if path != before or len(after) == 1]
     assert any(b"model.safetensors" in log.read_bytes() for log in logs)
 

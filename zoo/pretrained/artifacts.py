@@ -19,7 +19,7 @@ from zoo.pretrained.files import header
 from zoo.pretrained.hub import CARD, PICTURE, WEIGHTS
 from zoo.pretrained.places import Place, cache_dir, is_sound, verified
 
-__all__ = ["Artifact", "copy_file", "log", "logs_offline"]
+__all__ = ["Artifact", "copy_file", "log", "logs_offline", "run_id"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def log(address: str, path: str, folder: Path, metadata: dict[str, Any], *, run:
     with explained(address):
         wandb = importlib.import_module("wandb")
         earlier = sorted(run.glob("wandb/*run-*-*")) if run is not None else []
-        going_on = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
+        going_on = {"id": run_id(earlier[-1]), "resume": "allow"} if earlier else {}
         keep = run if run is not None else data_home()
         keep.mkdir(parents=True, exist_ok=True)
         offline = logs_offline()
@@ -140,6 +140,15 @@ def log(address: str, path: str, folder: Path, metadata: dict[str, Any], *, run:
                 artifact.wait()
             place = Path(active.dir).parent
     return f"{place} (send it with `wandb sync {place}`)" if offline else f"{address}:{artifact.version}"
+
+
+def run_id(folder: Path) -> str:
+    """Identifier of a run of wandb's, from the name of its folder: `run-<date>_<time>-<id>`, and a number if need be.
+
+    Args:
+        folder: the folder, which wandb has made.
+    """
+    return folder.name.partition("run-")[2].split("-")[1]
 
 
 def logs_offline() -> bool:
