@@ -67,7 +67,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Generate images from noise."""
         first, *rest = self.layers
-        x = first(z).view(len(z), *self.start_shape)
+        x = first(z).view(-1, *self.start_shape)
         for layer in rest:
             x = layer(x)
         return cast(Tensor, x)
