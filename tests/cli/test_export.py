@@ -73,7 +73,7 @@ def test_an_existing_file_stays(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (
             (SLUG, "--function", "translate", "--out", "a.onnx"),
-            "has no function 'translate' to export: it has generate, ",
+            "has no function 'translate' to export: it has gen",
         ),
         (("pixelcnn-mnist28", "--function", "sample", "--out", "a.onnx"), "is no graph: export log_prob, bits_per_dim"),
         ((SLUG, "--function", "decode", "--out", "a.pt2"), "--format onnx writes .onnx files: --out a.pt2 must end in"),

@@ -78,10 +78,8 @@ def test_a_discriminator_of_another_width(nets: tuple[nn.Module, nn.Module], tmp
 
 def gan_zoo(nets: tuple[nn.Module, nn.Module]) -> list[dict[str, torch.Tensor]]:
     """The weights of both networks under the names of pytorch_GAN_zoo."""
-    names: list[dict[str, str]] = [
-        {"main.0": "formatLayer", "main.1": "main.batchNorm0", "main.12": "main.outlayer"},
-        {},
-    ]
+    ends = {"main.0": "formatLayer", "main.1": "main.batchNorm0", "main.12": "main.outlayer"}
+    names: list[dict[str, str]] = [ends, {}]
     for i in (1, 2, 3):
         names[0] |= {f"main.{3 * i}": f"main.convTranspose{i}", f"main.{3 * i + 1}": f"main.batchNorm{i}"}
     names[1] |= {"main.0": "main.convTranspose3", "main.11": "decisionLayer"}
