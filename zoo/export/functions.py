@@ -169,8 +169,8 @@ def _from_noise(model: Any) -> list[Function]:
     def draw(n: int, seed: int) -> dict[str, Tensor]:
         if isinstance(model, SentenceToImageGAN):
             shape = n, model.hparams["text_features"]
-            embedding = torch.randn(shape, generator=_generator(seed)).to(model.device, model.dtype)
-            return {"z": model.latent(n, seed=seed), "embedding": embedding}
+            z = model.latent(n, seed=seed)
+            return {"z": z, "embedding": torch.randn(shape, generator=_generator(seed)).to(z)}
         inputs: dict[str, Tensor] = model.sample_inputs(n, seed, 0)
         return inputs
 
