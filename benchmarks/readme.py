@@ -56,6 +56,13 @@ samplers keep what they know; the naive sampler runs the whole model for every s
 is timed over a few sub-pixels and scaled up. Medians over rounds.
 """
 
+EXPORTS = """## Exported files
+
+`python -m benchmarks.exports`. Every checkpoint in every function that it has, exported for any number of images: the
+largest difference from the model over batches of 1 and 7, on inputs that the graph was not made with. Differences are
+relative where values are above 1. `sample` is the same function as `generate`.
+"""
+
 BOUNDS = """## What bounds a step on a GPU
 
 From the counts above. *Launching*: the host starts a kernel for each operation, in {launch:g} microseconds each,
@@ -197,6 +204,26 @@ def launches(rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def exports(rows: Iterable[Row]) -> str:
+    """A table of the differences of exported files."""
+    parts = []
+    for row in rows:
+        lines = [
+            [
+                found["checkpoint"],
+                f"`{found['function']}`",
+                *(f"{found[form]['difference']:.1e}" for form in ("onnx", "torch_export")),
+                *(f"{found[form]['bytes'] / 2**20:.1f}" for form in ("onnx", "torch_export")),
+            ]
+            for found in row["exports"]
+        ]
+        runtime = f"onnxruntime {row['versions']['onnxruntime']}"
+        parts.append(f"With {origin(row)}, {runtime}, on {hardware(row)}.\n")
+        header = ["checkpoint", "function", "onnxruntime", "torch.export", "ONNX MiB", "program MiB"]
+        parts.append(markdown(header, lines))
+    return "\n".join(parts)
+
+
 def sampling(rows: Iterable[Row]) -> str:
     """One table of sampling speed per machine."""
     header = ["architecture", "images", "drawn together", "images/s", "naive", "zoo / naive", "commit"]
@@ -331,6 +358,7 @@ def page(rows: Sequence[Row]) -> str:
         ("sampling", SAMPLING, sampling),
         ("speed", SPEED, speed),
         ("launches", LAUNCHES, launches),
+        ("exports", EXPORTS, exports),
     )
     for name, text, make in kinds:
         if chosen := [row for row in rows if row["benchmark"] == name]:

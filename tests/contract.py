@@ -24,6 +24,8 @@ from tests.ranks import on_ranks
 from tests.replays import captured_on_cpu, first_difference
 from zoo.base import AdversarialModel, Batch, GenerativeModel, SingleObjectiveModel
 from zoo.engine.distributed import MultiNetStrategy
+from zoo.export.files import largest_difference, opened, serialized
+from zoo.export.functions import functions_of
 from zoo.vae import VAE
 
 SNAPSHOTS = Path(__file__).parent / "models" / "state_dicts"
@@ -374,6 +376,21 @@ class ModelContract:
         before = self.loss(model, batch)
         trainer(max_steps=40, max_epochs=-1).fit(model, datamodule=Data([batch] * 10))
         assert self.loss(model, batch) < before
+
+    def test_functions_are_graphs(self, model: GenerativeModel) -> None:
+        """Each function exports for any number of images, and the whole model is traced."""
+        model.eval()
+        functions = functions_of(model)
+        for function in functions.values():
+            if function.name != "sample":  # the same as generate
+                content = serialized(model, function, form="torch_export", dynamic_batch=True)
+                assert largest_difference(opened(content, "torch_export"), model, function, (1, 3)) < 1e-4
+        if model.main_function in functions:
+            example = tuple(functions[model.main_function].draw(2, 0).values())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch would have us use torch.export
+                traced = torch.jit.trace(model, example, check_trace=False)
+            torch.testing.assert_close(traced(*example), model(*example), atol=1e-4, rtol=1e-4)
 
     def test_state_dict_keys_are_as_published(self, model: GenerativeModel, request: pytest.FixtureRequest) -> None:
         keys = {name: list(value.shape) for name, value in model.state_dict().items()}

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from zoo.base import AdversarialModel, Batch, Objective, Terms, TrainingOptions
 from zoo.base.latent import LatentVariableModel
 from zoo.engine import rng
-from zoo.nn.aae import Phase, Prior, draw_parts, falls_at
+from zoo.nn.aae import NamedNetworks, Phase, Prior, draw_parts, falls_at
 from zoo.nn.autoencoders import MLPDecoder, MLPEncoder, mlp
 from zoo.nn.layers import unit
 from zoo.nn.losses import discriminator_terms, generator_term
@@ -118,7 +118,7 @@ class AAE(AdversarialModel, LatentVariableModel):
         self.encoder = MLPEncoder(shape, hidden_features, outputs, inputs=extra)
         self.decoder = MLPDecoder(inputs, hidden_features[::-1], shape)
         networks = {name: mlp([size, *discriminator_features, 1]) for name, size in seen.items()}
-        self.discriminators = nn.ModuleDict(networks)
+        self.discriminators = NamedNetworks(networks)
         if weight_std is not None:
             for module in self.modules():
                 if isinstance(module, nn.Linear):
@@ -165,7 +165,8 @@ class AAE(AdversarialModel, LatentVariableModel):
             x: (N, C, H, W); output: (N, latent_dim).
         """
         if self.posterior == "universal":
-            eta = self.training_normal((len(x), ETA_DIM), f"{purpose}/eta") if purpose else x.new_zeros(len(x), ETA_DIM)
+            shape = x.size(0), ETA_DIM
+            eta = self.training_normal(shape, f"{purpose}/eta") if purpose else x.new_zeros(shape)
             x = torch.cat([x.flatten(1), eta], 1)
         z: Tensor = self.encoder(x)
         if self.posterior == "gaussian":

@@ -126,7 +126,7 @@ class CycleGAN(AdversarialModel):
     # Translation -----------------------------------------------------------------------------------------------------
 
     @inference
-    def translate(self, x: Tensor, target: str) -> Tensor:
+    def translate(self, x: Tensor, target: str = "b") -> Tensor:
         """Images of the other domain translated.
 
         Args:

@@ -67,7 +67,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Generate images from noise."""
         first, *rest = self.layers
-        x = first(z).view(len(z), *self.start_shape)
+        x = first(z).view(-1, *self.start_shape)
         for layer in rest:
             x = layer(x)
         return cast(Tensor, x)
@@ -127,7 +127,8 @@ class DCGAN(NoiseToImageGAN):
         image_size: side of the images: 28, or a power of two from 8.
         image_channels: channels of the images.
         latent_dim: length of the noise vector.
-        base_channels: channels of the largest feature map in both networks.
+        base_channels: channels of the generator's largest feature map.
+        discriminator_channels: the same of the discriminator; None takes `base_channels`.
         variant: "pytorch" is the PyTorch example. "theano" is the authors' code: 5x5 kernels, linear first and last
             layers, z ~ U(-1, 1), weight decay, and the two networks trained on batches in turn.
         learning_rate: Adam's step size, for both networks.
@@ -148,6 +149,7 @@ class DCGAN(NoiseToImageGAN):
         latent_dim: int = 100,
         base_channels: int = 64,
         *,
+        discriminator_channels: int | None = None,
         variant: Literal["pytorch", "theano"] = "pytorch",
         learning_rate: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
@@ -159,7 +161,8 @@ class DCGAN(NoiseToImageGAN):
         self.theano = variant == "theano"
         self.noise_kind = "uniform" if self.theano else "normal"
         self.generator = Generator(image_size, image_channels, latent_dim, base_channels, self.theano).apply(initialize)
-        self.discriminator = Discriminator(image_size, image_channels, base_channels, self.theano).apply(initialize)
+        sizes = image_size, image_channels, discriminator_channels or base_channels
+        self.discriminator = Discriminator(*sizes, self.theano).apply(initialize)
         self.average_networks()
 
     @classmethod

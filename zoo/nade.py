@@ -65,7 +65,7 @@ class NADENetwork(nn.Module):
 
     def naive_forward(self, x: Tensor) -> Tensor:
         """The recursion as the paper writes it: D steps. `forward` computes the same faster."""
-        a = self.hidden_bias.expand(len(x), -1)  # a_1 = c
+        a = self.hidden_bias.expand(x.size(0), -1)  # a_1 = c
         outputs = []
         for i, place in enumerate(self.order):
             h = self.hidden_units(a, i)
@@ -165,7 +165,8 @@ class NADE(AutoregressiveModel):
         """
         out: Tensor = self.network((x.permute(0, 2, 3, 1).flatten(1) + 1) / 2)
         channels, height, width = self.image_shape
-        return out.view(len(x), height, width, channels, -1).permute(0, 4, 3, 1, 2)
+        rows: Tensor = out.unflatten(1, (height, width, channels))
+        return rows.permute(0, 4, 3, 1, 2)
 
     # Sampling --------------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,12 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from zoo.base import Batch, Terms, inference
 from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.engine import rng
+from zoo.engine.tracing import is_traced
+from zoo.nn.losses import bernoulli_nats
 from zoo.nn.orderless_nade import OrderlessNetwork
 from zoo.nn.sampling import pick
 
@@ -68,6 +69,7 @@ class OrderlessNADE(AutoregressiveModel):
             raise ValueError("hidden_features must name at least one layer")
         self.dims = math.prod(self.image_shape)
         self.network = OrderlessNetwork(self.dims, hidden_features)
+        self._orders: dict[tuple[int, int], Tensor] = {}
 
     # Values in raster order ------------------------------------------------------------------------------------------
 
@@ -108,7 +110,7 @@ class OrderlessNADE(AutoregressiveModel):
         values = self.values(x)
         order = torch.arange(self.dims, device=x.device) if order is None else order
         logits = self.network.in_order(values, order)
-        return -F.binary_cross_entropy_with_logits(logits, values, reduction="none").sum(1)
+        return -bernoulli_nats(logits, values).sum(1)
 
     @inference
     def log_prob(self, x: Tensor, num_orderings: int = 8, seed: int = 0) -> Tensor:
@@ -132,7 +134,18 @@ class OrderlessNADE(AutoregressiveModel):
 
     def order(self, seed: int, k: int) -> Tensor:
         """Order number k of an ensemble, a function of the seed; the first orders of a larger one are the same."""
-        return rng.permutation(self.dims, rng.key(seed, "ordering", k))
+        if (seed, k) not in self._orders:
+            order = rng.permutation(self.dims, rng.key(seed, "ordering", k))
+            if is_traced():
+                return order
+            self._orders[seed, k] = order
+        return self._orders[seed, k]
+
+    def train(self, mode: bool = True) -> OrderlessNADE:
+        """Set the mode; in evaluation the orders of `log_prob` are kept, as a graph could not draw them."""
+        for k in range(0 if mode else 8):
+            self.order(0, k)
+        return super().train(mode)
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
@@ -222,7 +235,7 @@ class OrderlessNADE(AutoregressiveModel):
             values, known: (N, D); output: (N,).
         """
         logits = self.network(values, known.to(values.dtype))
-        nats = F.binary_cross_entropy_with_logits(logits, values, reduction="none")
+        nats = bernoulli_nats(logits, values)
         missing = ~known
         return (nats * missing).sum(1) * self.dims / missing.sum(1)
 

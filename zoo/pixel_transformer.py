@@ -90,7 +90,7 @@ class Transformer(nn.Module):
             levels: (N, T) int64; output: (N, T, K).
         """
         # Slot t holds the sub-pixel before t, so that no slot sees its own.
-        start = self.start.expand(len(levels), 1, -1)
+        start = self.start.expand(levels.size(0), 1, -1)
         x = torch.cat([start, self.level(levels[:, :-1])], 1) + self.positions()  # (N, T, D)
         for block in self.blocks:
             x = block(x)

@@ -191,7 +191,7 @@ class StarGAN(AdversarialModel):
     def _source_domain(self, x: Tensor, domain: Tensor | None) -> Tensor:
         """The given domain vectors of images, or what the discriminator takes them for."""
         if domain is not None:
-            return domain.to(x.device, x.dtype).expand(len(x), -1)
+            return domain.to(x.device, x.dtype).expand(x.size(0), -1)
         if self.labels.joint:
             raise ValueError("with joint training give domain=...: which label set holds is not seen from an image")
         self.require_network("discriminator", "give domain=..., the labels that the images have")

@@ -71,5 +71,5 @@ class SupervisedAAE(AAE, ClassCodeModel):
         Shape:
             x, output: (N, C, H, W) in [-1, 1]; label: (N,).
         """
-        label = torch.zeros(len(x), dtype=torch.int64, device=x.device) if label is None else label
+        label = torch.zeros(x.size(0), dtype=torch.int64, device=x.device) if label is None else label
         return self.decode(torch.cat([self.onehot(label), self.encode(x)], 1))

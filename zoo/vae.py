@@ -14,7 +14,6 @@ from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
@@ -30,6 +29,7 @@ from zoo.nn.autoencoders import (
     MLPEncoder,
 )
 from zoo.nn.layers import unit
+from zoo.nn.losses import bernoulli_nats
 from zoo.nn.schedules import Decay
 
 __all__ = ["VAE", "Networks", "VAEOptions", "kl_to_standard_normal"]
@@ -199,7 +199,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         return -self._cross_entropy(x, logits)
 
     def _cross_entropy(self, x: Tensor, logits: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+        return bernoulli_nats(logits, x).flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_var = self.encoder(x).chunk(2, 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import zoo
 from tests.contract import Data, ModelContract, trainer
 from tests.numerics import assert_near
 from zoo.base import Batch
@@ -172,3 +173,10 @@ def test_all_options_together_train() -> None:
     again = DCGAN(**model.hparams)
     again.load_state_dict(model.state_dict())
     assert_near(again.sample(2, seed=0), model.sample(2, seed=0))
+
+
+def test_the_discriminator_may_have_a_width_of_its_own() -> None:
+    model = zoo.DCGAN(16, 3, 8, base_channels=4, discriminator_channels=6)
+    assert model.discriminator.layers[0].conv.out_channels == 6  # type: ignore[union-attr]
+    assert model.generator.layers[-1].conv.in_channels == 4  # type: ignore[union-attr, index]
+    assert model.discriminator(model.sample(2, seed=0)).shape == (2,)

@@ -61,10 +61,15 @@ def write(folder: Path, networks: list[nn.Module], **more: Tensor) -> list[Path]
     return paths
 
 
-@pytest.mark.parametrize(("blocks", "dropout", "layers", "size"), [(6, False, 3, 128), (9, True, 2, 256)])
-def test_same_outputs_as_the_reference(tmp_path: Path, blocks: int, dropout: bool, layers: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("blocks", "dropout", "layers", "width", "size"),
+    [(6, False, 3, 4, 128), (9, True, 2, 4, 256), (6, False, 3, 6, 128)],
+)
+def test_same_outputs_as_the_reference(
+    tmp_path: Path, blocks: int, dropout: bool, layers: int, width: int, size: int
+) -> None:
     networks = [reference_generator(4, blocks, dropout).eval() for _ in range(2)]
-    networks += [reference_discriminator(4, layers).eval() for _ in range(2)]
+    networks += [reference_discriminator(width, layers).eval() for _ in range(2)]
     before = torch.get_rng_state()
     model = convert.cyclegan(write(tmp_path, networks)).double()
     assert torch.equal(before, torch.get_rng_state())
@@ -90,8 +95,6 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     paths = write(tmp_path, networks)
     with pytest.raises(ValueError, match=r"net_G_B.pth does not fit"):
         convert.cyclegan(paths[:2])
-    with pytest.raises(ValueError, match=r"net_D_A.pth has width 8, .*net_G_A.pth has 4; .* import the generators"):
-        convert.cyclegan([paths[0], paths[0], paths[2]])
     with pytest.raises(ValueError, match=r"net_D_A.pth does not have the layout of junyanz: it (also has|lacks) model"):
         convert.cyclegan([paths[2]])
     with pytest.raises(ValueError, match="unknown layout 'lua' of cyclegan: take junyanz"):

@@ -154,6 +154,39 @@ def test_nade_of_eugenhotaj(tmp_path: Path) -> None:
     assert_near(model.log_prob(2 * x.view(5, 1, 4, 4) - 1), -nats, 1e-6)  # loaded in float32
 
 
+def after_a_pass(state: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+    """With the shape of the images, as that repository's networks keep it from their first forward pass on."""
+    return state | {"_c": torch.tensor(1), "_h": torch.tensor(side), "_w": torch.tensor(side)}
+
+
+def test_nade_after_a_forward_pass_and_in_its_trainers_checkpoint(tmp_path: Path) -> None:
+    sizes = {"_in_W": (7, 16), "_in_b": (7,), "_h_W": (16, 7), "_h_b": (16,)}
+    state, path = {name: torch.randn(size) for name, size in sizes.items()}, tmp_path / "trainer_state_3.ckpt"
+    torch.save(state, path)
+    expected = convert.nade([path]).state_dict()
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.Adam([weight])
+    scheduler = torch.optim.lr_scheduler.MultiplicativeLR(optimizer, lr_lambda=lambda _: 0.9)
+    counts = {"step": 9, "epoch": 3, "examples_processed": 90, "time_taken": 1.5}
+    parts = {"optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict()}
+    for content in (after_a_pass(state, 4), {"model": after_a_pass(state, 4)} | parts | counts):
+        torch.save(content, path)
+        found = convert.nade([path]).state_dict()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    torch.save(after_a_pass(state, 4) | {"_w": torch.tensor(8)}, path)
+    with pytest.raises(ValueError, match=r"it was trained on images of 4x8, no squares"):
+        convert.nade([path])
+
+
+def test_pixelcnn_after_a_forward_pass_knows_the_size(tmp_path: Path) -> None:
+    net, path = Port(), tmp_path / "pixelcnn.pth"
+    torch.save(after_a_pass(net.state_dict(), 12), path)
+    model = convert.pixelcnn([path]).double()
+    assert model.image_shape == (1, 12, 12)
+    x = (torch.rand(2, 1, 12, 12) > 0.5).double()
+    assert_near(model.logits(2 * x - 1)[:, 0], net.double()(x))
+
+
 @pytest.mark.parametrize("pixels", [27, 10])
 def test_nade_of_no_square_gray_image(tmp_path: Path, pixels: int) -> None:
     path = tmp_path / "nade.pth"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 
 import zoo
 from tests.contract import Data, trainer
+from zoo.export.functions import functions_of
 from zoo.pretrained import files
 
 
@@ -104,3 +106,32 @@ def test_a_header_that_asks_for_too_much_takes_no_memory(kind: str, tmp_path: Pa
         ValueError, match=r"is not a checkpoint of this zoo\.dcgan\.DCGAN: \S+ has shape \(4, 4, 4, 4\)"
     ):
         zoo.load(path)
+
+
+@pytest.mark.parametrize("slug", zoo.list_pretrained())
+def test_copies_compute_the_same(slug: str) -> None:
+    """Copies by copy, pickle and torch.save; and each network of the file as an ordinary module."""
+    model = zoo.load(slug)
+    saved = io.BytesIO()
+    torch.save(model, saved)
+    saved.seek(0)
+    function, *_ = functions_of(model).values()
+    inputs = function.draw(2, 0)
+    expected = function.call(model, **inputs)
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(saved, weights_only=False)
+    for other in copies:
+        assert other.available_networks == model.available_networks
+        torch.testing.assert_close(function.call(other, **inputs), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("slug", ["dcgan-emoji32", "progressive_gan-emoji64"])
+def test_a_network_trains_in_a_plain_loop(slug: str) -> None:
+    model: Any = zoo.load(slug)
+    z, state = model.latent(2, seed=0), model.generator.state_dict()
+    torch.testing.assert_close(model.generator(z).clamp(-1, 1)[:, :, :1, :1], model.generate(z)[:, :, :1, :1])
+    optimizer = torch.optim.SGD(model.generator.parameters(), 0.1)
+    before = {name: value.clone() for name, value in state.items()}
+    model.generator(z).square().mean().backward()
+    optimizer.step()
+    assert any(not torch.equal(value, before[name]) for name, value in model.generator.state_dict().items())
+    assert "generator" in dict(model.named_children())

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from zoo.base import Batch, SingleObjectiveModel, Terms, inference
 from zoo.engine import rng
 from zoo.engine.images import dequantized
+from zoo.nn.losses import bernoulli_nats
 from zoo.nn.sampling import NaiveSampler, Sampler, pick
 from zoo.nn.schedules import Decay
 
@@ -120,7 +121,7 @@ class AutoregressiveModel(SingleObjectiveModel):
             logits: (N, K, C, H, W); target: (N, C, H, W) int64; output: (N,) nats.
         """
         if self.num_levels == 2:
-            density = F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction="none")
+            density = bernoulli_nats(logits[:, 0], target.to(logits.dtype))
         else:
             density = F.cross_entropy(logits, target, reduction="none")
         return -density.flatten(1).sum(1)

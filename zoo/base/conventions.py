@@ -47,6 +47,10 @@ class ConventionalModule(CheckedOptions, WatchedModule):
     makes_images = True
     seed: int
 
+    def __dir__(self) -> list[str]:
+        names = cast(Any, super()).__dir__()
+        return [name for name in names if name != "trainer" or self._trainer is not None]
+
     # Batches ---------------------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
@@ -103,6 +107,8 @@ class ConventionalModule(CheckedOptions, WatchedModule):
     @property
     def scales_images(self) -> bool:
         """Whether nothing but `on_after_batch_transfer` here changes batches: neither a subclass nor the DataModule."""
+        if self._trainer is None:  # `torch.jit.trace` reads every property
+            return False
         own = type(self).on_after_batch_transfer is ConventionalModule.on_after_batch_transfer
         return own and transfers_plainly(self, cast(Any, self.trainer).datamodule)
 

@@ -22,6 +22,7 @@ from zoo.base.loaded import start_training
 from zoo.base.shared import Shared
 from zoo.engine import cross_rank, rng
 from zoo.engine.devices import upload
+from zoo.engine.tracing import is_exported, is_traced
 from zoo.nn.options import OptionGroup
 from zoo.nn.schedules import Decay
 
@@ -45,6 +46,8 @@ def inference(method: _Method) -> _Method:
         for module in training:
             module.training = False
         try:
+            if is_exported():  # a graph has no mode
+                return method(self, *args, **kwargs)
             given = (*args, *kwargs.values())
             wanted = any(isinstance(value, Tensor) and value.requires_grad for value in given)
             with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
@@ -165,7 +168,7 @@ class GenerativeModel(ShapedByData, Shared, ConventionalModule):
             ValueError: there is no such class.
         """
         labels = torch.as_tensor(label, dtype=torch.int64)
-        if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        if n and not is_traced() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(f"{name} must lie in 0..{num_classes - 1}")
         return upload(labels, self.device).expand(n)
 

@@ -145,7 +145,7 @@ class SentenceToImageGAN(NoiseToImageGAN):
         """
         if embedding is None:
             embedding = self.encode_text(self._known_prompts()[:1])
-        given = self.scaled(torch.as_tensor(embedding, device=z.device, dtype=z.dtype).expand(len(z), -1))
+        given = self.scaled(torch.as_tensor(embedding, device=z.device, dtype=z.dtype).expand(z.size(0), -1))
         return cast(Tensor, self.averaged("generator")(z, given)).clamp(-1, 1)
 
     def _known_prompts(self) -> list[str]:

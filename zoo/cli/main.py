@@ -12,6 +12,7 @@ from zoo import recipes
 from zoo.cli import checkpoints, listing
 from zoo.cli.bench import bench
 from zoo.cli.evaluate import evaluate
+from zoo.cli.export import export
 from zoo.cli.local import local_path
 from zoo.cli.usage import Parser, UsageError
 from zoo.engine.files import nearest
@@ -62,6 +63,7 @@ MEANT = {
     "pull": ("download", "fetch"),
     "push": ("upload", "share"),
     "import": ("convert",),
+    "export": ("onnx", "save"),
     "show": ("info", "describe", "card"),
 }
 """Commands by the names that people try."""
@@ -181,6 +183,11 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
         checkpoints.import_,
         "convert a checkpoint of a reference implementation",
         "zoo import dcgan --from pytorch-examples netG.pth netD.pth --out dcgan.safetensors",
+    ),
+    "export": (
+        export,
+        "write a function of a checkpoint as an ONNX file or a program of torch.export",
+        "zoo export dcgan-emoji32 --function generate --out dcgan.onnx --dynamic_batch",
     ),
     "verify": (checkpoints.verify, "measure a checkpoint's published value again", "zoo verify dcgan-emoji32"),
 }

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "CONFIG",
     "COUNT",
     "LINEAR",
     "NORM",
@@ -34,6 +35,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 LINEAR = ("weight", "bias")
 NORM = (*LINEAR, "running_mean", "running_var")
+CONFIG = "models.utils.config.BaseConfig"  # of pytorch_GAN_zoo: an empty class whose objects hold settings
 COUNT = "num_batches_tracked"  # files from before torch 0.4.1 lack it
 
 

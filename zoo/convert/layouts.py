@@ -7,7 +7,7 @@ __all__ = ["LAYOUTS", "check"]
 LAYOUTS: dict[str, dict[str, tuple[str, ...]]] = {
     "beta_vae": {"1konny": ("checkpoint",), "disentangling-vae": ("model.pt",)},
     "cyclegan": {"junyanz": ("net_G_A", "net_G_B", "net_D_A", "net_D_B")},
-    "dcgan": {"pytorch-examples": ("netG", "netD")},
+    "dcgan": {"pytorch-examples": ("netG", "netD"), "pytorch_GAN_zoo": ("netG", "netD")},  # or the one file, as below
     "infogan": {"natsu6767": ("checkpoint",)},
     "nade": {"EugenHotaj": ("state_dict",)},
     "pixelcnn": {"EugenHotaj": ("state_dict",)},

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zoo.convert import layouts
-from zoo.convert.files import axes_of, build, expect, fill, read_pth, square
+from zoo.convert.files import State, axes_of, build, expect, fill, load_pth, square, state_of
 from zoo.nade import NADE
 from zoo.pixelcnn import PixelCNN
 
@@ -20,7 +20,8 @@ def nade(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> NADE:
 
     Args:
         paths: the file.
-        layout: whose file it is. "EugenHotaj": the state dict of that repository's NADE, _in_W, _in_b, _h_W, _h_b.
+        layout: whose file it is. "EugenHotaj": the state dict of that repository's NADE, _in_W, _in_b, _h_W, _h_b, or
+            the checkpoint of its trainer.
 
     Returns:
         The model, with that repository's ReLU. The file does not state the image's shape: it is taken to be a square of
@@ -31,7 +32,7 @@ def nade(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> NADE:
     """
     layouts.check("nade", layout, len(paths))
     path = Path(paths[0])
-    state = read_pth(path)
+    state, _ = _state(path)
     expect(state, {"_in_W": 2, "_in_b": 1, "_h_W": 2, "_h_b": 1}, path, layout)
     hidden, pixels = state["_in_W"].shape
     side, channels = square(pixels, path)
@@ -49,6 +50,20 @@ def nade(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> NADE:
     return model.eval()
 
 
+def _state(path: Path) -> tuple[State, tuple[int, ...]]:
+    """Weights of that repository, and the shape (C, H, W) of the images that the network has seen, if it has seen any.
+
+    Raises:
+        ValueError: the file is damaged, or holds no such weights; or the images were no squares.
+    """
+    found = load_pth(path)
+    state = state_of(found, path, *(["model"] if isinstance(found, dict) and "optimizer" in found else []))
+    sizes = [int(state.pop(key)) for key in ("_c", "_h", "_w") if key in state and state[key].numel() == 1]
+    if len(sizes) == 3 and sizes[1] != sizes[2]:
+        raise ValueError(f"{path} does not fit: it was trained on images of {sizes[1]}x{sizes[2]}, no squares")
+    return state, tuple(sizes)
+
+
 def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
     """PixelCNN for gray images of two levels from the file of another implementation.
 
@@ -58,17 +73,20 @@ def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
 
     Args:
         paths: the file.
-        layout: whose file it is. "EugenHotaj": the state dict of that repository's PixelCNN.
+        layout: whose file it is. "EugenHotaj": the state dict of that repository's PixelCNN, or the checkpoint of its
+            trainer.
 
     Returns:
-        The model, for images of 28 pixels: the file does not know the size, and the weights fit any.
+        The model, for images of the size of those that its network has seen first; of 28 pixels where the file was
+        saved before: the weights fit any size.
 
     Raises:
         ValueError: an unknown layout, or a file that does not have it.
     """
     layouts.check("pixelcnn", layout, len(paths))
     path = Path(paths[0])
-    state = {key: value for key, value in read_pth(path).items() if not key.endswith(".mask")}
+    held, shape = _state(path)
+    state = {key: value for key, value in held.items() if not key.endswith(".mask")}
     blocks = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("_causal_layers.")), default=-1)
     names = {f"_causal_layers.{i}._net.{j}": (i, j) for i in range(blocks) for j in (1, 3, 5)}
     expect(state, axes_of(["_input", *names, "_head.1", "_head.3"], 4), path, layout)
@@ -78,7 +96,13 @@ def pixelcnn(paths: Sequence[Path], *, layout: str = "EugenHotaj") -> PixelCNN:
         raise ValueError(f"{path} does not fit: {channels} channels and {levels} levels, where 1 and 2 can be read")
     head_channels = state["_head.1.weight"].size(0)
     model = build(
-        lambda: PixelCNN(hidden_channels=width // 2, num_layers=blocks, head_channels=head_channels, head_layers=1),
+        lambda: PixelCNN(
+            shape[1] if shape else 28,
+            hidden_channels=width // 2,
+            num_layers=blocks,
+            head_channels=head_channels,
+            head_layers=1,
+        ),
         path,
     )
     ours = {1: "down", 3: "spatial", 5: "up"}

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from zoo.convert import layouts
-from zoo.convert.files import LINEAR, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
+from zoo.convert.files import CONFIG, LINEAR, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
 from zoo.progressive_gan import ProgressiveGAN
 
 __all__ = ["UnitBiasProgressiveGAN", "progressive_gan"]
 
 GROUP = 4
-CONFIG = "models.utils.config.BaseConfig"  # an empty class whose objects hold settings
 
 
 class UnitBiasProgressiveGAN(ProgressiveGAN):

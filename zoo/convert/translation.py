@@ -97,12 +97,6 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
 
     base_channels, image_channels = renamed[0]["start.weight"].shape[:2]
     num_blocks = sum(key.endswith("conv1.weight") for key in renamed[0])
-    for state, path in zip(renamed[2:], paths[2:], strict=True):
-        if (width := len(state["start.weight"])) != base_channels:
-            raise ValueError(
-                f"{path} has width {width}, {paths[0]} has {base_channels}; here both have the same: "
-                "import the generators alone"
-            )
     model = build(
         lambda: CycleGAN(
             256 if num_blocks >= 9 else 128,
@@ -110,6 +104,7 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
             base_channels,
             num_blocks,
             discriminator_layers=len(renamed[2]) - 4 if len(renamed) > 2 else 3,
+            discriminator_channels=len(renamed[2]["start.weight"]) if len(renamed) > 2 else None,
         ),
         paths[0],
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from keyword import iskeyword
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.engine import rng
 from zoo.nn.schedules import Decay
 
-__all__ = ["PARTS", "Phase", "Prior", "draw_parts", "falls_at", "mixture", "swiss_roll"]
+__all__ = ["PARTS", "NamedNetworks", "Phase", "Prior", "draw_parts", "falls_at", "mixture", "swiss_roll"]
 
 Prior = Literal["gaussian", "mixture", "swiss_roll"]
 
@@ -28,6 +30,54 @@ class Phase:
     learning_rate: float
     momentum: float
     decay: Decay
+
+
+class NamedNetworks(nn.ModuleDict):
+    """Networks by names that may be words of Python, such as "class".
+
+    Graphs of `torch.export` are Python code, in which such a word cannot name a module: there it has a `_` behind it.
+    State dicts have the names themselves.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        super().__init__({_attribute(name): network for name, network in networks.items()})
+        hooks: Any = self
+        hooks.register_state_dict_post_hook(_save_under_names)
+        hooks.register_load_state_dict_pre_hook(_load_from_names)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return super().__getitem__(_attribute(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> KeysView[str]:
+        """The names."""
+        return dict(self.items()).keys()
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        """Names and networks."""
+        found = super().items()
+        return {key[:-1] if iskeyword(key[:-1]) else key: network for key, network in found}.items()
+
+
+def _attribute(name: str) -> str:
+    return f"{name}_" if iskeyword(name) else name
+
+
+def _renamed(state: dict[str, Any], old: str, new: str) -> None:
+    for key in [key for key in state if key.startswith(old)]:
+        state[new + key.removeprefix(old)] = state.pop(key)
+
+
+def _save_under_names(module: NamedNetworks, state: dict[str, Any], prefix: str, local: Any) -> None:
+    for name in module:
+        _renamed(state, f"{prefix}{_attribute(name)}.", f"{prefix}{name}.")
+
+
+def _load_from_names(module: NamedNetworks, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name in module:
+        _renamed(state, f"{prefix}{name}.", f"{prefix}{_attribute(name)}.")
 
 
 def falls_at(first: int, second: int) -> Decay:

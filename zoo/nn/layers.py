@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.engine.tracing import is_exported
+
 __all__ = [
     "FewChannelConv2d",
     "attention_blend",
@@ -43,7 +45,7 @@ class FewChannelConv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = (*self.stride, *self.dilation, self.groups) == (1, 1, 1, 1, 1) and not isinstance(self.padding, str)
-        if input.device.type != "cpu" or not plain:
+        if input.device.type != "cpu" or not plain or is_exported():
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         (above, left), outputs = cast(tuple[int, int], self.padding), self.out_channels
         if self.padding_mode != "zeros":

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.engine.tracing import is_exported
+
 __all__ = [
     "AdversarialLoss",
     "at_least_float32",
+    "bernoulli_nats",
     "discriminator_terms",
     "generator_term",
     "gradient_penalty",
@@ -115,6 +118,17 @@ def gradient_penalty(
     x = interpolate_pairs(real, fake, mix).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return norm_penalty(gradient, target)
+
+
+def bernoulli_nats(logits: Tensor, target: Tensor) -> Tensor:
+    """-log p of each variable: the cross entropy of Bernoulli variables.
+
+    Shape:
+        logits, target: the same; output as they.
+    """
+    if is_exported():  # other runtimes overflow in torch's own form
+        return logits.relu() - logits * target + F.softplus(-logits.abs())
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def interpolate_pairs(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:

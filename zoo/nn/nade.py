@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from zoo.engine.tracing import is_exported
+
 __all__ = ["recursion"]
 
 
@@ -41,7 +43,8 @@ def recursion(
         x: (N, D); W: (D, H); c: (H,); V: (D, K, H); rho: (D,); output: (D, N, K).
     """
     if chunk is None:
-        chunk = 8 if x.device.type == "cpu" else 56  # as many as lie in a CPU's cache; elsewhere fewer, larger calls
+        # As many as lie in a CPU's cache; elsewhere fewer, larger calls.
+        chunk = 8 if x.device.type == "cpu" and not is_exported() else 56
     out: Tensor = _Recursion.apply(x, input_weight, hidden_bias, output_weight, rescaling, relu, chunk)
     return out
 
@@ -62,17 +65,17 @@ class _Recursion(torch.autograd.Function):
     ) -> Tensor:
         """Chunk by chunk from the first."""
         with torch.autocast(x.device.type, enabled=False):
-            out, starts, start = x.new_empty(len(w), len(x), v.size(1)), [], c.expand(len(x), -1)
+            parts, starts, start = [], [], c.expand(x.size(0), -1)
             for i in range(0, len(w), chunk):
                 part = slice(i, i + chunk)
                 starts.append(start)
                 h = _activations(start, _triangular(x[:, part]), w[part])
                 _nonlinearity(h if rho is None else h.mul_(rho[part, None, None]), relu)
-                torch.bmm(h, v[part].mT, out=out[part])
+                parts.append(torch.bmm(h, v[part].mT))
                 start = torch.addmm(start, x[:, part], w[part])
         ctx.save_for_backward(x, w, v, rho, torch.stack(starts))
         ctx.relu, ctx.chunk = relu, chunk
-        return out
+        return torch.cat(parts)
 
     @staticmethod
     @once_differentiable

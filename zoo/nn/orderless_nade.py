@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo.engine.tracing import is_exported
+
 __all__ = ["OrderlessNetwork"]
 
 ROWS = 4096
@@ -64,10 +66,10 @@ class OrderlessNetwork(nn.Module):
         Shape:
             x: (N, D); order: (D,); output: (N, D) in raster order.
         """
-        n, logits = len(x), []
+        n, logits = x.size(0), []
         with torch.autocast(x.device.type, enabled=False):  # sums of many values: in full precision
             a = self.first.bias.expand(1, n, -1)
-            for places in order.split(max(1, ROWS // n)):
+            for places in order.split(64 if is_exported() else max(1, ROWS // n)):
                 weight, flag = self.columns(places)
                 steps = torch.cat([a, x.T[places, :, None] * weight[:, None] + flag[:, None]]).cumsum(0)
                 a = steps[-1:]  # of all values up to the next chunk; a value enters after its prediction

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.engine.tracing import is_exported
+
 __all__ = ["LSTM", "Cell", "Scan", "compiled_scan", "diagonal_scan", "plain_scan", "row_scan", "skew", "unskew"]
 
 
@@ -195,6 +197,10 @@ def skew(x: Tensor) -> Tensor:
     Shape:
         x: (..., H, W); output: (H + W - 1, ..., H).
     """
+    if is_exported():  # strides are no part of a graph
+        height = x.size(-2)
+        rows = F.pad(x, (0, height)).flatten(-2)[..., :-height]
+        return cast(Tensor, rows.unflatten(-1, (height, -1)).movedim(-1, 0))
     return cast(Tensor, _Skew.apply(x, False))
 
 
@@ -204,4 +210,8 @@ def unskew(x: Tensor) -> Tensor:
     Shape:
         x: (T, ..., H); output: (..., H, T - H + 1).
     """
+    if is_exported():
+        steps, *_, height = x.shape
+        rows = F.pad(x.movedim(0, -1).flatten(-2), (0, height)).unflatten(-1, (height, steps + 1))
+        return cast(Tensor, rows[..., : steps - height + 1])
     return cast(Tensor, _Skew.apply(x, True))

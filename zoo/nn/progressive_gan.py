@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.engine.tracing import is_traced
 from zoo.nn.progressive_gan_layers import (
     DownsampleConv2d,
     EqualizedConv2d,
@@ -69,6 +70,7 @@ class Generator(nn.Module):
         # The stage that training has reached, for those who have the weights only.
         self.register_buffer("stage", torch.tensor(0))
         self.register_buffer("alpha", torch.tensor(1.0))
+        self._position = (0, 1.0)
 
     def forward(self, z: Tensor, stage: int | None = None, alpha: float | None = None) -> Tensor:
         """Images of a stage, faded from those of the stage before; by default of the stage that training has reached.
@@ -78,8 +80,9 @@ class Generator(nn.Module):
             stage: number of the stage.
             alpha: share of the stage in its images, the rest being that of the stage before.
         """
-        stage = int(self.stage) if stage is None else stage
-        alpha = float(self.alpha) if alpha is None else alpha
+        if stage is None or alpha is None:
+            reached, share = self.position()
+            stage, alpha = reached if stage is None else stage, share if alpha is None else alpha
         before = x = pixel_norm(activate(self.start(pixel_norm(z))))  # (N, C, 4, 4)
         for block in self.blocks[: stage + 1]:
             before, x = x, block(x)
@@ -87,6 +90,17 @@ class Generator(nn.Module):
         if alpha < 1 and stage:
             image = torch.lerp(doubled(self.to_rgb[stage - 1](before)).to(image.dtype), image, alpha)
         return image
+
+    def position(self) -> tuple[int, float]:
+        """Stage and alpha that training has reached; a graph, which cannot ask, keeps those that were known before."""
+        if not (is_traced() or self.stage.is_meta):
+            self._position = int(self.stage), float(self.alpha)
+        return self._position
+
+    def train(self, mode: bool = True) -> Generator:
+        """Set the mode, and look where training is."""
+        self.position()
+        return super().train(mode)
 
     def active(self, stage: int, alpha: float) -> Iterator[nn.Parameter]:
         """Parameters that `forward` uses."""

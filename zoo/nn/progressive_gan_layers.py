@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.engine.tracing import is_exported
 from zoo.nn.losses import at_least_float32
 
 __all__ = [
@@ -82,7 +83,7 @@ class EqualizedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution; the constant goes to the smaller factor."""
-        if input.numel() < self.weight.numel():
+        if not is_exported() and input.numel() < self.weight.numel():
             return cast(Tensor, self._conv_forward(input * self.scale, self.weight, self.bias))
         return cast(Tensor, self._conv_forward(input, self.weight * self.scale, self.bias))
 
@@ -129,5 +130,5 @@ class EqualizedStartMap(EqualizedLinear):
 
     def forward(self, input: Tensor) -> Tensor:
         """The map."""
-        x = F.linear(input * self.scale, self.weight).view(len(input), -1, 4, 4)
+        x: Tensor = F.linear(input * self.scale, self.weight).unflatten(1, (-1, 4, 4))
         return x + (self.bias.view(-1, 1, 1) if len(self.bias) == x.size(1) else self.bias.view(x.shape[1:]))

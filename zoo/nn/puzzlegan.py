@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.engine import rng
 from zoo.engine.devices import double, upload
+from zoo.engine.tracing import is_exported
 from zoo.nn.layers import StartMap, stages
 
 __all__ = ["Discriminator", "Encoder", "ImageGenerator", "MaskGenerator", "canonical_order"]
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[list[Tensor], Tensor]:
         """All patches in one pass, normalized together: none has a place of its own."""
-        n, features = len(patches), []
+        n, features = patches.size(0), []
         # NOTE(paper): the authors pass the patches one slot after the other, so that their batch normalization has
         # statistics of each slot. Here they are of all patches, so that the order has no influence.
         x = patches.flatten(0, 1)  # (N P, C, S, S)
@@ -166,8 +167,10 @@ def canonical_order(patches: Tensor) -> Tensor:
     Shape:
         Input and output: (N, P, C, S, S).
     """
+    if is_exported():  # a graph for other runtimes may round as it likes
+        return patches
     rows = double(patches.flatten(2))
     # Random weights: only patches that are equal have sums that are equal but for roundings.
     weights = rng.uniform((rows.size(2),), rng.key(0, "order of patches"), device=rows.device, dtype=rows.dtype)
     order = upload((rows @ weights).argsort(1), patches.device)
-    return patches[torch.arange(len(patches), device=patches.device)[:, None], order]
+    return patches[torch.arange(patches.size(0), device=patches.device)[:, None], order]

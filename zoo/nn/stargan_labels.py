@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.engine.tracing import is_traced
+
 __all__ = ["LabelSets"]
 
 # Asked for one of these, an image loses the others.
@@ -109,8 +111,8 @@ class LabelSets:
         Shape:
             domain: (N, num_features) or (1, num_features); number: (N,) int64, which label; output: (N, num_features).
         """
-        choices = torch.stack([*self.targets(domain.expand(len(number), -1)).values()], 1)
-        return choices[torch.arange(len(number), device=number.device), number]
+        choices = torch.stack([*self.targets(domain.expand(number.size(0), -1)).values()], 1)
+        return choices[torch.arange(number.size(0), device=number.device), number]
 
     def first_change(self, domain: Tensor) -> Tensor:
         """Domain vectors with the first label changed that makes a difference in each.
@@ -140,16 +142,17 @@ class LabelSets:
         if isinstance(target, Tensor) and target.is_floating_point():
             if target.shape[-1] != self.num_features:
                 raise ValueError(f"a domain vector has {self.num_features} numbers, not {target.shape[-1]}")
-            return target.to(x.device, x.dtype).expand(len(x), -1)
+            return target.to(x.device, x.dtype).expand(x.size(0), -1)
         if isinstance(target, str):
             if target not in self.names:
                 raise ValueError(f"there is no label {target!r}: take one of {', '.join(self.names)}")
             target = self.names.index(target)
-        number = torch.as_tensor(target, device=x.device).expand(len(x))
-        if len(x) and not 0 <= int(number.min()) <= int(number.max()) < len(self.names):
+        number = torch.as_tensor(target, device=x.device).expand(x.size(0))
+        known = not (is_traced() and isinstance(target, Tensor))  # what a graph is given later is not known now
+        if known and x.size(0) and not 0 <= int(number.min()) <= int(number.max()) < len(self.names):
             raise ValueError(f"labels must lie in 0..{len(self.names) - 1} ({', '.join(self.names)})")
         # A category replaces its whole set, and with `joint` the mask hides the other sets.
-        alone = self.categorical == [True] or (self.joint and bool((number >= self.num_attributes).all()))
+        alone = self.categorical == [True] or (self.joint and known and bool((number >= self.num_attributes).all()))
         return self.changed(x.new_zeros(1, self.num_features) if alone else source(), number)
 
     def probabilities(self, logits: Tensor) -> Tensor:

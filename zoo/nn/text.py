@@ -79,22 +79,30 @@ class CharEncoder(nn.Module):
         self.state = nn.Linear(hidden_features, gates * hidden_features)
         self.output = nn.Linear(hidden_features, embedding_dim)
 
-    def onehot(self, captions: Sequence[str]) -> Tensor:
-        """One-hot characters: unknown ones count as spaces, positions after the end are zero.
+    def numbers(self, captions: Sequence[str]) -> Tensor:
+        """Numbers of characters: unknown ones count as spaces, positions after the end have one more than all.
 
         Shape:
-            Output: (N, 70, max_length).
+            Output: (N, max_length) int64.
         """
         length, space = self.max_length, NUMBERS[" "]
         rows = [[NUMBERS.get(c, space) for c in text.lower()[:length]] for text in captions]
         numbers = torch.tensor([row + [len(ALPHABET)] * (length - len(row)) for row in rows]).view(-1, length)
-        weight = self.conv1.weight
-        letters = torch.arange(len(ALPHABET), device=weight.device)
-        return (upload(numbers, weight.device)[:, :, None] == letters).to(weight.dtype).transpose(1, 2)
+        return upload(numbers, self.conv1.weight.device)
 
     def forward(self, captions: Sequence[str]) -> Tensor:
         """Embeddings of sentences."""
-        x = self.onehot(captions)  # (N, 70, 201)
+        return self.embed(self.numbers(captions))
+
+    def embed(self, numbers: Tensor) -> Tensor:
+        """Embeddings of sentences whose characters are numbers.
+
+        Shape:
+            numbers: (N, max_length) int64; output: (N, embedding_dim).
+        """
+        weight = self.conv1.weight
+        letters = torch.arange(len(ALPHABET), device=weight.device)
+        x = (numbers[:, :, None] == letters).to(weight.dtype).transpose(1, 2)  # one-hot, (N, 70, 201)
         x = F.max_pool1d(F.threshold(self.conv1(x), 1e-6, 0.0), 3)  # (N, 384, 66)
         x = F.max_pool1d(F.threshold(self.conv2(x), 1e-6, 0.0), 3)  # (N, 512, 21)
         x = F.threshold(self.conv3(x), 1e-6, 0.0)  # (N, 512, 18)
