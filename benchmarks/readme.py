@@ -75,6 +75,14 @@ table of its own: values under different protocols cannot be compared.
 """
 
 
+SEEDS = """## Seeds of training
+
+`python -m benchmarks.seeds`. One recipe trained with several seeds, under the paper's own objective and under the
+variant's: means with their deviations over the seeds. Objectives and lengths were chosen by the validation images; the
+test images were measured once, when a training ended. *Standard error*: of one run, over its validation images.
+"""
+
+
 def read(folder: Path = RESULTS) -> list[Row]:
     """All rows of a folder.
 
@@ -279,11 +287,47 @@ def _quality_cells(row: Row) -> list[str]:
     ]
 
 
+def seeds(rows: Iterable[Row]) -> str:
+    """A table for each measure, the settings of a recipe one below the other."""
+    header = ["recipe", "objective", "validation", "standard error", "test", "seeds, test", "chance", "steps"]
+    header += ["minutes", "trained with"]
+    parts = []
+
+    def key(row: Row) -> tuple[str, str]:
+        return row["metric"], row["data"]
+
+    for (metric, data), group in groupby(sorted(rows, key=lambda r: (*key(r), r["recipe"], r["objective"])), key):
+        parts += [f"### {metric}, {data}\n", _without_empty_columns(header, [_seeds_cells(row) for row in group])]
+    return "\n".join(parts)
+
+
+def _seeds_cells(row: Row) -> list[str]:
+    def number(value: float | None) -> str:
+        return "" if value is None else cards.value(row | {"value": value})
+
+    def spread(part: dict[str, Any]) -> str:
+        return " ± ".join(number(part[name]) for name in ("value", "deviation") if part[name] is not None)
+
+    return [
+        row["recipe"],
+        row["objective"],
+        f"**{spread(row['validation'])}**",
+        number(row["standard_error"]),
+        spread(row["test"]),
+        ", ".join(f"{seed}: {number(value)}" for seed, value in row["test"]["seeds"].items()),
+        number(row["chance"]),
+        f"{row['steps']:,}",
+        ", ".join(f"{seconds / 60:.0f}" for seconds in row["training_seconds"]),
+        f"{origin(row)}; {hardware(row)}",
+    ]
+
+
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     parts = [HEAD]
     kinds = (
         ("quality", QUALITY, quality),
+        ("seeds", SEEDS, seeds),
         ("sampling", SAMPLING, sampling),
         ("speed", SPEED, speed),
         ("launches", LAUNCHES, launches),

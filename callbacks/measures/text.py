@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from zoo.callbacks.base import Classifies, ComparesSets, Result, Retrieves, evaluating, require_protocol
 from zoo.callbacks.measures.evaluation import Evaluation, load_evaluator
 from zoo.callbacks.measures.registry import measure
+from zoo.callbacks.measures.text_judges import NeighborRetriever
 from zoo.callbacks.metrics.means import MeanWithError, ShareRight
 from zoo.engine.devices import double
 
@@ -26,16 +27,20 @@ def r_precision(
     """Share of generated images, in percent, that match their own sentence better than sentences of other classes.
 
     The data need batches with `caption` and `caption_class`. The protocol's judge is "own-encoder" where the retriever
-    embeds sentences as the model does: it then judges images that were trained to please its embeddings, and
-    `caption_accuracy` is the judge that shares nothing with the model.
+    embeds sentences as the model does: it then judges images that were trained to please its embeddings. The retriever
+    "sentence" and `caption_accuracy` share nothing with the model.
 
     Args:
         retriever: name of a published `TextEncoder`, path of one, or a module with `encode` and `encode_text` that was
-            trained on real images.
+            trained on real images; "sentence" for the `NeighborRetriever`, which needs the extra `text`.
         candidates: sentences per image, its own among them; chance is one in `candidates`.
         identity: measure the real images instead of the generated ones, as `r_precision_real`: the retriever's limit.
     """
-    network, label = load_evaluator(retriever, at.device, at.name, "retriever")
+    if retriever == "sentence":
+        network: Any = NeighborRetriever(at)
+        label = network.label
+    else:
+        network, label = load_evaluator(retriever, at.device, at.name, "retriever")
     with evaluating(network, at.seed):
         judge = _judge(at, network)
         found = _retrieved(at, network, candidates, lambda batch, first: _images(at, batch, first, identity))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.ranks import on_ranks
-from zoo.callbacks.measures import MEASURES
+from zoo.callbacks.measures import MEASURES, text_judges
 
 COLORS = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [-1, 1, 1]])
 NAMES = ["dark red", "red", "light & blue", "yellow", "none"]
@@ -96,6 +97,34 @@ def test_a_judge_that_reads_as_the_painter_does_is_named() -> None:
 
     result = MEASURES["r_precision"](Reader(), Sentences(), retriever=Judge(), candidates=10)
     assert "judge=own-encoder, " in result.protocol
+
+
+def test_a_sentence_encoder_judges_by_the_sentences_of_the_nearest_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Words(nn.Module):
+        def forward(self, captions: list[str]) -> Tensor:
+            return nn.functional.normalize(Judge().encode_text(captions) + 0.1, dim=1)
+
+        def digest(self) -> str:
+            return "0123abcd"
+
+    class Means(nn.Module):
+        name = "means"
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3))
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    monkeypatch.setattr(text_judges, "SentenceEncoder", Words)
+    monkeypatch.setattr(text_judges, "load_extractor", lambda name: Means())
+    options = {"retriever": "sentence", "candidates": 21}
+    right = MEASURES["r_precision"](Painter(), Sentences(), **options)
+    assert right.value == 100
+    assert "retriever=sentence@0123abcd-of-5-nearest-of-25-by-efficientnet-lite0, judge=other" in right.protocol
+    assert [path.name.partition("-train-25")[1] for path in (tmp_path / "features").iterdir()] == ["-train-25"]
+    # With the features of the cache: two of five colors are painted rightly.
+    assert MEASURES["r_precision"](Painter(right=2), Sentences(), **options).value == pytest.approx(40)
 
 
 def test_retrieval_is_of_the_model_itself() -> None:

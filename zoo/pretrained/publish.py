@@ -244,10 +244,10 @@ def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
     if name not in recipes.list_recipes():
         return {"recipe": None, "changed": {}}
     settings = yaml.safe_load(recipes.find(name).read_text())
-    return {"recipe": name, "changed": dict(_changed(settings, config))}
+    return {"recipe": name, "changed": dict(changed(settings, config))}
 
 
-def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys of a recipe that a configuration sets to something else, with what it sets."""
     if isinstance(recipe, dict) and isinstance(config, dict):
         # Keys such as 4 of {4: 64} are texts in the configuration that a run writes.
@@ -255,6 +255,6 @@ def _changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, 
     if isinstance(recipe, dict | list) and type(recipe) is type(config):
         for key, value in recipe.items() if isinstance(recipe, dict) else enumerate(recipe):
             held = key in config if isinstance(config, dict) else key < len(config)
-            yield from _changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
+            yield from changed(value, config[key] if held else None, f"{prefix}.{key}".lstrip("."))
     elif recipe != config:
         yield prefix, config
