@@ -12,6 +12,7 @@ import zoo
 from benchmarks.architectures import PAPERS, shown_value
 from docs.networks import figure, networks
 from docs.source import ROOT, first_sentence, notes_of, paragraphs
+from docs.walks import has_walk
 from zoo import recipes
 from zoo.base import AdversarialModel, GenerativeModel
 from zoo.base.autoregressive import AutoregressiveModel
@@ -124,7 +125,7 @@ def page(name: str, figures: bool = True) -> str:
 
     Args:
         name: its class.
-        figures: draw its networks, which takes a pass through them.
+        figures: draw its networks and name the animations of `docs.walks`, which takes passes through them.
     """
     module = zoo.ARCHITECTURES[name]
     idea, _, rest = paragraphs(importlib.import_module(module).__doc__).partition("\n\n")
@@ -134,7 +135,7 @@ def page(name: str, figures: bool = True) -> str:
     parts += ["## The idea", rest]
     if figures:
         parts += _networks(name)
-    parts += [*_checkpoints(name, slugs), *_recipes(name), *_deviations(module)]
+    parts += [*_checkpoints(name, slugs), *(_walks(slugs) if figures else []), *_recipes(name), *_deviations(module)]
     parts += ["## API", *_api(name, module)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -177,6 +178,16 @@ def _checkpoints(name: str, slugs: list[str]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} | {f'`{protocol}`' if protocol else ''} |")
     told = "The card of a checkpoint has all its values. Values of different data or protocols cannot be compared."
     return ["## Checkpoints", "\n".join(lines), told, *(picture(slug) for slug in slugs[1:]), *_use(slugs[0])]
+
+
+def _walks(slugs: list[str]) -> list[str]:
+    """Animations, closed at first: nothing moves before a reader asks."""
+    return [
+        f'??? example "Walks between samples of {slug}"\n\n'
+        f"    ![{slug}: eight samples turn into each other](../walks/{slug}.gif){{ .grid loading=lazy }}"
+        for slug in slugs
+        if has_walk(slug)
+    ]
 
 
 def _use(slug: str) -> list[str]:

@@ -18,7 +18,7 @@ import yaml
 
 import zoo
 from benchmarks import readme
-from docs import architectures, gallery, notebooks, reference
+from docs import architectures, gallery, notebooks, reference, walks
 from docs.source import ROOT
 from zoo import pretrained, recipes
 from zoo.pretrained import index
@@ -49,7 +49,7 @@ def pages(figures: bool = True) -> dict[str, str]:
     """All pages in Markdown, by their paths.
 
     Args:
-        figures: draw the networks of the architectures, which takes a pass through each.
+        figures: draw the networks of architectures and the walks of checkpoints, which takes passes through them.
 
     Raises:
         ValueError: a written page names a part that does not exist.
@@ -134,7 +134,13 @@ def navigation(paths: Sequence[str]) -> list[Any]:
     return [
         {"Start": "index.md"},
         {"Gallery": "gallery.md"},
-        {"Tutorials": ["tutorials/index.md", *(f"tutorials/{name}.md" for name in TUTORIALS), *under("notebooks")]},
+        {
+            "Tutorials": [
+                "tutorials/index.md",
+                *(f"tutorials/{name}.md" for name in TUTORIALS),
+                {"Notebooks": under("notebooks")},
+            ]
+        },
         {"Architectures": ["architectures/index.md", *kinds, {"checkpoints": under("checkpoints")}]},
         {
             "Reference": [
@@ -163,7 +169,7 @@ def build(folder: Path, figures: bool = True) -> None:
 
     Args:
         folder: where they go.
-        figures: draw the networks of the architectures.
+        figures: draw the networks of the architectures and the walks of the checkpoints.
     """
     shutil.rmtree(folder / "pages", ignore_errors=True)
     made = pages(figures)
@@ -175,6 +181,8 @@ def build(folder: Path, figures: bool = True) -> None:
     (folder / "pages" / "grids").mkdir()
     for picture in (ROOT / "zoo" / "weights").glob("*.png"):
         shutil.copy(picture, folder / "pages" / "grids" / picture.name)
+    for slug in filter(walks.has_walk, index() if figures else ()):
+        walks.write(slug, folder / "pages" / "walks" / f"{slug}.gif")
     notebooks.write_files(folder / "pages" / "notebooks")
     settings = {
         "INHERIT": str(ROOT / "docs" / "mkdocs.yml"),

@@ -7,11 +7,13 @@ import re
 import subprocess
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import zoo
-from docs import architectures, build, gallery, networks, notebooks, source
+from docs import architectures, build, gallery, networks, notebooks, source, walks
 from zoo import pretrained, recipes
 from zoo.bench.speed import forms
 
@@ -136,6 +138,21 @@ def test_shapes_of_networks() -> None:
     drawn = networks.figure(generator)
     assert drawn.count("<rect") == 5
     assert 'aria-label="generator: 100, StartMap 128 × 4 × 4' in drawn
+
+
+def test_a_walk_leads_from_each_sample_to_the_next(tmp_path: Path) -> None:
+    walks.write("gan-mnist28", tmp_path / "walk.gif")
+    animation = Image.open(tmp_path / "walk.gif")
+    assert animation.n_frames == 2 * walks.FRAMES - 2  # type: ignore[attr-defined]
+    model = zoo.load("gan-mnist28")
+    ends = [zoo.grid(images, columns=4) for images in (model.sample(8, seed=0), model.sample(8, seed=0).roll(-1, 0))]
+    for frame, expected in zip((0, walks.FRAMES - 1), ends, strict=True):
+        animation.seek(frame)
+        shown, made = (np.asarray(picture.convert("L")).astype(int) for picture in (animation, expected))
+        assert abs(shown - made).max() <= 2
+    assert not walks.has_walk("infogan-mnist28")
+    assert not walks.has_walk("text2image-emoji64")
+    assert "(../walks/dcgan-emoji32.gif)" in architectures.page("DCGAN", figures=True)
 
 
 def test_docstrings_become_markdown() -> None:
