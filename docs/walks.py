@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import zoo
 from zoo.callbacks.interpolation import walk
@@ -31,7 +32,7 @@ def write(slug: str, path: Path) -> None:
         slug: the checkpoint.
         path: the file.
     """
-    model = zoo.load(slug)
+    model: Any = zoo.load(slug)
     z = model.latent(IMAGES, seed=0)
     gaussian = getattr(model, "noise_kind", "normal") == "normal"
     points = walk(z, z.roll(-1, 0), FRAMES, spherical=gaussian)  # (T, N, D)
