@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from zoo.pretrained import entry_of, list_pretrained, load
+from zoo.pretrained import entry_of, index, load
 
 dependencies = ["torch", "lightning", "torchmetrics", "torchvision", "safetensors", "jsonargparse", "yaml"]
 
@@ -22,4 +22,4 @@ def _entry(slug: str) -> Callable[..., Any]:
     return entry
 
 
-globals().update({slug.replace("-", "_"): _entry(slug) for slug in list_pretrained()})
+globals().update({slug.replace("-", "_"): _entry(slug) for slug in index()})

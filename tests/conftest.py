@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 # Tests never reach for an account or a network.
 os.environ["WANDB_MODE"] = "offline"
+# Nor do they see a registry of whoever runs them.
+os.environ["XDG_DATA_HOME"] = os.path.join(tempfile.gettempdir(), f"zoo-tests-{os.getpid()}")
+os.environ.pop("ZOO_REGISTRY", None)
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so do the commands that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)

@@ -9,6 +9,7 @@ Everything is imported on first use, so that `import zoo` and the commands that 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zoo.engine import published
@@ -112,7 +113,10 @@ __all__ = sorted([*_EXPORTS, "__version__"])
 
 
 _get, _ = lazy_exports(__name__, _EXPORTS)
-published.connect(lambda source: _get("load")(source))
+published.connect(
+    lambda source, **options: _get("load")(source, **options),
+    lambda model, address, **options: import_module("zoo.pretrained.push").push_model(model, address, **options),
+)
 
 
 def __getattr__(name: str) -> Any:

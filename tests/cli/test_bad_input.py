@@ -57,6 +57,30 @@ def test_settings(fails: Fails, args: list[str], words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--model=typo.GAN", "model typo.GAN cannot be imported: SyntaxError: '(' was never closed"),
+        ("--model=lacking.GAN", "model lacking.GAN cannot be imported: ModuleNotFoundError: No module named 'no_such'"),
+        ("--model=no_such.GAN", "model no_such.GAN: there is no no_such.py in "),
+        ("--model=whole.MyGANN", "whole has no MyGANN: did you mean 'MyGAN'?"),
+        ("--model=whole.Plain", "whole.Plain is no GenerativeModel: derive its class from"),
+        ("--data=whole.Plain", "whole.Plain is no LightningDataModule: derive its class from"),
+        ("--data=no_such.Data", "data no_such.Data: there is no no_such.py in "),
+    ],
+)
+def test_a_class_of_one_s_own_that_cannot_be_taken(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch, option: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    for name in ("typo", "lacking", "whole"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    Path("typo.py").write_text("class GAN(\n")
+    Path("lacking.py").write_text("import no_such\n")
+    Path("whole.py").write_text("from zoo import DCGAN\nclass MyGAN(DCGAN): ...\nclass Plain: ...\n")
+    assert words in fails(*FIT, option)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("trainer:\n  max_stps: 3\n", ["max_stps", "max_steps"]),

@@ -19,6 +19,8 @@ from zoo.callbacks.extractors import EXTRACTORS, Extractor, features_of
 from zoo.callbacks.metrics import gaussian_distance
 
 RUN = ["--model=DCGAN", "--model.image_size=8", "--model.base_channels=4", *TINY[1:], "--name=run"]
+OWN = ["--trust", "tests"]
+"""For the DataModule of runs here, which is the tests' own."""
 
 
 class Pixels(Extractor):
@@ -54,7 +56,9 @@ def test_a_run_is_measured_on_its_own_data(capsys: pytest.CaptureFixture[str]) -
     measure = ["--trainer.callbacks+=FrechetDistance", "--trainer.callbacks.num_samples=20"]
     assert command("fit", *RUN, *measure, "--trainer.max_steps=1") == 0
     capsys.readouterr()
-    assert command("evaluate", "runs/run", "--num_samples=30") == 0
+    assert command("evaluate", "runs/run", "--num_samples=30") == 2
+    assert "'tests.cli.parts.Noise'; only classes under 'zoo.' are built, unless you trust" in capsys.readouterr().err
+    assert command("evaluate", "runs/run", "--num_samples=30", *OWN) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[0] for line in lines] == [
         "fd",
@@ -66,7 +70,7 @@ def test_a_run_is_measured_on_its_own_data(capsys: pytest.CaptureFixture[str]) -
         "authenticity",
     ]
     assert "fd[features=pixels, resize=none, pixels=8bit, real=noise8-train-30, fake=30, weights=raw]" in lines[0]
-    assert command("evaluate", "runs/run/checkpoints/last.ckpt", "--metrics=own", "--json") == 0
+    assert command("evaluate", "runs/run/checkpoints/last.ckpt", "--metrics=own", "--json", *OWN) == 0
     (own,) = json.loads(capsys.readouterr().out)
     assert "real=noise8-train-20, fake=20" in own["protocol"]
     # Validation and test measure the same of their splits.
@@ -86,9 +90,9 @@ def test_a_recipe_chooses_the_features(capsys: pytest.CaptureFixture[str], monke
     table = Path("runs/run/metrics.csv").read_text()
     assert all(f"{name}[features=own-pixels" in table for name in ("recall", "fd"))
     capsys.readouterr()
-    assert command("evaluate", "runs/run", "--metrics=fd") == 0
+    assert command("evaluate", "runs/run", "--metrics=fd", *OWN) == 0
     assert "fd[features=own-pixels, " in capsys.readouterr().out
-    assert command("evaluate", "runs/run", "--metrics=fd", "--extractor=efficientnet-lite0") == 0
+    assert command("evaluate", "runs/run", "--metrics=fd", "--extractor=efficientnet-lite0", *OWN) == 0
     assert "fd[features=pixels, " in capsys.readouterr().out
 
 

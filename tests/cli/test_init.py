@@ -71,11 +71,11 @@ def test_a_discriminator_that_is_new_trains_alone_first(capsys: pytest.CaptureFi
 def test_a_full_file_starts_all_networks_and_the_card_tells_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo.pretrained import fetch, publish
+    from zoo.pretrained import publish, registries
 
-    here = Path.cwd() / "weights"
-    for module in (fetch, publish):
-        monkeypatch.setattr(module, "weights_folder", lambda: here)
+    here = Path.cwd() / "data" / "generative-zoo"
+    monkeypatch.setenv("XDG_DATA_HOME", str(here.parent))
+    monkeypatch.setattr(registries, "weights_folder", lambda: here)
     monkeypatch.setattr(publish, "data_module", lambda *_: Noise(image_size=8))
     assert command(*FIT, "--name=one", "--trainer.max_steps=2", "--model.ema_decay=0.5") == 0
     written = publish.publish(Path("runs/one"), "dcgan-one", full=True)

@@ -41,6 +41,20 @@ def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["commit"] is None or len(found["commit"].rstrip("+")) == 40
 
 
+def test_a_run_says_where_it_goes_what_came_out_and_what_is_next(capsys: pytest.CaptureFixture[str]) -> None:
+    measure = ["--trainer.callbacks+=Measure", "--trainer.callbacks.measure=sampling_speed"]
+    assert command(*FIT, *measure, "--trainer.max_steps=1") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Training Watched on noise8; everything goes to runs/run/"
+    end = said[said.index("Finished: 1 steps. Everything is in runs/run/") :]
+    value = json.loads((RUN / "run.json").read_text())["values"]["sampling_speed"]["value"]
+    assert end[1] == f"  sampling_speed  {value:.4g}"
+    assert end[2:] == [
+        "Next:  zoo sample runs/run/checkpoints/last.ckpt --out grid.png",
+        "       zoo publish runs/run",
+    ]
+
+
 def test_a_trial_needs_no_end_and_keeps_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ["--trainer.callbacks+=SampleGrid", "--trainer.callbacks.every_n_steps=1"]
     assert command(*FIT, *grid, "--trainer.fast_dev_run=2") == 0

@@ -21,7 +21,7 @@ from safetensors.torch import save as serialize
 import zoo
 from zoo import pretrained
 from zoo.dcgan import DCGAN
-from zoo.pretrained import cards, fetch, files, publish
+from zoo.pretrained import cards, files, places, publish, registries
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,7 +186,6 @@ def test_a_renamed_key_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unknown_name_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "index", lambda folder=None: {"dcgan-emoji32": {}})
     with pytest.raises(LookupError, match="no checkpoint or file 'dcgan-emoji23': did you mean 'dcgan-emoji32'"):
         zoo.load("dcgan-emoji23")
     with pytest.raises(FileNotFoundError, match=r"there is no file gone\.safetensors"):
@@ -231,7 +230,7 @@ def remote(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         "sha256": hashlib.sha256(Handler.content).hexdigest(),
         "url": f"http://127.0.0.1:{server.server_port}/remote.safetensors",
     }
-    monkeypatch.setattr(fetch, "index", lambda folder=None: {"remote": entry})
+    monkeypatch.setattr(registries.Registry, "index", lambda self: {"remote": entry})
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
     yield entry
@@ -252,7 +251,7 @@ def test_another_file_than_the_published_one_is_refused(remote: dict[str, Any]) 
     remote["sha256"] = "0" * 64
     with pytest.raises(ValueError, match="is not the published file"):
         pretrained.pull("remote")
-    assert not list(fetch.cache_dir().glob("*.safetensors"))
+    assert not list(places.cache_dir().glob("*.safetensors"))
 
 
 def test_a_flipped_bit_in_the_cache_is_found(remote: dict[str, Any]) -> None:
@@ -277,7 +276,7 @@ def test_processes_that_ask_at_once_fetch_once(remote: dict[str, Any]) -> None:
         paths = set(pool.map(pretrained.pull, ["remote"] * 4))
     assert len(paths) == 1
     assert len(Handler.requests) == 2
-    assert not list(fetch.cache_dir().glob("*.part"))
+    assert not list(places.cache_dir().glob("*.part"))
 
 
 def test_a_file_address(remote: dict[str, Any], file: Path) -> None:
@@ -285,8 +284,7 @@ def test_a_file_address(remote: dict[str, Any], file: Path) -> None:
     assert pretrained.pull("remote").read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("hub", ["hf", "wandb"])
-def test_hubs(remote: dict[str, Any], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
+def test_an_entry_of_wandb(remote: dict[str, Any], file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def artifact_folder(root: str) -> str:
@@ -298,34 +296,29 @@ def test_hubs(remote: dict[str, Any], file: Path, tmp_path: Path, monkeypatch: p
         asked.append(name)
         return SimpleNamespace(download=artifact_folder)
 
-    def hf_hub_download(**options: Any) -> str:
-        asked.append(options)
-        return str(file)
-
     del remote["url"]
-    remote["hf"] = {"repo_id": "someone/zoo", "filename": "tiny.safetensors"}
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=hf_hub_download))
-    if hub == "wandb":
-        remote["wandb"] = "someone/zoo/tiny:v0"
-        del remote["hf"]
-        monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Api=lambda: SimpleNamespace(artifact=artifact)))
+    remote["wandb"] = "someone/zoo/tiny:v0"
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Api=lambda: SimpleNamespace(artifact=artifact)))
     assert pretrained.pull("remote").read_bytes() == file.read_bytes()
-    assert asked == [remote[hub]]
-    assert {p.suffix for p in fetch.cache_dir().iterdir()} == {".safetensors", ".lock"}
+    assert asked == ["someone/zoo/tiny:v0"]
+    assert {p.suffix for p in places.cache_dir().iterdir()} == {".safetensors", ".lock"}
 
 
-def test_a_hub_that_fails_or_is_not_installed(remote: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**options: Any) -> str:
+def test_a_client_that_fails_or_is_not_installed(remote: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> str:
         raise RuntimeError("401 Client Error\nmore about it")
 
-    remote["hf"] = {"repo_id": "someone/zoo", "filename": "tiny.safetensors"}
     del remote["url"]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=fail))
-    with pytest.raises(OSError, match=r"cannot fetch remote from .*someone/zoo.*: 401 Client Error$"):
+    remote["wandb"] = "someone/zoo/tiny:v0"
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Api=lambda: SimpleNamespace(artifact=fail)))
+    with pytest.raises(OSError, match=r"cannot fetch or send remote: 401 Client Error$"):
         pretrained.pull("remote")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"remote needs huggingface_hub: pip install 'generative-zoo\[hub\]'"):
-        pretrained.pull("remote")
+    for client, address in (("wandb", "wandb://a/b/c"), ("huggingface_hub", "hf://a/b")):
+        monkeypatch.setitem(sys.modules, client, None)
+        with pytest.raises(
+            ModuleNotFoundError, match=rf"{address} needs {client}: pip install 'generative-zoo\[hub\]'"
+        ):
+            pretrained.pull(address)
 
 
 def test_a_cache_that_cannot_be_written(remote: dict[str, Any], file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +329,7 @@ def test_a_cache_that_cannot_be_written(remote: dict[str, Any], file: Path, monk
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk(remote: dict[str, Any]) -> None:
-    path = fetch.cache_dir() / f"{remote['sha256'][:16]}-remote.part"
+    path = places.cache_dir() / f"{remote['sha256'][:16]}-remote.part"
     path.parent.mkdir(parents=True)
     path.symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"cannot fetch http.* into .*No space left on device"):
@@ -403,7 +396,7 @@ def test_starters_of_the_wheel_are_few() -> None:
 def test_weights_of_the_other_distribution_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slug = "pixelrnn-mnist28-diagonal"
     content, known = (pretrained.weights_folder() / f"{slug}.safetensors").read_bytes(), pretrained.index()
-    monkeypatch.setattr(fetch, "weights_folder", lambda: tmp_path / "wheel")
+    monkeypatch.setattr(registries, "weights_folder", lambda: tmp_path / "wheel")
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     (tmp_path / "wheel").mkdir()
     (tmp_path / "wheel" / "index.json").write_text(json.dumps(known))

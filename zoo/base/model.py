@@ -19,6 +19,7 @@ from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
 from zoo.base.for_data import ShapedByData
 from zoo.base.loaded import start_training
+from zoo.base.shared import Shared
 from zoo.engine import cross_rank, rng
 from zoo.engine.devices import upload
 from zoo.nn.options import OptionGroup
@@ -55,7 +56,7 @@ def inference(method: _Method) -> _Method:
     return cast(_Method, wrapped)
 
 
-class GenerativeModel(ShapedByData, ConventionalModule):
+class GenerativeModel(ShapedByData, Shared, ConventionalModule):
     """A generative model of images.
 
     Public methods take and return images in [-1, 1], (N, C, H, W). Subclasses that sample define `latent` and

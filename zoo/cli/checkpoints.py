@@ -10,12 +10,28 @@ from zoo.cli.local import local_path
 from zoo.cli.usage import Parser, UsageError
 from zoo.convert.layouts import LAYOUTS, check
 
-__all__ = ["import_", "publish", "pull", "sample", "translate", "verify"]
+__all__ = ["MODEL", "TRUST", "import_", "publish", "pull", "push", "sample", "translate", "verify"]
+
+MODEL = "name, file (.safetensors, .ckpt) or address of a checkpoint: hf://, wandb://, https://, FOLDER/NAME"
+"""Help of an argument that names a checkpoint."""
+TRUST: dict[str, Any] = {
+    "action": "append",
+    "default": [],
+    "metavar": "PACKAGE",
+    "help": "build classes of this package of your own, too; importing it runs its code",
+}
+"""Options of `--trust`."""
+PUSHING = (
+    "The Hub asks for a token (HF_TOKEN, or `hf auth login`) and the extra: pip install 'generative-zoo[hub]'.",
+    "A registry is any folder; others read it by ZOO_REGISTRY=FOLDER, or from the web server that serves it by",
+    "ZOO_REGISTRY=https://..., several separated by commas. Then its names work like those of the package.",
+)
 
 
 def sample(parser: Parser, arguments: list[str]) -> None:
     """Draw images from a checkpoint."""
-    parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("--trust", **TRUST)
     parser.add_argument("--num", type=int, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images (0)")
     parser.add_argument("--label", type=int, help="class, for conditional models")
@@ -35,7 +51,7 @@ def sample(parser: Parser, arguments: list[str]) -> None:
     out = options.out or {"png": "samples/", "npz": "samples.npz", None: "grid.png"}[options.format]
     target = Target(out, options.format, force=options.force)
     device = _device(options.device)
-    model = zoo.load(options.model, device=device)
+    model = zoo.load(options.model, device=device, trust=options.trust)
     conditions: dict[str, Any] = {} if options.label is None else {"label": options.label}
     if options.text is not None:
         if not hasattr(model, "encode_text"):
@@ -53,7 +69,8 @@ def sample(parser: Parser, arguments: list[str]) -> None:
 
 def translate(parser: Parser, arguments: list[str]) -> None:
     """Translate a folder of pictures."""
-    parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("--trust", **TRUST)
     parser.add_argument("source", type=Path, help="folder of pictures")
     parser.add_argument("out", type=local_path, help="folder to write to")
     parser.add_argument("--to", required=True, help="domain to translate to; a wrong one names all")
@@ -67,7 +84,7 @@ def translate(parser: Parser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     from zoo.cli.translate_folder import translate_folder
 
-    model: Any = zoo.load(options.model, device=_device(options.device))
+    model: Any = zoo.load(options.model, device=_device(options.device), trust=options.trust)
     if not hasattr(model, "translate"):
         raise UsageError(f"{type(model).__name__} does not translate: take a CycleGAN or a StarGAN")
     files = translate_folder(
@@ -96,7 +113,7 @@ def _device(name: str) -> Any:
 
 def pull(parser: Parser, arguments: list[str]) -> None:
     """Fetch a checkpoint and print its path."""
-    parser.add_argument("slug", help="name of a checkpoint")
+    parser.add_argument("slug", help=MODEL)
     options = parser.parse_args(arguments)
     from zoo import pretrained
 
@@ -107,23 +124,46 @@ def publish(parser: Parser, arguments: list[str]) -> None:
     """Make a checkpoint, card and grid of a run."""
     parser.add_argument("run", type=Path, help="a run folder, such as runs/dcgan-emoji32-small")
     parser.add_argument("--slug", help="name of the checkpoint (the recipe's without its budget)")
-    parser.add_argument("--out_dir", type=local_path, help="folder for the files (zoo/weights)")
+    parser.add_argument("--out_dir", type=local_path, help="folder for the files (~/.local/share/generative-zoo)")
     parser.add_argument("--note", help="what you say of the pictures, for the card")
     parser.add_argument(
         "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"
     )
     parser.add_argument("--full", action="store_true", help="write a second file with all networks, to train on")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--force", action="store_true", help="replace other weights of this name")
+    parser.add_argument("--trust", **TRUST)
+    options = vars(parser.parse_args(arguments))
     from zoo.pretrained import publish
 
-    chosen = {"out_dir": options.out_dir, "note": options.note, "selected": options.selected, "full": options.full}
-    for path in publish.publish(options.run, options.slug, **chosen):
+    for path in publish.publish(options.pop("run"), options.pop("slug"), **options):
         print(path)
+
+
+def push(parser: Parser, arguments: list[str]) -> None:
+    """Push a run or a checkpoint to where others can load it."""
+    parser.add_argument("source", help=f"a run folder, which is published on the way; or {MODEL}")
+    parser.add_argument("address", help="hf://OWNER/NAME, wandb://ENTITY/PROJECT/NAME, or the folder of a registry")
+    parser.add_argument("--slug", help="name of the checkpoint (that of the source)")
+    parser.add_argument("--private", action="store_true", help="make a private repository on the Hub")
+    parser.add_argument("--dry_run", action="store_true", help="write the files to a folder, print it, push nothing")
+    parser.add_argument("--force", action="store_true", help="replace other weights of this name in a registry")
+    parser.add_argument("--full", action="store_true", help="of a run, a second file with all networks, to train on")
+    parser.add_argument("--note", help="what you say of the pictures of a run, for the card")
+    parser.add_argument(
+        "--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen"
+    )
+    parser.add_argument("--trust", **TRUST)
+    parser.epilog = "\n".join([*PUSHING, "", parser.epilog or ""])
+    options = vars(parser.parse_args(arguments))
+    from zoo.pretrained.push import push
+
+    print(push(options.pop("source"), options.pop("address"), **options))
 
 
 def verify(parser: Parser, arguments: list[str]) -> None:
     """Measure a checkpoint's published value again."""
-    parser.add_argument("slug", help="name of a checkpoint")
+    parser.add_argument("slug", help=MODEL)
+    parser.add_argument("--trust", **TRUST)
     parser.add_argument("--data_dir", help="folder with the data set, where the package does not carry it")
     parser.add_argument("--device", default="cpu", help="device to compute on (cpu)")
     parser.add_argument("--inception_weights", help="path of Inception's weights, to verify an FID")
@@ -135,6 +175,7 @@ def verify(parser: Parser, arguments: list[str]) -> None:
         data_dir=options.data_dir,
         device=_device(options.device),
         inception_weights=options.inception_weights,
+        trust=options.trust,
     )
     for result in results:
         print(result)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli.checkpoints import MODEL, TRUST
 from zoo.cli.usage import Parser, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["evaluate", "lines"]
 def evaluate(parser: Parser, arguments: list[str]) -> None:
     """Measure a model or a folder of pictures."""
     add = parser.add_argument
-    add("model", help="name of a checkpoint, a .safetensors or .ckpt file, a run folder, or a folder of pictures")
+    add("model", help=f"{MODEL}; or a run folder, or a folder of pictures")
     add("--data", help="DataModule or folder of pictures to compare with (the data of the model's own training)")
     add("--data_dir", help="folder of the model's own data set, where the package does not carry it")
     add("--metrics", help="names, as fd,precision,recall or fid,kid; own: what the model's recipe measures")
@@ -35,6 +36,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
     add("--seed", type=int, default=0, help="seed of the generated images (0)")
     add("--seeds", type=int, default=1, help="number of seeds over which values are averaged (1)")
     add("--device", default="auto", help="device to compute on (a GPU if there is one)")
+    add("--trust", **TRUST)
     add("--json", action="store_true", help="print the values as JSON")
     parser.epilog = "\n".join([_overview(), "", parser.epilog or ""])
     options, rest = parser.parse_known_args(arguments)
@@ -63,6 +65,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> None:
             data_dir=options.data_dir,
             device=device,
             progress=rank == 0,
+            trust=options.trust,
         )
     if rank:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -173,6 +174,9 @@ def _train(cli: ZooCLI, model: GenerativeModel) -> None:
     (own,) = (callback for callback in cli.trainer.callbacks if isinstance(callback, RunCheckpoint))  # type: ignore[attr-defined]
     try:
         cli.datamodule.prepare_data()
+        if cli.trainer.is_global_zero:
+            name = getattr(cli.datamodule, "name", type(cli.datamodule).__name__)
+            print(f"Training {type(model).__name__} on {name}; everything goes to {cli.folder.path}/")
         cli.trainer.fit(model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint)
     except SystemExit as end:
         if isinstance(end, Stopped) or cli.trainer.interrupted:
@@ -189,6 +193,21 @@ def _train(cli: ZooCLI, model: GenerativeModel) -> None:
         is_over = any(isinstance(c, Allowance) and (c.time_remaining() or 0) <= 0 for c in cli.trainer.callbacks)  # type: ignore[attr-defined]
         how = "Time is up, the same command goes on" if is_over else "Finished"
         print(f"{how}: {cli.trainer.global_step} steps. Everything is in {cli.folder.path}/")
+        if not is_over:
+            _say_what_came_out(cli, model)
+
+
+def _say_what_came_out(cli: ZooCLI, model: GenerativeModel) -> None:
+    """The values that the run's callbacks measured at its end, and what can be done next."""
+    values = json.loads((cli.folder.path / "run.json").read_text())["values"]
+    width = max(map(len, values), default=0)
+    for name, found in values.items():
+        error = found.get("error")
+        print(f"  {name:<{width}}  {found['value']:.4g}" + ("" if error is None else f" ± {error:.2g}"))
+    last = cli.folder.path / "checkpoints" / "last.ckpt"
+    use = f"zoo translate {last} in/ out/ --to DOMAIN" if hasattr(model, "translate") else None
+    use = use or (f"zoo sample {last} --out grid.png" if model.makes_images else f"zoo evaluate {cli.folder.path}")
+    print(f"Next:  {use}\n       zoo publish {cli.folder.path}")
 
 
 def _say_where(cli: ZooCLI, own: RunCheckpoint) -> None:

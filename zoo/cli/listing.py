@@ -26,7 +26,7 @@ def list_(parser: Parser, arguments: list[str]) -> None:
     from zoo.pretrained import cards
     from zoo.pretrained.fetch import matching, task_of
 
-    index = pretrained.index()
+    index = pretrained.known()
     chosen = {"task": options.task, "data": options.data, "max_params": _number(options.max_params)}
     slugs = pretrained.list_pretrained(options.pattern, **chosen)
     if options.json:
@@ -36,11 +36,11 @@ def list_(parser: Parser, arguments: list[str]) -> None:
         print("Checkpoints (zoo sample NAME; zoo show NAME has all values):")
     for slug in slugs:
         entry = index[slug]
-        metric = next(iter(entry["metrics"]), None)
+        metric = next(iter(entry.get("metrics", [])), None)
         value = f"{metric['name']} {cards.value(metric)}" if metric else ""
         if metric and (words := cards.brief(metric["protocol"])):
             value += f" ({words})"
-        size = f"{entry['parameters'] / 1e6:.2f}M"
+        size = f"{entry.get('parameters', 0) / 1e6:.2f}M"
         print(f"  {slug:<28} {task_of(entry):<14} {size:>6}  {value}")
     if any(value is not None for value in chosen.values()):
         if not slugs:

@@ -60,6 +60,7 @@ MEANT = {
     "evaluate": ("eval", "measure", "fid", "metrics"),
     "sample": ("generate", "draw", "inference"),
     "pull": ("download", "fetch"),
+    "push": ("upload", "share"),
     "import": ("convert",),
     "show": ("info", "describe", "card"),
 }
@@ -90,7 +91,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _show(parser: Parser, arguments: list[str]) -> None:
-    parser.add_argument("slug", help="name of a checkpoint")
+    parser.add_argument("slug", help=checkpoints.MODEL)
     options = parser.parse_args(arguments)
     from zoo import pretrained
 
@@ -112,7 +113,7 @@ def _train(parser: Parser, arguments: list[str]) -> None:
     parser.add_argument("--name", help="name of the run (the recipe's)")
     parser.add_argument("--runs_dir", type=local_path, default=Path("runs"), help="folder of all runs (runs)")
     if name == "fit":
-        parser.add_argument("--init", help="start from the weights of a checkpoint (name or file)")
+        parser.add_argument("--init", help="start from the weights of a checkpoint (name, file or address)")
         parser.add_argument(
             "--init_strict", choices=("true", "false"), default="true", help="false takes the layers that fit (true)"
         )
@@ -170,6 +171,11 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
         checkpoints.publish,
         "make a checkpoint, card and grid of a run",
         "zoo publish runs/dcgan-emoji32-small",
+    ),
+    "push": (
+        checkpoints.push,
+        "push a run or a checkpoint to the Hub, to wandb or into a registry",
+        "zoo push runs/dcgan-emoji32-small hf://me/dcgan-emoji32 --private",
     ),
     "import": (
         checkpoints.import_,

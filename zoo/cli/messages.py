@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import lightning.pytorch.callbacks as lightning_callbacks
 import yaml
+from lightning.pytorch import LightningDataModule
 
 import zoo
 from zoo import callbacks, datamodules
+from zoo.base import GenerativeModel
 from zoo.cli.advice import about_setting, about_word
 from zoo.engine.files import nearest
 from zoo.pretrained.migrations import current_names
@@ -63,6 +66,26 @@ def _written_out(tree: Any, known: dict[int, float]) -> float:
     return known[id(tree)]
 
 
+def _why_not(path: str, role: str) -> str | None:
+    """Why a class of the user's own, given by its path, cannot be the model or the data; None if nothing is wrong."""
+    module, _, name = path.rpartition(".")
+    if not module or not all(part.isidentifier() for part in path.split(".")):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # whatever the user's file raises
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            return f"{role} {path}: there is no {error.name}.py in {Path.cwd()}, and no installed package {error.name}"
+        return f"{role} {path} cannot be imported: {type(error).__name__}: {error}"
+    if found is None:
+        own = [key for key, value in vars(importlib.import_module(module)).items() if isinstance(value, type)]
+        return f"{module} has no {name}: {nearest(name, own) if own else 'it has no class'}"
+    base = {"model": GenerativeModel, "data": LightningDataModule}[role]
+    if not (isinstance(found, type) and issubclass(found, base)):
+        return f"{path} is no {base.__name__}: derive its class from {base.__module__}.{base.__name__}"
+    return None
+
+
 def explain(message: str) -> str:
     """One line for a parser's long message: what is wrong, and what would be right."""
     keys = re.findall(r"(?:[Kk]ey|argument) [\"']?([\w.]+)[\"']?:", message)
@@ -93,6 +116,8 @@ def explain(message: str) -> str:
     got = re.search(r"Got value: (.+)", message) or re.search(r"Given value: (.+)", message)
     if keys and got:
         value = got[1].strip().strip("'")
+        if keys[-1] in ("model", "data") and (reason := _why_not(value, keys[-1])):
+            return reason
         literals = re.findall(r"Literal\[(.*?)\]", message)
         choices = [word.strip().strip("'") for group in literals for word in group.split(",")]
         plain = re.search(r"Expected an? <class '(\w+)'>\. Got", message)

@@ -25,6 +25,7 @@ from zoo.cli.reporting import Allowance, MetricsFile, RunCheckpoint, StepBar
 from zoo.cli.run_folder import RunFolder, global_rank
 from zoo.cli.summary import RunSummary
 from zoo.engine.devices import slow_in_bf16
+from zoo.pretrained.artifacts import logs_offline, run_id
 
 __all__ = ["ZooCLI"]
 
@@ -207,14 +208,7 @@ def _run_path(options: argparse.Namespace, resolved: dict[str, Any]) -> Path:
 def _wandb(name: str, folder: Path, *, fresh: bool) -> Logger:
     from lightning.pytorch.loggers import WandbLogger
 
-    account = os.environ.get("WANDB_API_KEY") or _netrc_has_wandb()
-    offline = os.environ.get("WANDB_MODE", "online" if account else "offline") != "online"
-    # A resumed run goes on under its identifier, which is the end of its folder's name.
+    # A resumed run goes on under its identifier.
     earlier = [] if fresh else sorted(folder.glob("wandb/*run-*-*"))
-    run: dict[str, Any] = {"id": earlier[-1].name.rpartition("-")[2], "resume": "allow"} if earlier else {}
-    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=offline, **run)
-
-
-def _netrc_has_wandb() -> bool:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.is_file() and "api.wandb.ai" in path.read_text(errors="replace")
+    run: dict[str, Any] = {"id": run_id(earlier[-1]), "resume": "allow"} if earlier else {}
+    return WandbLogger(project="generative-zoo", name=name, save_dir=folder, offline=logs_offline(), **run)

@@ -17,6 +17,7 @@ PATTERNS = (
     ".*checkpoint that ended before the epoch.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*You passed in a `val_dataloader` but have no `validation_step`.*",
+    ".*is not supported by the model summary.*",
     "(?s).*JsonargparseDeprecationWarning.*|.*was deprecated in v4.49.*",
 )
 

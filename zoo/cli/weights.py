@@ -48,14 +48,14 @@ def initialize(model: GenerativeModel, name: str, *, strict: bool = True) -> Non
 
     Args:
         model: the model, built.
-        name: name of a checkpoint, or a file.
+        name: name, file or address of a checkpoint.
         strict: refuse weights of other sizes; False takes the layers that fit.
 
     Raises:
         ValueError: the checkpoint is of another class, or its weights do not fit.
     """
-    path = Path(name) if Path(name).is_file() else pretrained.pull(name, full=True)
-    source = zoo.load(path)
+    path = pretrained.pull(name, full=True)
+    source = zoo.load(path, trust=type(model).__module__)  # whoever trains a class of their own trusts its code
     if type(source) is not type(model):
         raise ValueError(f"--init {name} is a {type(source).__name__}, this run trains a {type(model).__name__}")
     absent = set(absent_networks(source))

@@ -10,8 +10,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["download", "fetch_once", "is_offline", "sha256"]
+__all__ = ["download", "fetch_once", "is_offline", "read_remote", "remote_facts", "sha256"]
+
+MOST = 64 * 2**20
+"""Bytes that a small file may have: an index, a card, a picture."""
 
 
 def sha256(path: Path) -> str:
@@ -25,13 +29,13 @@ def is_offline() -> bool:
     return os.environ.get("ZOO_OFFLINE", "0") not in ("", "0")
 
 
-def fetch_once(name: str, path: Path, digest: str, transfer: Callable[[Path], None]) -> None:
+def fetch_once(name: str, path: Path, digest: str | None, transfer: Callable[[Path], None]) -> None:
     """Fetch a file into a cache; processes that ask at once wait for the one that fetches.
 
     Args:
         name: what the file is, for messages.
         path: where it goes.
-        digest: its sha256.
+        digest: its sha256; None if nobody has said it.
         transfer: fetches it into a file of another name, which may hold the beginning already.
 
     Raises:
@@ -55,10 +59,57 @@ def fetch_once(name: str, path: Path, digest: str, transfer: Callable[[Path], No
             return
         partial = path.with_suffix(".part")
         transfer(partial)
-        if (found := sha256(partial)) != digest:
+        if digest is not None and (found := sha256(partial)) != digest:
             partial.unlink()
             raise ValueError(f"what was fetched for {name} is not the published file (sha256 {found[:12]}...)")
         os.replace(partial, path)
+
+
+def remote_facts(url: str) -> dict[str, str]:
+    """What a server says of a file by which another version can be told: its ETag, date and length.
+
+    Args:
+        url: its address.
+
+    Raises:
+        OSError: the server does not answer, or has no such file.
+    """
+    with _opened(url) as response:
+        names = ("ETag", "Last-Modified", "Content-Length")
+        return {name: value for name in names if (value := response.headers.get(name))}
+
+
+def read_remote(url: str) -> bytes:
+    """The content of a small file on a web server.
+
+    Args:
+        url: its address.
+
+    Raises:
+        OSError: it could not be read.
+    """
+    import http.client
+
+    with _opened(url) as response:
+        try:
+            content: bytes = response.read(MOST + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise OSError(f"cannot fetch {url}: {error}") from error
+    if len(content) > MOST:
+        raise OSError(f"cannot fetch {url}: it has more than {MOST >> 20} MiB")
+    return content
+
+
+def _opened(url: str) -> Any:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    try:
+        return urllib.request.urlopen(url, timeout=60)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # a wrong port is a ValueError
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        raise OSError(f"cannot fetch {url}: {reason}") from error
 
 
 def download(url: str, partial: Path, size: int = 0) -> None:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
-__all__ = ["atomic_file", "cache_home", "nearest", "packaged_file", "packaged_names", "write_atomically"]
+__all__ = ["atomic_file", "cache_home", "data_home", "nearest", "packaged_file", "packaged_names", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -118,6 +118,11 @@ def cache_home() -> Path:
     """Folder of everything that can be fetched or computed again: `$ZOO_HOME`, else `~/.cache/generative-zoo`."""
     home = os.environ.get("ZOO_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "generative-zoo")
     return Path(home).expanduser()
+
+
+def data_home() -> Path:
+    """Folder of the user's own registry: `$XDG_DATA_HOME/generative-zoo`, else `~/.local/share/generative-zoo`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share", "generative-zoo").expanduser()
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

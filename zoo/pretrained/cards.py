@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from zoo.nn.options import OptionGroup
@@ -95,6 +96,8 @@ def _plain(value: Any) -> Any:
 
 def _chosen(entry: dict[str, Any]) -> dict[str, Any]:
     """The hyperparameters that differ from the defaults of the class."""
+    if not entry["class"].startswith("zoo."):  # importing a class of another package runs its code
+        return dict(entry["hparams"])
     defaults = default_arguments(entry["class"])
     return {key: value for key, value in entry["hparams"].items() if key not in defaults or defaults[key] != value}
 
@@ -131,54 +134,25 @@ def _better_untrained(metric: dict[str, Any]) -> float | None:
     return untrained if is_better else None
 
 
-def card(slug: str, entry: dict[str, Any]) -> str:
-    """The card of a checkpoint.
+def card(slug: str, entry: dict[str, Any], address: str | None = None, *, picture: str | None = "") -> str:
+    """The card of a checkpoint. What nobody has measured or said is left out.
 
     Args:
         slug: its name.
         entry: its index entry.
+        address: name or address by which a reader loads it; by default its name.
+        picture: file of its picture, by default `<slug>.png`; None for no picture.
     """
-    pictures = entry.get("pictures", "samples")
-    compared = entry.get("compared", pictures)
-    # Older files were judged by their worst pixel.
-    little = LITTLE.get(compared, "0.29 on average" if "on average" in entry["rounding"] else "2")
-    training, data = entry["training"], entry["data"]
-    recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
-    if entry["changed"]:
-        recipe += " with " + ", ".join(f"`{key}={value}`" for key, value in entry["changed"].items())
-    # Batches of a model that grows are of many sizes.
-    images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
-    rows = [
-        ("class", f"`{entry['class']}`"),
-        ("hyperparameters", ", ".join(f"`{k}={v}`" for k, v in _chosen(entry).items()) or "the defaults"),
-        ("parameters", f"{entry['parameters']:,} in {', '.join(entry['networks'])}"),
-        ("recipe", recipe),
-        ("data", f"{data['name']}, licence {data['licence']}"),
-        ("training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"),
-    ]
-    if selected := entry.get("selected"):
-        rows.append(("chosen by", f"values of the {selected} split: options or checkpoint"))
-    if start := training.get("start"):
-        rows.append(("started from", f"{start['name']}, sha256 `{start['sha256'][:16]}`"))
-    if commit := training.get("commit"):
-        rows.append(("trained by", f"commit {commit}"))
-    if training["seconds"]:
-        rows.append(("time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"))
-    if full := entry.get("full"):
-        rows.append(("full file", f"{full['bytes'] / 2**20:.1f} MiB with {', '.join(full['networks'])}: to train on"))
-    rows += [
-        ("file", f"{entry['bytes'] / 2**20:.1f} MiB, {entry['stored']}"),
-        ("float16", f"changes {compared} by {entry['rounding']}; it is taken where that is below {little}"),
-        ("sha256", f"`{entry['sha256']}`"),
-        ("written by", ", ".join(f"{name} {version}" for name, version in entry["versions"].items())),
-    ]
-    title, use = PICTURES[pictures]
+    address = slug if address is None else address
+    title, use = PICTURES[entry.get("pictures", "samples")]
     if columns := entry.get("columns"):
         title, use = f"{title}; columns: {', '.join(columns)}", use.format(target=entry["targets"][-1])
-    lines = [f"# {slug}", "", *[f"![{title}]({slug}.png)", ""] * bool(title)]
+    lines = [f"# {slug}", ""]
+    if title and picture is not None:
+        lines += [f"![{title}]({picture or f'{slug}.png'})", ""]
     lines += [*([entry["note"], ""] if "note" in entry else []), "| | |", "|---|---|"]
-    lines += [f"| {name} | {text} |" for name, text in rows]
-    if entry["metrics"]:
+    lines += [f"| {name} | {text} |" for name, text in _facts(entry)]
+    if entry.get("metrics"):
         lines += ["", "## Measured", "", *_measured(entry["metrics"])]
         for metric in entry["metrics"]:
             if metric["history"]:
@@ -186,7 +160,47 @@ def card(slug: str, entry: dict[str, Any]) -> str:
                     f"{value({**metric, 'value': number})} at step {step:,}" for step, number in metric["history"]
                 )
                 lines += ["", f"{metric['name']} during training: {history}."]
-        lines += ["", f"`zoo verify {slug}` measures again."]
-    lines += ["", "## Use", "", "```python", "import zoo", "", f'model = zoo.load("{slug}")']
-    lines += [use, "```", ""]
+        lines += ["", f"`zoo verify {address}` measures again."]
+    package = entry["class"].partition(".")[0]
+    trust = "" if package == "zoo" else f', trust=["{package}"]'
+    lines += ["", "## Use", "", "```python", "import zoo", "", f'model = zoo.load("{address}"{trust})']
+    lines += [*([use] if {"pictures", "training"} & entry.keys() else []), "```", ""]
     return "\n".join(lines)
+
+
+def _facts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows of the card's first table."""
+    yield "class", f"`{entry['class']}`"
+    yield "hyperparameters", ", ".join(f"`{k}={v}`" for k, v in _chosen(entry).items()) or "the defaults"
+    count = f"{entry['parameters']:,} in " if "parameters" in entry else ""
+    yield "parameters", count + ", ".join(entry["networks"])
+    if "recipe" in entry:
+        recipe = f"`zoo fit --config {entry['recipe']}`" if entry["recipe"] else "none: the run's own configuration"
+        if entry["changed"]:
+            recipe += " with " + ", ".join(f"`{key}={value}`" for key, value in entry["changed"].items())
+        yield "recipe", recipe
+    if data := entry.get("data"):
+        yield "data", f"{data['name']}, licence {data['licence']}"
+    if training := entry.get("training"):
+        # Batches of a model that grows are of many sizes.
+        images = f", {training['images']:,} images" if "images" in training else f" of {training['batch_size']} images"
+        yield "training", f"{training['steps']:,} steps{images}, {training['precision']}, seed {training['seed']}"
+    if selected := entry.get("selected"):
+        yield "chosen by", f"values of the {selected} split: options or checkpoint"
+    if training and (start := training.get("start")):
+        yield "started from", f"{start['name']}, sha256 `{start['sha256'][:16]}`"
+    if training and (commit := training.get("commit")):
+        yield "trained by", f"commit {commit}"
+    if training and training["seconds"]:
+        yield "time", f"{training['seconds'] / 60:.0f} minutes with measurements on {training['hardware']}"
+    if full := entry.get("full"):
+        yield "full file", f"{full['bytes'] / 2**20:.1f} MiB with {', '.join(full['networks'])}: to train on"
+    stored = f", {entry['stored']}" if "stored" in entry else ""
+    yield "file", f"{entry['bytes'] / 2**20:.1f} MiB{stored}"
+    if "rounding" in entry:
+        compared = entry.get("compared", entry.get("pictures", "samples"))
+        # Older files were judged by their worst pixel.
+        little = LITTLE.get(compared, "0.29 on average" if "on average" in entry["rounding"] else "2")
+        yield "float16", f"changes {compared} by {entry['rounding']}; it is taken where that is below {little}"
+    yield "sha256", f"`{entry['sha256']}`"
+    yield "written by", ", ".join(f"{name} {version}" for name, version in entry["versions"].items())

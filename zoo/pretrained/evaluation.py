@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import statistics
 from collections.abc import Sequence
@@ -17,10 +16,11 @@ from zoo.callbacks.measures import IMAGE_METRICS, MEASURES, find_measure, image_
 from zoo.callbacks.measures.image_metrics import USUAL
 from zoo.callbacks.measures.picture_folder import PictureFolder
 from zoo.engine.files import nearest
-from zoo.pretrained import index, load, read
+from zoo.pretrained import entry_of, load
 from zoo.pretrained.measures import configured_measures
 from zoo.pretrained.migrations import current_names
-from zoo.pretrained.verify import LOCAL
+from zoo.pretrained.trust import Trust, check_trusted
+from zoo.pretrained.verify import LOCAL, data_module
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,7 @@ def evaluate(
     cache_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     progress: bool = True,
+    trust: Trust = (),
 ) -> list[Result]:
     """Measure a model, a checkpoint, a run or a folder of pictures; where there are several ranks, all must call this.
 
@@ -58,7 +59,7 @@ def evaluate(
     the features of the real images are kept on disk for the next time.
 
     Args:
-        model: a model, the name or file of a checkpoint, a run folder, or a folder of pictures.
+        model: a model, a name, file or address of a checkpoint (see `zoo.load`), a run folder, or a folder of pictures.
         data: a DataModule, or a folder of pictures; None takes the data of the model's own training.
         metrics: names of image metrics ("fd", or "fid" with Inception) and of measures in
             `zoo.callbacks.measures.MEASURES`, paths of measures of your own, and "own" for what the model's recipe
@@ -76,6 +77,7 @@ def evaluate(
         cache_dir: folder of features of real images.
         device: where a model goes that is loaded here.
         progress: show a progress bar.
+        trust: names of packages whose classes may be built: see `zoo.load`.
 
     Returns:
         A result for each metric, in the order of the metrics; of several seeds the mean and its deviation.
@@ -88,14 +90,14 @@ def evaluate(
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, not {seeds}")
-    network, settings, own = _model(model, device)
+    network, settings, own = _model(model, device, trust)
     if data is None:
         if settings is None:
             what = "a folder of pictures" if isinstance(network, PictureFolder) else type(network).__name__
             raise ValueError(
                 f"{what} has no data of its own: give a DataModule or a folder of pictures to compare with"
             )
-        data = _data(settings, data_dir)
+        data = _data(settings, data_dir, trust)
     elif isinstance(data, str | os.PathLike):
         data = PictureFolder(Path(data))
     images, others = _sorted(metrics, network, own)
@@ -156,34 +158,31 @@ def _over_seeds(function: Any, model: Any, data: Any, seed: int, seeds: int, **o
     ]
 
 
-def _model(model: Any, device: Any) -> tuple[Any, dict[str, Any] | None, Measures]:
+def _model(model: Any, device: Any, trust: Trust) -> tuple[Any, dict[str, Any] | None, Measures]:
     """The model, settings of its own data, and what its recipe measures."""
     if not isinstance(model, str | os.PathLike):
         return model, None, []
     path = Path(model).expanduser()
     if path.is_dir():
         if (path / "config.yaml").is_file():
-            return _run(path, path / "checkpoints" / "last.ckpt", device)
+            return _run(path, path / "checkpoints" / "last.ckpt", device, trust)
         return PictureFolder(path), None, []
     if path.suffix == ".ckpt" and (path.parent.parent / "config.yaml").is_file():
-        return _run(path.parent.parent, path, device)
-    if path.suffix == ".safetensors" and path.is_file():
-        header = read(path)[0]
-        return load(path, device=device), header.get("data"), _published(header)
-    network = load(model, device=device)
-    entry = index().get(str(model), {})
-    return network, entry.get("data"), _published(entry)
+        return _run(path.parent.parent, path, device, trust)
+    network = load(model, device=device, trust=trust)
+    entry = {} if path.suffix == ".ckpt" else entry_of(model)
+    return network, entry.get("data"), _trusted(_published(entry), model, trust)
 
 
-def _run(folder: Path, checkpoint: Path, device: Any) -> tuple[Any, dict[str, Any], Measures]:
+def _run(folder: Path, checkpoint: Path, device: Any, trust: Trust) -> tuple[Any, dict[str, Any], Measures]:
     """Model, data and measures of a run."""
     if not checkpoint.is_file():
         raise FileNotFoundError(f"{folder} has no checkpoint {checkpoint.name} yet: train it first")
     config = current_names(yaml.safe_load((folder / "config.yaml").read_text()))
     data = config["data"]
     settings = {"class": data["class_path"], "init_args": data.get("init_args", {})}
-    own = [(measure, arguments) for measure, arguments, *_ in configured_measures(config)]
-    return load(checkpoint, device=device), settings, own
+    own = [(found.measure, found.arguments) for found in configured_measures(config)]
+    return load(checkpoint, device=device, trust=trust), settings, _trusted(own, folder, trust)
 
 
 def _published(entry: dict[str, Any]) -> Measures:
@@ -196,19 +195,19 @@ def _published(entry: dict[str, Any]) -> Measures:
     return own
 
 
-def _data(settings: dict[str, Any], data_dir: str | Path | None) -> Any:
+def _trusted(own: Measures, owner: object, trust: Trust) -> Measures:
+    """Measures that a file names, once those of other packages are trusted."""
+    for name, _ in own:
+        if "." in name:
+            check_trusted(name, owner, trust)
+    return own
+
+
+def _data(settings: dict[str, Any], data_dir: str | Path | None, trust: Trust) -> Any:
     """The DataModule of a model's own training, ready for measuring."""
-    module, _, name = str(settings["class"]).rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the data class {settings['class']} cannot be imported ({error}): give data=...") from error
-    folder = {} if data_dir is None else {"data_dir": str(data_dir)}
     kept = {k: v for k, v in settings["init_args"].items() if k not in LOCAL or k == "data_dir"}
-    data = kind(**{**kept, **folder})
-    data.prepare_data()
-    data.setup()
-    return data
+    data = {"class": settings["class"], "init_args": kept}
+    return data_module(data, None if data_dir is None else str(data_dir), trust)
 
 
 def _sorted(metrics: Sequence[str] | None, model: Any, own: Measures) -> tuple[list[str], Measures]:

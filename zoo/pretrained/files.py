@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from zoo.base import GenerativeModel
 
-__all__ = ["read", "restate", "save"]
+__all__ = ["header", "read", "restate", "save"]
 
 
 FORMAT = 1
@@ -30,18 +31,42 @@ FORMAT = 1
 MIGRATIONS: dict[int, list[tuple[str, str]]] = {}
 
 
+def header(path: Path) -> dict[str, Any]:
+    """The header of a file; its weights are not read.
+
+    Raises:
+        ValueError: the file is damaged, is a pickle, or was written by something else.
+    """
+    with _opened(path, "np") as content:
+        return _header(path, content.metadata())
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Header and tensors of a file; keys of earlier formats are renamed.
 
     Raises:
         ValueError: the file is damaged, is a pickle, or was written by something else.
     """
+    with _opened(path, "pt") as content:
+        metadata = content.metadata()
+        tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+    found = _header(path, metadata)
+    if found["sum"] != _sum(tensors):
+        raise ValueError(f"{path} is damaged: its weights do not have the sum that its header states")
+    for later in range(found["format"] + 1, FORMAT + 1):
+        for old, new in MIGRATIONS.get(later, []):
+            tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
+    return found, tensors
+
+
+@contextlib.contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    """The content of a safetensors file."""
     import safetensors
 
     try:
-        with safetensors.safe_open(path, "pt") as content:
-            metadata = content.metadata() or {}
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+        with safetensors.safe_open(path, framework) as content:
+            yield content
     except (safetensors.SafetensorError, OSError) as error:
         with open(path, "rb") as file:
             start = file.read(2)
@@ -50,26 +75,24 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
                 f"{path} is a pickle, which could run any code, and was not opened: convert it with `zoo import`"
             ) from None
         raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from error
+
+
+def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    """The header among a file's metadata, under today's names."""
     try:
-        header: dict[str, Any] = json.loads(metadata["zoo"])
-        version = int(header["format"])
+        found: dict[str, Any] = json.loads((metadata or {})["zoo"])
+        version = found["format"] = int(found["format"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no header of this package: it was written by something else") from error
     if version > FORMAT:
         raise ValueError(f"{path} was written by a newer version (format {version}): upgrade generative-zoo")
     kinds = {"class": str, "hparams": dict, "networks": list, "sum": str}
-    if wrong := [key for key, kind in kinds.items() if not isinstance(header.get(key), kind)]:
+    if wrong := [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]:
         raise ValueError(f"{path} is damaged: its header has no valid {wrong[0]!r}")
-    if header["sum"] != _sum(tensors):
-        raise ValueError(f"{path} is damaged: its weights do not have the sum that its header states")
     try:
-        header = current_names(header)
+        return current_names(found)  # type: ignore[no-any-return]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for later in range(version + 1, FORMAT + 1):
-        for old, new in MIGRATIONS.get(later, []):
-            tensors = {new + k.removeprefix(old) if k.startswith(old) else k: v for k, v in tensors.items()}
-    return header, tensors
 
 
 def _sum(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -122,7 +145,7 @@ def save(
         for key, value in model.state_dict().items()
         if key.startswith(prefixes)
     }
-    header = {
+    stated = {
         "format": FORMAT,
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
         "hparams": json.loads(json.dumps(dict(model.hparams))),
@@ -131,7 +154,7 @@ def save(
         "versions": {"generative-zoo": zoo.__version__, "torch": str(torch.__version__)},
         **(information or {}),
     }
-    write_atomically(path, serialize(tensors, {"zoo": json.dumps(header)}))
+    write_atomically(path, serialize(tensors, {"zoo": json.dumps(stated)}))
 
 
 def restate(path: Path, changes: dict[str, Any]) -> None:
@@ -147,6 +170,6 @@ def restate(path: Path, changes: dict[str, Any]) -> None:
     """
     from safetensors.torch import save as serialize
 
-    header, tensors = read(path)
-    header |= changes | {"format": FORMAT, "sum": _sum(tensors)}  # keys of earlier formats were renamed
-    write_atomically(path, serialize(tensors, {"zoo": json.dumps(header)}))
+    stated, tensors = read(path)
+    stated |= changes | {"format": FORMAT, "sum": _sum(tensors)}  # keys of earlier formats were renamed
+    write_atomically(path, serialize(tensors, {"zoo": json.dumps(stated)}))

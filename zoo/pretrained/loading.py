@@ -1,9 +1,7 @@
-"""Pretrained weights: safetensors files that say what they are, and their index.
+"""From a file of weights, or a checkpoint of a run, to a model.
 
-A file holds the networks that the public inference API needs (`inference_networks`), and a header with the class, its
-hyperparameters, the data, the measured values and a sum over the weights. Nothing is unpickled; only classes under
-`zoo.` are built. The index `weights/index.json` is the one source of names, sums and values; cards are generated from
-it. `index` and `card` import no torch.
+Nothing is unpickled. A header may ask for any class: only classes under `zoo.` are built, and those of packages that
+the caller trusts by name, because importing a package runs its code.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.pretrained.fetch import pull
 from zoo.pretrained.files import read
 from zoo.pretrained.migrations import current_arguments
+from zoo.pretrained.trust import Trust, check_trusted
 
 if TYPE_CHECKING:
     import torch
@@ -25,18 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-# Fetching ------------------------------------------------------------------------------------------------------------
-
-
-# Reading -------------------------------------------------------------------------------------------------------------
-
-
-def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> GenerativeModel:
+def load(name: str | os.PathLike[str], *, device: str | torch.device = "cpu", trust: Trust = ()) -> GenerativeModel:
     """A pretrained model, in evaluation mode.
 
     Args:
-        slug_or_path: name of a published checkpoint, a `.safetensors` file, or a `.ckpt` of an own run.
+        name: name of a checkpoint (of the package, of the registries in `ZOO_REGISTRY`, or of the user's own), path of
+            a `.safetensors` file or of an own run's `.ckpt`, `FOLDER/NAME` of a registry, or an address:
+            `hf://OWNER/NAME@REVISION`, `wandb://ENTITY/PROJECT/NAME:ALIAS`, `https://HOST/.../NAME.safetensors`.
         device: where the model goes.
+        trust: names of packages whose classes may be built too. Importing them runs their code.
 
     Returns:
         The model. Networks that the file does not hold (such as the discriminator) raise a ValueError when they are
@@ -44,24 +40,20 @@ def load(slug_or_path: str | os.PathLike[str], *, device: str | torch.device = "
 
     Raises:
         LookupError: there is no such checkpoint or file.
-        ValueError: the file is damaged, is a pickle, or does not fit its class.
+        ValueError: the file is damaged, is a pickle, does not fit its class, or its class is of a package that is not
+            trusted.
+        OSError: the file could not be fetched.
     """
-    path = Path(slug_or_path)
-    if path.suffix not in (".safetensors", ".ckpt", ".pth", ".pt", ".bin") and not path.is_file():
-        if (path / "checkpoints").is_dir():
-            raise IsADirectoryError(f"{path} is a run folder: take its {path / 'checkpoints' / 'last.ckpt'}")
-        path = pull(str(slug_or_path))
-    elif not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    model = _from_checkpoint(path) if path.suffix == ".ckpt" else _from_safetensors(path)
+    path = pull(name)
+    model = _from_checkpoint(path, trust) if path.suffix == ".ckpt" else _from_safetensors(path, trust)
     return model.to(device).eval()
 
 
-def _from_safetensors(path: Path) -> GenerativeModel:
+def _from_safetensors(path: Path, trust: Trust) -> GenerativeModel:
     from zoo.base.loaded import mark_loaded
 
     header, tensors = read(path)
-    model = _build(header["class"], header["hparams"], path, tensors)
+    model = _build(header["class"], header["hparams"], path, tensors, trust)
     prefixes = tuple(f"{name}." for name in header["networks"])
     own = model.state_dict()
     expected = {key for key in own if key.startswith(prefixes)}
@@ -79,7 +71,7 @@ def _from_safetensors(path: Path) -> GenerativeModel:
     return model
 
 
-def _from_checkpoint(path: Path) -> GenerativeModel:
+def _from_checkpoint(path: Path, trust: Trust) -> GenerativeModel:
     from zoo.base.loaded import mark_loaded
     from zoo.engine.checkpoint import AtomicCheckpointIO
 
@@ -88,9 +80,8 @@ def _from_checkpoint(path: Path) -> GenerativeModel:
     name = saved.get("zoo", {}).get("class", "")
     if not name or not {"hyper_parameters", "state_dict"} <= saved.keys():
         raise ValueError(f"{path} is no checkpoint of a run of this package (it names no class)")
-    model = _build(
-        name, {k: v for k, v in saved["hyper_parameters"].items() if not k.startswith("_")}, path, saved["state_dict"]
-    )
+    hparams = {k: v for k, v in saved["hyper_parameters"].items() if not k.startswith("_")}
+    model = _build(name, hparams, path, saved["state_dict"], trust)
     try:
         model.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
@@ -99,7 +90,9 @@ def _from_checkpoint(path: Path) -> GenerativeModel:
     return model
 
 
-def _build(name: str, hparams: dict[str, Any], path: Path, tensors: dict[str, torch.Tensor]) -> GenerativeModel:
+def _build(
+    name: str, hparams: dict[str, Any], path: Path, tensors: dict[str, torch.Tensor], trust: Trust
+) -> GenerativeModel:
     """The model of a file's header, once its parameters are known to be as large as the file's."""
     import torch
 
@@ -109,13 +102,7 @@ def _build(name: str, hparams: dict[str, Any], path: Path, tensors: dict[str, to
         name, hparams = current_arguments(name, hparams)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    module, _, attribute = name.rpartition(".")
-    if not (module.startswith("zoo.") and all(part.isidentifier() for part in module.split("."))):
-        raise ValueError(f"{path} asks for the class {name!r}; only classes under 'zoo.' are built")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path} asks for the class {name!r}, which this version does not have") from error
+    kind = _class(name, path, trust)
     if not (isinstance(kind, type) and issubclass(kind, GenerativeModel)):
         raise ValueError(f"{path} asks for {name!r}, which is no model")
     if "compile" in hparams:  # a matter of the machine that trained
@@ -140,3 +127,17 @@ def _build(name: str, hparams: dict[str, Any], path: Path, tensors: dict[str, to
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} has hyperparameters that {name} does not take: {reason}") from error
+
+
+def _class(name: str, path: Path, trust: Trust) -> Any:
+    """The class of a path, of this package or of one that is trusted."""
+    check_trusted(name, path, trust)
+    module, _, attribute = name.rpartition(".")
+    if module == "zoo":
+        raise ValueError(f"{path} asks for the class {name!r}; only classes under 'zoo.' are built")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        if module.startswith("zoo."):
+            raise ValueError(f"{path} asks for the class {name!r}, which this version does not have") from error
+        raise ValueError(f"{path} asks for the class {name!r}, which cannot be imported here: {error}") from error

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +16,18 @@ import yaml
 from zoo import recipes
 from zoo.base import GenerativeModel
 from zoo.engine.checkpoint import AtomicCheckpointIO
-from zoo.engine.files import write_atomically
+from zoo.engine.files import data_home
 from zoo.engine.images import image_grid
-from zoo.pretrained import cards, index, load, read, save, sha256, weights_folder
-from zoo.pretrained.files import restate
+from zoo.pretrained import cards, index, load, save, sha256, weights_folder
+from zoo.pretrained.adding import add, check_free, check_name, check_writable
+from zoo.pretrained.files import header, restate
 from zoo.pretrained.migrations import current_names
 from zoo.pretrained.preview import preview_of
+from zoo.pretrained.registries import registries
+from zoo.pretrained.trust import Trust
 from zoo.pretrained.verify import LOCAL, data_module, measured, measurements
 
-__all__ = ["publish", "republish"]
+__all__ = ["name_of_run", "publish", "republish"]
 
 BUDGETS = ("smoke", "small", "paper")
 MAX_FILE, MAX_TOTAL = 16 * 2**20, 68 * 2**20
@@ -41,6 +41,8 @@ def publish(
     note: str | None = None,
     selected: str | None = None,
     full: bool = False,
+    trust: Trust = (),
+    force: bool = False,
 ) -> list[Path]:
     """Make a checkpoint, its index entry, card and grid from a run folder; values are measured from the written file.
 
@@ -52,34 +54,37 @@ def publish(
     Args:
         run: folder of a finished run.
         slug: name of the checkpoint; by default the recipe's without its budget.
-        out_dir: where the files go; by default `zoo/weights` of this installation.
+        out_dir: where the files go; by default the user's own registry, `~/.local/share/generative-zoo`.
         note: what whoever looked at the pictures says of them; the card has it below the grid.
         selected: split by whose values the options or the checkpoint were chosen, "val" or "test", which the protocols
             of all values then say.
         full: write a second file, `<slug>-full.safetensors`, with all networks and averages, for training on.
+        trust: names of packages whose classes may be built: see `zoo.load`.
+        force: replace other weights of this name.
 
     Returns:
         The files written.
 
     Raises:
         FileNotFoundError: the folder is no run, or has no checkpoint.
+        FileExistsError: the name has other weights.
         OSError: the files cannot be written.
-        ValueError: there is no name, the configuration is not that of a run, or the file would be larger than 16 MiB,
-            or all together than 68 MiB.
+        ValueError: there is no name, the configuration is not that of a run, or a file for the package would be larger
+            than 16 MiB, or all of them than 68 MiB.
     """
     config_path, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
     for path in (config_path, checkpoint):
         if not path.exists():
             raise FileNotFoundError(f"{run} is no run with a checkpoint: {path} is missing")
-    slug = _name(run, slug)
-    target = out_dir or weights_folder()
-    _check_writable(target)
+    slug = name_of_run(run, slug)
+    target = out_dir or data_home()
+    check_writable(target)
 
     config = current_names(yaml.safe_load(config_path.read_text()))
     saved = AtomicCheckpointIO().load_checkpoint(checkpoint)
-    model = load(checkpoint)
+    model = load(checkpoint, trust=trust)
     try:
-        information, data = _information(run, slug, config, saved)
+        information, data = _information(run, slug, config, saved, trust)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{config_path} is not the configuration of a run: {error} is missing or no mapping"
@@ -92,14 +97,16 @@ def publish(
     try:
         save(model, temporary, networks=networks, half=True)
         shows = preview_of(model, data)
-        compared, rounding, half = shows.rounding(model, load(temporary))
+        compared, rounding, half = shows.rounding(model, load(temporary, trust=trust))
         information |= {"stored": "float16" if half else "float32", "compared": compared, "rounding": rounding}
         information["pictures"] = shows.kind
         if shows.kind == "translations":
             information |= {"columns": [*shows.shown(model, 1)], "targets": list(cast(Any, model).target_names)}
         save(model, temporary, networks=networks, half=half)
-        _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
-        published = load(temporary)
+        check_free(target, slug, header(temporary)["sum"], force=force)
+        if target.resolve() == weights_folder().resolve():
+            _check_size(slug, temporary, [p for p in target.glob("*.safetensors") if p not in (path, temporary)])
+        published = load(temporary, trust=trust)
         information["metrics"] = [
             metric
             for measurement in measurements(saved, config)
@@ -108,17 +115,16 @@ def publish(
         if full:
             information["full"] = _save_full(model, target / f"{slug}-full.safetensors", half=half)
         save(model, temporary, networks=networks, half=half, information=information)
-        os.replace(temporary, path)
+        pictures = {}
+        if (grid := shows.grid(published)) is not None:
+            png = io.BytesIO()
+            image_grid(*grid).save(png, "PNG")
+            pictures = {f"{slug}.png": png.getvalue()}
+        parameters = sum(p.numel() for n in networks for p in getattr(model, n).parameters())
+        written = _enter(slug, path, temporary, parameters, pictures, force=force)
+        return [*written, *[target / f"{slug}-full.safetensors"] * full]
     finally:
         temporary.unlink(missing_ok=True)
-
-    pictures = {}
-    if (grid := shows.grid(published)) is not None:
-        png = io.BytesIO()
-        image_grid(*grid).save(png, "PNG")
-        pictures = {target / f"{slug}.png": png.getvalue()}
-    written = _enter(slug, path, sum(p.numel() for n in networks for p in getattr(model, n).parameters()), pictures)
-    return [*written, *[target / f"{slug}-full.safetensors"] * full]
 
 
 def _save_full(model: GenerativeModel, path: Path, *, half: bool) -> dict[str, Any]:
@@ -147,51 +153,44 @@ def republish(
         OSError: the files cannot be written.
     """
     target = out_dir or weights_folder()
-    _check_writable(target)
+    check_writable(target)
     entry = index(target).get(slug)
     if entry is None:
         raise LookupError(f"{target} has no checkpoint {slug!r}")
     path = target / entry["file"]
     restate(path, {"metrics": metrics} | ({"selected": selected} if selected else {}))
-    return _enter(slug, path, entry["parameters"], {})
+    return _enter(slug, path, path, entry["parameters"], {})
 
 
-def _enter(slug: str, path: Path, parameters: int, pictures: dict[Path, bytes]) -> list[Path]:
-    """Write the index entry and the card that follow from a file, and its pictures."""
-    target, (header, _) = path.parent, read(path)
-    facts = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size, "parameters": parameters}
-    entries = dict(sorted((index(target) | {slug: facts | header}).items()))
-    written = pictures | {
-        target / f"{slug}.md": cards.card(slug, entries[slug]).encode(),
-        target / "index.json": (json.dumps(entries, indent=1) + "\n").encode(),
-    }
-    for file, content in written.items():
-        write_atomically(file, content)
-    return [path, *written]
+def _enter(
+    slug: str, path: Path, weights: Path, parameters: int, pictures: dict[str, bytes], *, force: bool = False
+) -> list[Path]:
+    """Put a file with its pictures, and the index entry and the card that follow from it, into its registry."""
+    facts = {"file": path.name, "sha256": sha256(weights), "bytes": weights.stat().st_size, "parameters": parameters}
+    entry = facts | header(weights)
+    # The package, the registries of `ZOO_REGISTRY` and the user's own are found by the name alone.
+    is_known = any(Path(registry.place).resolve() == path.parent.resolve() for registry in registries())
+    address = slug if is_known else f"{path.parent.resolve()}/{slug}"
+    card = {f"{slug}.md": cards.card(slug, entry, address).encode()}
+    return add(path.parent, slug, entry, pictures | card, weights, force=force)
 
 
-def _name(run: Path, slug: str | None) -> str:
-    """Name of the checkpoint of a run."""
+def name_of_run(run: Path, slug: str | None) -> str:
+    """Name of the checkpoint of a run.
+
+    Args:
+        run: its folder.
+        slug: the name that somebody has given; None for the recipe's without its budget.
+
+    Raises:
+        ValueError: there is no name, or it is none that a checkpoint can have.
+    """
     stem, _, budget = run.resolve().name.rpartition("-")
     if slug is None and (not stem or budget not in BUDGETS):
         raise ValueError(
             f"{run} is not named after a recipe (<name>-{'|'.join(BUDGETS)}): name the checkpoint with --slug"
         )
-    slug = slug or stem
-    if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", slug):
-        raise ValueError(
-            f"{slug!r} is no name of a checkpoint: take small letters, digits, - and _, as in dcgan-emoji32"
-        )
-    return slug
-
-
-def _check_writable(target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to {target}: {error.strerror or error}; take another --out_dir") from error
+    return check_name(slug or stem)
 
 
 def _check_size(slug: str, path: Path, others: list[Path]) -> None:
@@ -203,14 +202,16 @@ def _check_size(slug: str, path: Path, others: list[Path]) -> None:
         )
 
 
-def _information(run: Path, slug: str, config: dict[str, Any], saved: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def _information(
+    run: Path, slug: str, config: dict[str, Any], saved: dict[str, Any], trust: Trust
+) -> tuple[dict[str, Any], Any]:
     """What the header says of the training, and the DataModule."""
     arguments = config["data"]["init_args"]
     settings = {
         "class": config["data"]["class_path"],
         "init_args": {k: v for k, v in arguments.items() if k not in LOCAL},
     }
-    data = data_module(settings, arguments.get("data_dir"))
+    data = data_module(settings, arguments.get("data_dir"), trust)
     information = {
         "slug": slug,
         **_recipe(run, config),

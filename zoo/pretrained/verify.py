@@ -17,6 +17,7 @@ from zoo.callbacks.measures import MEASURES
 from zoo.engine.devices import name_of
 from zoo.pretrained import cards, entry_of, load
 from zoo.pretrained.measures import FRECHET, configured_measures
+from zoo.pretrained.trust import Trust, check_trusted
 
 if TYPE_CHECKING:
     import torch
@@ -150,21 +151,28 @@ def _tolerance(numbers: dict[str, Any]) -> float:
     return float(max(least, 3 * numbers.get("deviation", 0.0)))
 
 
-def data_module(settings: dict[str, Any], data_dir: str | None) -> Any:
+def data_module(settings: dict[str, Any], data_dir: str | None, trust: Trust = ()) -> Any:
     """The DataModule of a checkpoint, ready for measuring.
 
     Args:
         settings: its `class` and `init_args`.
         data_dir: folder of the data set; None leaves it to the class.
+        trust: names of packages whose classes may be built: see `zoo.load`.
 
     Raises:
-        ValueError: it is not one of this package.
+        ValueError: it is not one of this package, nor of a trusted one; or it cannot be imported.
     """
-    module, _, name = settings["class"].rpartition(".")
-    if f"{module}.".partition("zoo.datamodules.")[0]:
-        raise ValueError(f"the data class {settings['class']!r} is not of the package zoo.datamodules")
-    folder = {} if data_dir is None else {"data_dir": data_dir}
-    data = getattr(importlib.import_module(module), name)(**settings["init_args"], **folder)
+    path = str(settings["class"])
+    check_trusted(path, "the checkpoint's data", trust)
+    module, _, name = path.rpartition(".")
+    if f"{module}.".startswith("zoo.") and not f"{module}.".startswith("zoo.datamodules."):
+        raise ValueError(f"the data class {path!r} is not of the package zoo.datamodules")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the data class {path} cannot be imported: {error}") from error
+    folder = {} if data_dir is None else {"data_dir": str(data_dir)}
+    data = kind(**{**settings["init_args"], **folder})
     data.prepare_data()
     data.setup()
     return data
@@ -210,26 +218,28 @@ def verify(
     data_dir: str | None = None,
     device: str | torch.device = "cpu",
     inception_weights: str | None = None,
+    trust: Trust = (),
 ) -> list[Verification]:
     """Measure all published values of a checkpoint again.
 
     Args:
-        slug: name of the checkpoint.
+        slug: name or address of the checkpoint: see `zoo.load`.
         data_dir: folder of the data set, where the package does not carry it.
         device: where to compute.
         inception_weights: path of FID's weights, where a published value is FID.
+        trust: names of packages whose classes may be built: see `zoo.load`.
 
     Raises:
         LookupError: there is no such checkpoint.
         ValueError: nothing was published, this installation measures something else, or FID's weights are missing.
     """
     entry = entry_of(slug)
-    if not entry["metrics"]:
+    if not entry.get("metrics"):
         raise ValueError(f"{slug} was published without a measured value: there is nothing to verify")
     if inception_weights is None and any(m["name"] == "fid" for m in entry["metrics"]):
         raise ValueError(f"a published value of {slug} is FID: give the path of its inception_weights")
-    model = load(slug, device=device)
-    data = data_module(entry["data"], data_dir)
+    model = load(slug, device=device, trust=trust)
+    data = data_module(entry["data"], data_dir, trust)
     results: list[Verification] = []
     groups: dict[str, tuple[Measurement, list[dict[str, Any]]]] = {}  # a measure may give several values
     for metric in entry["metrics"]:
