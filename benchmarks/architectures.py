@@ -70,7 +70,7 @@ PAPERS = {
 """Each architecture's paper."""
 
 
-def _value(metric: dict[str, Any], data: str) -> str:
+def shown_value(metric: dict[str, Any], data: str) -> str:
     """The value of a checkpoint, with what keeps it from being compared with any other."""
     words = [f"chance {cards.value(metric, metric['chance'])}"] if "chance" in metric else []
     words += [f"{kind} binarization" for kind in ("dynamic", "fixed") if kind in data.split("-")]
@@ -88,7 +88,7 @@ def table() -> str:
         source = f"[{paper.citation}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.citation
         for slug in checkpoints[name] or [""]:
             metrics = index()[slug]["metrics"] if slug else []
-            value = _value(metrics[0], index()[slug]["data"]["name"]) if metrics else ""
+            value = shown_value(metrics[0], index()[slug]["data"]["name"]) if metrics else ""
             cells = [f"`{name}`", source, f"`{slug}`" if slug else "", value, paper.value]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
 from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
+from zoo.engine.pictures import gif
 
 __all__ = ["Interpolation", "walk"]
 
@@ -94,7 +96,7 @@ class Interpolation(DrawingCallback):
         picture = image_grid(strip.transpose(0, 1).flatten(0, 1), self.columns)
         path = self.show(trainer, "interpolation", picture, step)
         frames = [image_grid(images, min(self.num_walks, 3)) for images in self.images(model, self.frames)]
-        WRITER.do(base.write_gif, path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
+        WRITER.do(partial(gif, seconds=self.gif_seconds), [*frames, *frames[-2:0:-1]], path.with_suffix(".gif"))
 
     def images(self, model: Any, frames: int) -> Tensor:
         """Images along the walks; needs no Trainer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
 from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
+from zoo.engine.pictures import gif
 
 __all__ = ["LatentTraversal"]
 
@@ -65,7 +67,7 @@ class LatentTraversal(DrawingCallback):
             image_grid(torch.stack([_at(x, i / (count - 1)) for x in strips.values()], 1).flatten(0, 1), len(strips))
             for i in range(count)
         ]
-        WRITER.do(base.write_gif, path.with_suffix(".gif"), [*frames, *frames[-2:0:-1]], self.gif_seconds)
+        WRITER.do(partial(gif, seconds=self.gif_seconds), [*frames, *frames[-2:0:-1]], path.with_suffix(".gif"))
 
     def strips(self, model: Any) -> dict[str, Tensor]:
         """Images of the codes that are shown, in the model's order; needs no Trainer.

@@ -13,6 +13,7 @@ from zoo.callbacks import base
 from zoo.callbacks.base.drawing import DrawingCallback
 from zoo.engine.background import WRITER
 from zoo.engine.images import image_grid
+from zoo.engine.pictures import gif
 
 __all__ = ["SampleGrid"]
 
@@ -104,4 +105,4 @@ class SampleGrid(DrawingCallback):
         frames = [Image.open(path).convert("RGB") for path in base.evenly_spaced(paths, self.gif_frames)]
         # A frame of another size is from a run with another grid, which the same folder held before.
         frames = [frame for frame in frames if frame.size == frames[-1].size]
-        base.write_gif(folder / "progress.gif", frames, self.gif_seconds, hold=1.0)
+        gif(frames, folder / "progress.gif", seconds=self.gif_seconds, hold=1.0)

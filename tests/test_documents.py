@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import zoo
 from benchmarks import architectures
@@ -60,3 +61,35 @@ def test_versions_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == zoo.__version__
     assert f"version: {zoo.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_changelog_leads_to_the_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == "[Unreleased]"
+    releases = [re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d", heading) for heading in headings[1:]]
+    assert all(releases), "a release is `## [1.2.3] - 2030-01-31`"
+    numbers = [tuple(map(int, release.groups())) for release in releases if release]
+    assert numbers == sorted(numbers, reverse=True)
+    if numbers:
+        assert zoo.__version__ == ".".join(map(str, numbers[0])), "a version is entered when its heading is"
+
+
+def test_hooks_are_what_make_lint_runs() -> None:
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert recipe is not None
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in hooks["hooks"]] == commands
+
+
+def test_addresses_of_the_project_are_true_or_absent() -> None:
+    """A link to a place that nobody owns yet would lead readers to somebody else."""
+    files = [
+        "README.md",
+        "CITATION.cff",
+        "pyproject.toml",
+        "zoo/weights/pyproject.toml",
+        *map(str, ROOT.glob("docs/**/*.md")),
+    ]
+    for file in files:
+        assert not re.search(r"https?://\S*OWNER", (ROOT / file).read_text()), file

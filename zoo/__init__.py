@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
+    from zoo.engine.pictures import gif as gif
+    from zoo.engine.pictures import grid as grid
+    from zoo.engine.pictures import scatter as scatter
     from zoo.gan import GAN as GAN
     from zoo.gaussian_wae import GaussianWAE as GaussianWAE
     from zoo.gru_pixelrnn import GRUPixelRNN as GRUPixelRNN
@@ -99,9 +102,12 @@ ARCHITECTURES = {
 
 _EXPORTS = ARCHITECTURES | {
     "evaluate": "zoo.pretrained.evaluation",
+    "gif": "zoo.engine.pictures",
+    "grid": "zoo.engine.pictures",
     "list_pretrained": "zoo.pretrained",
     "list_recipes": "zoo.recipes",
     "load": "zoo.pretrained",
+    "scatter": "zoo.engine.pictures",
 }
 __all__ = sorted([*_EXPORTS, "__version__"])
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from zoo.engine.files import atomic_file
 from zoo.engine.images import image_grid
+from zoo.engine.pictures import latin, wrapped
 
 __all__ = [
     "captioned",
@@ -27,7 +28,6 @@ __all__ = [
     "log_picture",
     "samples_folder",
     "stacked",
-    "write_gif",
     "write_png",
 ]
 
@@ -66,7 +66,7 @@ def stacked(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Ima
         pictures: the pictures.
         titles: a line of text for each; letters outside Latin-1 become question marks.
     """
-    titles = [title.encode("latin-1", "replace").decode("latin-1") for title in titles]
+    titles = [latin(title) for title in titles]
     ruler = ImageDraw.Draw(pictures[0])
     width = max(*(picture.width for picture in pictures), *(math.ceil(ruler.textlength(t)) + 4 for t in titles))
     sheet = Image.new("RGB", (width, sum(picture.height + LINE for picture in pictures)), "white")
@@ -91,7 +91,7 @@ def column_sheet(columns: Mapping[str, Tensor]) -> Image.Image:
     picture = image_grid(tiles.flatten(0, 1), len(columns))
     width = tiles.shape[-1] + 2
     draw = ImageDraw.Draw(picture)
-    heads = [_wrapped(draw, name, width) for name in columns]
+    heads = [wrapped(draw, name, width) for name in columns]
     height = 3 + 11 * max(map(len, heads))
     sheet = Image.new("RGB", (picture.width, picture.height + height), "white")
     sheet.paste(picture, (0, height))
@@ -99,19 +99,6 @@ def column_sheet(columns: Mapping[str, Tensor]) -> Image.Image:
     for i, lines in enumerate(heads):
         draw.multiline_text((2 + i * width, 2), "\n".join(lines), fill="black", spacing=1)
     return sheet
-
-
-def _wrapped(draw: ImageDraw.ImageDraw, name: str, width: int) -> list[str]:
-    """A name in lines that are no wider than its column; a single word that is wider is cut."""
-    lines: list[str] = []
-    for word in name.split():
-        while word and draw.textlength(word) > width:
-            word = word[:-1]
-        if lines and draw.textlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 def samples_folder(trainer: Trainer) -> Path:
@@ -150,24 +137,6 @@ def write_png(path: Path, picture: Image.Image) -> None:
     """
     with atomic_file(path) as file:
         picture.save(file, format="PNG")
-
-
-def write_gif(path: Path, frames: Sequence[Image.Image], seconds: float, hold: float = 0.0) -> None:
-    """Write an endless animation, whole or not at all.
-
-    Args:
-        path: the file.
-        frames: its pictures.
-        seconds: length of one round without the hold.
-        hold: seconds that the last picture stays longer.
-    """
-    # Players slow down below 20 ms; the format counts in hundredths of a second.
-    each = max(20, round(seconds * 100 / len(frames)) * 10)
-    durations = [each] * (len(frames) - 1) + [each + round(hold * 100) * 10]
-    first, *rest = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
-    options = {"save_all": True, "append_images": rest, "duration": durations, "loop": 0, "optimize": False}
-    with atomic_file(path) as file:
-        first.save(file, format="GIF", **options)
 
 
 def evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.monitoring.fakes import GAN, Coder, Images, pixels, trainer
 from tests.numerics import assert_near
 from zoo.callbacks import Completion, LatentScatter, LatentTraversal, Reconstruction
-from zoo.callbacks.latent_scatter import _figure, plot, project
+from zoo.engine.plane import _figure, plot, project
 
 
 class Labelled(Images):
