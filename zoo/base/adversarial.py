@@ -125,7 +125,7 @@ class AdversarialModel(AveragedModel):
         self.accumulate = accumulate
         self.gradient_clip = gradient_clip
         self.ema_decay = ema_decay
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.lies_channels_last = channels_last
         self.compiled = compile
         self.capture = capture
         self._active: tuple[str, ...] | None = None

@@ -20,16 +20,21 @@ class AveragedModel(GenerativeModel):
     Attributes:
         averaged_networks: names of the networks that `ema_decay` averages; the averages are `<name>_ema`.
         ema_decay: decay of the average; None keeps none.
-        memory_format: layout of the networks' weights.
+        lies_channels_last: whether the networks' weights are laid out channels last.
     """
 
     averaged_networks: tuple[str, ...] = ("generator",)
     ema_decay: float | None = None
-    memory_format: torch.memory_format = torch.contiguous_format
+    lies_channels_last = False  # a torch.memory_format could not be pickled by torch.save
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Layout of the networks' weights and of their images."""
+        return torch.channels_last if self.lies_channels_last else torch.contiguous_format
 
     def lay_out(self) -> None:
         """Bring the networks' weights into the chosen memory layout: the same values."""
-        if self.memory_format is torch.channels_last:
+        if self.lies_channels_last:
             self.to(memory_format=torch.channels_last)
 
     def average_networks(self) -> None:
