@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
+from zoo.engine.quiet import silenced
 from zoo.engine.stopping import Stopped
 
 __all__ = ["Driver", "Endless", "Program", "cycle", "fit", "skip_pretraining"]
@@ -95,7 +93,7 @@ def fit(
         precision: as in Lightning.
     """
     kind = {"cuda": "gpu"}.get(device.type, device.type)
-    with tempfile.TemporaryDirectory() as folder, _silent():
+    with tempfile.TemporaryDirectory() as folder, silenced("lightning.pytorch", "lightning.fabric"):
         trainer = Trainer(
             accelerator=kind,
             devices=[device.index or 0] if kind == "gpu" else 1,
@@ -115,22 +113,6 @@ def fit(
             if trainer.interrupted and not isinstance(end, Stopped):  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from end
             raise
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without Lightning's messages."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def cycle(model: Any) -> int:

@@ -1,4 +1,4 @@
-"""Codes as points in the plane."""
+"""Codes as points in the plane: how `zoo.engine.pictures.scatter` draws them."""
 
 from __future__ import annotations
 
@@ -42,17 +42,7 @@ def project(codes: Tensor) -> tuple[Tensor, list[str]]:
 def plot(
     codes: Tensor, label: Tensor | None = None, names: Sequence[str] | None = None, limit: float | None = None
 ) -> Image.Image:
-    """Codes as points, colored by label, without codes that are not finite.
-
-    Args:
-        codes: codes.
-        label: classes.
-        names: names of the classes, for the legend; by default their numbers.
-        limit: both axes go from -limit to limit; by default they hold all points.
-
-    Shape:
-        codes: (N, D); label: (N,).
-    """
+    """The picture of `zoo.engine.pictures.scatter`, whose arguments these are, already checked."""
     # Without pyplot, which would take over the user's windows.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

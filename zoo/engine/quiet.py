@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["hide_wrong_warnings"]
+__all__ = ["hide_wrong_warnings", "silenced"]
 
 WRONG = (
     # Averages of weights stay in evaluation mode.
@@ -26,3 +29,23 @@ def hide_wrong_warnings() -> None:
     """Hide them in this process, whatever else of its warnings is shown."""
     for pattern in WRONG:
         warnings.filterwarnings("ignore", pattern)
+
+
+@contextmanager
+def silenced(*names: str) -> Iterator[None]:
+    """Without warnings, and without what these loggers say below an error, inside the context.
+
+    Args:
+        names: names of loggers.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

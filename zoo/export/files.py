@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from torch import Tensor
 import zoo
 from zoo.base import GenerativeModel
 from zoo.engine.files import write_atomically
+from zoo.engine.quiet import silenced
 from zoo.export.forms import PACKAGES
 from zoo.export.functions import Function, Program
 
@@ -28,6 +26,9 @@ LARGEST_DIFFERENCE = 1e-3
 """A file whose outputs differ from the model's by more is not written; relative where values are above 1."""
 SIZES = (1, 7)
 """Images at a time when a file of any batch size is checked."""
+
+NOISY = ("torch", "onnxscript", "onnx_ir")
+"""Loggers of those who tell of their own parts when a graph is made."""
 
 Run = Callable[[Mapping[str, Tensor]], Sequence[Tensor]]
 """A file in use: outputs of inputs by name."""
@@ -89,7 +90,7 @@ def serialized(
     example = function.draw(2 if dynamic_batch else 1, 0)
     words = dict(source or {}) | described(model, function, example, dynamic_batch)
     batch = {0: torch.export.Dim("batch")} if dynamic_batch else None
-    with _quiet():
+    with silenced(*NOISY):
         try:
             program = torch.export.export(
                 Program(model, function), tuple(example.values()), dynamic_shapes=dict.fromkeys(example, batch)
@@ -153,7 +154,7 @@ def opened(content: bytes, form: str) -> Run:
     """
     require_packages(form)
     if form == "torch_export":
-        with _quiet():
+        with silenced(*NOISY):
             module = torch.export.load(io.BytesIO(content)).module()
         return lambda inputs: _outputs(module(*inputs.values()))
     runtime: Any = importlib.import_module("onnxruntime")
@@ -216,19 +217,3 @@ def _onnx(program: torch.export.ExportedProgram, function: Function, words: Mapp
     made.model.metadata_props.update({f"zoo.{name}": word for name, word in words.items()})
     content: bytes = made.model_proto.SerializeToString()
     return content
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's and onnxscript's notes on their own parts."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
