@@ -55,6 +55,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return model
 
 
+def test_functions_of_one_s_own_class_are_exported_on_trust(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    export = ["export", "own.safetensors", "--format=torch_export", "--function=generate", "--out=own.pt2"]
+    assert command(*export) == 2
+    assert f"--trust {type(own).__module__}" in capsys.readouterr().err
+    assert not Path("imported").exists()
+    assert command(*export, "--trust", type(own).__module__) == 0
+    z = own.latent(1, seed=0)
+    images = torch.export.load("own.pt2").module()(z)
+    torch.testing.assert_close(images, own.eval().generate(z), atol=1e-5, rtol=0)
+
+
 def test_a_file_s_class_is_imported_only_on_trust(own: Any) -> None:
     module = type(own).__module__
     for trust in ((), ["other"], module[:-1]):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import zoo
+from zoo.cli.checkpoints import MODEL, TRUST
 from zoo.cli.local import local_path
 from zoo.cli.usage import Parser, UsageError
 from zoo.export.forms import ENDINGS
@@ -22,12 +21,13 @@ NOTES = (
 
 def export(parser: Parser, arguments: list[str]) -> None:
     """Write a function of a checkpoint as a file, and compare the file with the model."""
-    parser.add_argument("model", help="name of a checkpoint, or a .safetensors or .ckpt file")
+    parser.add_argument("model", help=MODEL)
     parser.add_argument("--format", choices=ENDINGS, default="onnx", help="onnx, or a program of torch.export (onnx)")
     parser.add_argument("--function", required=True, help="sample, generate, encode, translate, log_prob, ...")
     parser.add_argument("--out", type=local_path, required=True, help="file to write: .onnx, or .pt2 for torch_export")
     parser.add_argument("--dynamic_batch", action="store_true", help="any number of images at a time (one)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--trust", **TRUST)
     parser.epilog = "\n".join([*NOTES, parser.epilog or ""])
     options = parser.parse_args(arguments)
     if options.out.suffix != (ending := ENDINGS[options.format]):
@@ -39,9 +39,9 @@ def export(parser: Parser, arguments: list[str]) -> None:
     from zoo.export.functions import function_named
 
     require_packages(options.format)
-    model = zoo.load(options.model)
+    path = pretrained.pull(options.model)
+    model = zoo.load(path, trust=options.trust)
     function = function_named(model, options.function, options.model)
-    path = Path(options.model) if Path(options.model).is_file() else pretrained.pull(options.model)
     difference = export_file(
         model,
         function,
