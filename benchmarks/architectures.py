@@ -35,6 +35,7 @@ PAPERS = {
     "Classifier": Paper("none: it judges drawings and translations"),
     "ClusteringAAE": Paper("Makhzani et al. 2015, section 6", "1511.05644", "class error 4.10 % with 30 clusters"),
     "ConditionalDCGAN": Paper("Radford et al. 2016, code for MNIST", "1511.06434"),
+    "ConvInfoGAN": Paper("Chen et al. 2016, networks for SVHN and CelebA", "1606.03657"),
     "CycleGAN": Paper("Zhu et al. 2017", "1703.10593"),
     "DCGAN": Paper("Radford et al. 2016", "1511.06434", "none: older than the Fréchet distance"),
     "DomainCriticStarGAN": Paper("not the paper's: StarGAN with a critic for each domain"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.classifier import Classifier as Classifier
     from zoo.clustering_aae import ClusteringAAE as ClusteringAAE
     from zoo.conditional_dcgan import ConditionalDCGAN as ConditionalDCGAN
+    from zoo.conv_infogan import ConvInfoGAN as ConvInfoGAN
     from zoo.cyclegan import CycleGAN as CycleGAN
     from zoo.dcgan import DCGAN as DCGAN
     from zoo.engine.pictures import gif as gif
@@ -68,6 +69,7 @@ ARCHITECTURES = {
     "Classifier": "zoo.classifier",
     "ClusteringAAE": "zoo.clustering_aae",
     "ConditionalDCGAN": "zoo.conditional_dcgan",
+    "ConvInfoGAN": "zoo.conv_infogan",
     "CycleGAN": "zoo.cyclegan",
     "DCGAN": "zoo.dcgan",
     "DomainCriticStarGAN": "zoo.stargan_critics",

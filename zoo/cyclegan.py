@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from zoo.base import AdversarialModel, Batch, Objective, Terms, TrainingOptions, inference
 from zoo.engine import rng
-from zoo.nn.cyclegan import ImagePool, PatchDiscriminator, ResnetGenerator, initialize
+from zoo.nn.cyclegan import ImagePool, PatchDiscriminator, initialize, make_generator
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.schedules import Decay
 
@@ -40,15 +40,14 @@ class CycleGAN(AdversarialModel):
     Batches hold `image_a` and `image_b`; which image of one stands next to which of the other means nothing.
 
     Args:
-        image_size: side of the images in training; the networks take any other size divisible by 4 as well.
+        image_size: side of the images in training; the networks take any other size divisible by `multiple` as well.
         image_channels: channels of the images.
         base_channels: width of the generators' outermost and the discriminators' first layers.
-        num_blocks: residual blocks of a generator; the paper has 6 for 128 pixels, and 9 for 256 and more.
+        num_blocks: residual blocks of a resnet; the paper has 6 for 128 pixels, and 9 for 256 and more.
         domain_names: names of the domains a and b, which `translate` knows too.
         generator_kind: "resnet" is the paper's. "attention_resnet" also draws an attention mask, through which the
-            drawing is blended into the input; without a mask the generator must redraw what does not change, above all
-            flat colors.
-        discriminator_layers: strided layers of a discriminator; 3 see patches of 70x70 pixels, 2 of 34x34, 1 of 16x16.
+            drawing is blended into the input. "unet", which the authors' code has too, halves them down to a pixel.
+        discriminator_layers: strided layers of a discriminator; 3 see patches of 70x70 pixels, 2 of 34x34, 0 pixels.
         discriminator_channels: width of the discriminators' first layers; None takes `base_channels`.
         cycle_weight: weight of the cycle terms.
         identity_ratio: weight of the identity terms, as a multiple of `cycle_weight`; 0 for none.
@@ -60,7 +59,7 @@ class CycleGAN(AdversarialModel):
         options: see `TrainingOptions`.
 
     Attributes:
-        multiple: sides of images must be multiples of this.
+        multiple: sides of images must be multiples of this: 4, for a U-Net `image_size`.
 
     Raises:
         ValueError: images that are too small for the networks, or a number out of its range.
@@ -73,7 +72,6 @@ class CycleGAN(AdversarialModel):
     inference_networks = ("generator_ab", "generator_ba")
     optional_networks = inference_networks  # files of one direction are published
     averaged_networks = inference_networks
-    multiple = 4
     unsupported_options = {"capture": "the host draws what its pools exchange"}  # noqa: RUF012
 
     def __init__(
@@ -84,7 +82,7 @@ class CycleGAN(AdversarialModel):
         num_blocks: int = 9,
         *,
         domain_names: Sequence[str] = ("a", "b"),
-        generator_kind: Literal["resnet", "attention_resnet"] = "resnet",
+        generator_kind: Literal["resnet", "attention_resnet", "unet"] = "resnet",
         discriminator_layers: int = 3,
         discriminator_channels: int | None = None,
         cycle_weight: float = 10.0,
@@ -100,8 +98,6 @@ class CycleGAN(AdversarialModel):
         self.save_hyperparameters()
         if len(set(domain_names)) != 2 or domain_names[0] == "b" or domain_names[1] == "a":
             raise ValueError(f"domain_names must be two different names, of a and of b, not {domain_names}")
-        if generator_kind not in ("resnet", "attention_resnet"):
-            raise ValueError(f"generator_kind must be 'resnet' or 'attention_resnet', not {generator_kind!r}")
         if image_size % 4 or image_size < 8:
             raise ValueError(f"image_size must be a multiple of 4 from 8, not {image_size}")
         if image_size < (least := 3 * 2**discriminator_layers):
@@ -112,12 +108,13 @@ class CycleGAN(AdversarialModel):
         self.target_names, self.decay = domain_names, Decay.of(decay)
 
         def generator() -> nn.Module:
-            return ResnetGenerator(image_channels, base_channels, num_blocks, generator_kind == "attention_resnet")
+            return make_generator(generator_kind, image_size, image_channels, base_channels, num_blocks)
 
         def discriminator() -> nn.Module:
             return PatchDiscriminator(image_channels, discriminator_channels or base_channels, discriminator_layers)
 
         self.generator_ab, self.generator_ba = generator(), generator()
+        self.multiple = cast(int, self.generator_ab.multiple)
         self.discriminator_a, self.discriminator_b = discriminator(), discriminator()
         self.apply(initialize)
         self.average_networks()
@@ -134,7 +131,7 @@ class CycleGAN(AdversarialModel):
             target: domain to translate to: "a" or "b", or its name.
 
         Shape:
-            Input and output: (N, C, H, W) in [-1, 1], H and W divisible by 4.
+            Input and output: (N, C, H, W) in [-1, 1], H and W divisible by `multiple`.
 
         Raises:
             ValueError: there is no such domain, the model's file does not lead to it, or the size does not fit.
@@ -143,9 +140,12 @@ class CycleGAN(AdversarialModel):
             raise ValueError(f"there is no domain {target!r}: take one of {', '.join(domains)}")
         name = "generator_ab" if target in ("b", self.target_names[1]) else "generator_ba"
         network = self.averaged(name, f"no network translates to {target!r}")
-        height, width = x.shape[2:]
-        if height % 4 or width % 4 or min(height, width) < 8:
-            raise ValueError(f"images of {height}x{width} do not fit: sides must be multiples of 4 from 8")
+        (height, width), multiple = x.shape[2:], self.multiple
+        if height % multiple or width % multiple or min(height, width) < 8:
+            least = max(8, multiple)
+            raise ValueError(
+                f"images of {height}x{width} do not fit: sides must be multiples of {multiple} from {least}"
+            )
         return cast(Tensor, network(x)).clamp(-1, 1)
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ normalization have no bias here, because the normalization would subtract it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Unpack, cast
 
 import torch
@@ -22,7 +22,7 @@ from zoo.base import Batch, Terms, inference
 from zoo.base.latent import sweep
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.engine import rng
-from zoo.nn.infogan import Generator, LatentCodes, RecognitionNetwork, SharedTrunk, initialize
+from zoo.nn.infogan import LatentCodes, RecognitionNetwork, Trunk, initialize, make_networks
 from zoo.nn.layers import running_statistics_kept, unit
 from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 
@@ -62,6 +62,7 @@ class InfoGAN(NoiseToImageGAN):
 
     inference_networks = ("generator", "trunk", "discriminator", "recogniser")
     conditions = ("category",)
+    make_networks: Callable[..., tuple[nn.Module, Trunk]] = staticmethod(make_networks)
 
     def __init__(
         self,
@@ -86,11 +87,9 @@ class InfoGAN(NoiseToImageGAN):
         self.save_hyperparameters()
         self.latent_dim, self.noise_kind = latent_dim, noise
         self.codes = LatentCodes(categorical_codes, num_continuous)
-        sizes = (image_size, image_channels, base_channels, hidden_features)
-        self.generator = Generator(latent_dim + self.codes.size, *sizes)
-        self.trunk = SharedTrunk(*sizes, negative_slope)
-        self.discriminator = nn.Linear(hidden_features, 1)
-        self.recogniser = RecognitionNetwork(hidden_features, self.codes.num_parameters, negative_slope)
+        self.generator, self.trunk = self.make_networks(latent_dim + self.codes.size, self.hparams)
+        self.discriminator = nn.Linear(self.trunk.features, 1)
+        self.recogniser = RecognitionNetwork(self.trunk.features, self.codes.num_parameters, negative_slope)
         self.apply(initialize)
         self.average_networks()
         self.lay_out()  # inference too is faster, and published outputs are those of this layout

@@ -335,7 +335,12 @@ def test_sets_to_compare_and_columns_of_a_sheet() -> None:
     [
         ({"discriminator_layers": 2}, "needs images of at least 12 pixels; with 8 take at most 1"),
         ({"image_size": 30}, "must be a multiple of 4 from 8, not 30"),
-        ({"generator_kind": "unet"}, "must be 'resnet' or 'attention_resnet', not 'unet'"),
+        ({"generator_kind": "u_net"}, "must be 'resnet', 'attention_resnet' or 'unet', not 'u_net'"),
+        (
+            {"generator_kind": "unet", "image_size": 12},
+            "a U-Net needs an image_size that is a power of two from 8, not 12",
+        ),
+        ({"discriminator_layers": -1}, "discriminator_layers must be at least 0, not -1"),
         ({"decay": {"kind": "linear", "unit": "steps", "lenght": 3}}, "decay has no field 'lenght': take kind"),
         ({"num_blocks": 0}, "num_blocks must be at least 1, not 0"),
         ({"pools_per_process": 0}, "pools_per_process must be at least 1, not 0"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tests.contract import ModelContract
 from tests.numerics import assert_near
 from zoo.base import Batch
+from zoo.conv_infogan import ConvInfoGAN
 from zoo.engine import rng
 from zoo.infogan import InfoGAN
 from zoo.nn.augment import diff_augment
@@ -39,6 +40,21 @@ class TestInfoGANSimultaneous(TestInfoGAN):
     options = {"update": "simultaneous"}  # noqa: RUF012
 
 
+class TestConvInfoGAN(TestInfoGAN):
+    kind: type[InfoGAN] = ConvInfoGAN
+
+    def tiny(self) -> InfoGAN:
+        model = ConvInfoGAN(16, 1, 3, (3,), 2, base_channels=4, **self.options)
+        for layer in model.generator.layers:
+            if isinstance(layer, nn.ConvTranspose2d):  # as above
+                layer.weight.data *= 5
+        return model
+
+    def batch(self, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        images = rng.uniform((n, 1, 16, 16), rng.key(seed, "batch"), low=-1, high=1, dtype=torch.float64)
+        return {"image": images.to(dtype)}
+
+
 # The paper's and the reference's claims -------------------------------------------------------------------------------
 
 
@@ -52,6 +68,39 @@ def test_parameter_counts_of_the_reference() -> None:
         "discriminator": 1025,
         "recogniser": 133_262 - 128,
     }
+
+
+def test_networks_of_the_papers_experiments_in_color() -> None:
+    model = ConvInfoGAN()
+    widths = [
+        [tuple(m.weight.shape[:2]) for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        for network in (model.generator, model.trunk)
+    ]
+    assert widths == [[(168, 448), (448, 256), (256, 128), (128, 64), (64, 3)], [(64, 3), (128, 64), (256, 128)]]
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (model.generator, model.trunk)]
+    assert norms == [2, 2]
+    assert (model.discriminator.in_features, model.recogniser[0].out_features) == (256 * 4 * 4, 128)
+    assert model.encode(model.sample(2, seed=0)).shape == (2, 44)
+    celeba = ConvInfoGAN(latent_dim=128, categorical_codes=[10] * 10, num_continuous=0)
+    assert celeba.latent(2, seed=0).shape == (2, 228)
+    assert ConvInfoGAN(64, base_channels=2).sample(1, seed=0).shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="image_size must be a power of two from 16, not 24"):
+        ConvInfoGAN(24)
+
+
+def test_networks_may_work_on_images_from_zero_to_one() -> None:
+    """The tanh of such a generator goes below black; what leaves the model is black then."""
+    signed, plain = (
+        ConvInfoGAN(16, 1, 3, (3,), 1, base_channels=2, signed=signed).double() for signed in (True, False)
+    )
+    plain.load_state_dict(signed.state_dict())
+    z = signed.latent(4, seed=0)
+    with torch.no_grad():
+        assert_near(plain.eval().generator(z), 2 * signed.eval().generator(z) - 1)
+        x = torch.rand(2, 1, 16, 16, dtype=torch.float64)
+        assert_near(plain.trunk(x), signed.trunk((x + 1) / 2))
+    assert torch.equal(plain.generate(z), (2 * plain.generator(z) - 1).clamp(-1, 1))
+    assert plain.generate(z).min() == -1
 
 
 @pytest.mark.parametrize("size", [28, 32, 64])

@@ -53,6 +53,42 @@ def reference_discriminator(c: int, layers: int) -> nn.Module:
     return nn.ModuleDict({"model": nn.Sequential(*modules)})
 
 
+class NestedBlock(nn.Module):
+    """A block of the U-Net as that code nests them; its keys are those of its files."""
+
+    def __init__(self, outer: int, inner: int, submodule: nn.Module | None, image_channels: int | None = None) -> None:
+        super().__init__()
+        self.outermost = image_channels is not None
+        outer = image_channels or outer
+        down = nn.Conv2d(outer, inner, 4, 2, 1)
+        up = nn.ConvTranspose2d(inner if submodule is None else 2 * inner, outer, 4, 2, 1)
+        before, norms = [nn.LeakyReLU(0.2, True)], [nn.InstanceNorm2d(inner), nn.InstanceNorm2d(outer)]
+        if submodule is None:
+            layers = [*before, down, nn.ReLU(True), up, norms[1]]
+        elif self.outermost:
+            layers = [down, submodule, nn.ReLU(True), up, nn.Tanh()]
+        else:
+            layers = [*before, down, norms[0], submodule, nn.ReLU(True), up, norms[1], nn.Dropout(0.5)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+
+def reference_unet(c: int, halvings: int) -> nn.Module:
+    block: nn.Module = NestedBlock(8 * c, 8 * c, None)
+    for _ in range(halvings - 5):
+        block = NestedBlock(8 * c, 8 * c, block)
+    for width in (4 * c, 2 * c, c):
+        block = NestedBlock(width, 2 * width, block)
+    return nn.ModuleDict({"model": NestedBlock(3, c, block, 3)})
+
+
+def reference_pixels(c: int) -> nn.Module:
+    modules = [nn.Conv2d(3, c, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(c, 2 * c, 1), nn.InstanceNorm2d(2 * c)]
+    return nn.ModuleDict({"net": nn.Sequential(*modules, nn.LeakyReLU(0.2, True), nn.Conv2d(2 * c, 1, 1))})
+
+
 def write(folder: Path, networks: list[nn.Module], **more: Tensor) -> list[Path]:
     paths = []
     for name, network in zip(("G_A", "G_B", "D_A", "D_B"), networks, strict=False):
@@ -79,6 +115,25 @@ def test_same_outputs_as_the_reference(
     with torch.no_grad():
         for reference, network in zip(networks, ours, strict=True):
             assert_near(network(x), reference.double()["model"](x))
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_u_nets_and_discriminators_of_pixels(tmp_path: Path, size: int) -> None:
+    """At another width than the generator's, and with dropout, which has no keys of its own."""
+    networks = [reference_unet(2, size.bit_length() - 1).eval() for _ in range(2)]
+    networks += [reference_pixels(6).eval() for _ in range(2)]
+    model = convert.cyclegan(write(tmp_path, networks)).double()
+    found = [model.hparams[name] for name in ("generator_kind", "image_size", "discriminator_layers")]
+    assert found == ["unet", size, 0]
+    x = torch.rand(1, 3, size, 2 * size, dtype=torch.float64) * 2 - 1
+    with torch.no_grad():
+        for direction, reference in zip("ba", networks, strict=False):
+            assert_near(model.translate(x, direction), reference.double()["model"](x.clone()))
+        for network, reference in zip((model.discriminator_b, model.discriminator_a), networks[2:], strict=True):
+            assert network(x).shape == (1, 1, size, 2 * size)
+            assert_near(network(x), reference.double()["net"](x))
+    with pytest.raises(ValueError, match=f"of 64x64 do not fit: sides must be multiples of {size} from {size}"):
+        model.translate(torch.zeros(1, 3, 64, 64, dtype=torch.float64), "b")
 
 
 def test_a_published_direction_of_an_old_version(tmp_path: Path) -> None:

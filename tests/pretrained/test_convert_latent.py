@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tests.cli.parts import command
 from tests.numerics import assert_near
 from zoo import convert, pretrained
+from zoo.conv_infogan import ConvInfoGAN
 from zoo.convert import layouts
 
 # VAE and beta-VAE -----------------------------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ def test_pixelcnn_of_another_layout(tmp_path: Path) -> None:
 
 
 def port(latent: int, base: int, hidden: int, start: int) -> nn.ModuleDict:
-    """That port, 4 categories and 2 continuous codes; its statistics are not the initial ones."""
+    """That port, 4 categories and 2 continuous codes."""
     parts: dict[str, dict[str, nn.Module]] = {
         "netG": {
             "tconv1": nn.ConvTranspose2d(latent + 6, hidden, 1, bias=False),
@@ -293,7 +294,11 @@ def port(latent: int, base: int, hidden: int, start: int) -> nn.ModuleDict:
             "conv_var": nn.Conv2d(128, 2, 1),
         },
     }
-    nets = nn.ModuleDict({name: nn.ModuleDict(layers) for name, layers in parts.items()})
+    return with_statistics(nn.ModuleDict({name: nn.ModuleDict(layers) for name, layers in parts.items()}))
+
+
+def with_statistics(nets: nn.ModuleDict) -> nn.ModuleDict:
+    """The networks in evaluation, with statistics that are not the initial ones."""
     for module in nets.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.running_mean, -1.0), (module.running_var, 0.5), (module.weight, 0.5)):
@@ -302,10 +307,10 @@ def port(latent: int, base: int, hidden: int, start: int) -> nn.ModuleDict:
     return nets.eval()
 
 
-def save_port(nets: nn.ModuleDict, path: Path) -> Path:
+def save_port(nets: nn.ModuleDict, path: Path, params: dict[str, Any] | None = None) -> Path:
     optimizer = torch.optim.Adam(nets.parameters()).state_dict()
     states: dict[str, Any] = {name: net.state_dict() for name, net in nets.items()}
-    torch.save(states | {"optimD": optimizer, "params": {"dataset": "MNIST", "num_z": 62}}, path)
+    torch.save(states | {"optimD": optimizer, "params": params or {"dataset": "MNIST", "num_z": 62}}, path)
     return path
 
 
@@ -338,6 +343,64 @@ def test_infogan_of_natsu6767(tmp_path: Path, start: int) -> None:
     for ours, theirs in zip((logits, mean, log_var), expected, strict=True):
         assert_near(ours, theirs)
     assert torch.equal(model.classify(2 * x - 1).argmax(1), expected[0].argmax(1))
+
+
+def color_port(codes: int, continuous: int, noise: int, base: int) -> nn.ModuleDict:
+    """That port for SVHN and CelebA: always with heads for continuous codes, of which CelebA draws none."""
+    inputs, first = noise + 10 * codes + continuous, 7 * base
+    widths = [first, 4 * base, 2 * base, base, 3]
+    generator: dict[str, nn.Module] = {"tconv1": nn.ConvTranspose2d(inputs, first, 2, 1, bias=False)}
+    for i, (a, b) in enumerate(pairwise(widths)):
+        generator[f"tconv{i + 2}"] = nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)
+    generator |= {"bn1": nn.BatchNorm2d(first), "bn2": nn.BatchNorm2d(4 * base)}
+    trunk: dict[str, nn.Module] = {"conv1": nn.Conv2d(3, base, 4, 2, 1)}
+    for i, c in ((2, base), (3, 2 * base)):
+        trunk |= {f"conv{i}": nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False), f"bn{i}": nn.BatchNorm2d(2 * c)}
+    heads = {"conv_disc": 10 * codes, "conv_mu": continuous or 1, "conv_var": continuous or 1}
+    recogniser: dict[str, nn.Module] = {"conv1": nn.Conv2d(4 * base, 128, 4, bias=False), "bn1": nn.BatchNorm2d(128)}
+    recogniser |= {name: nn.Conv2d(128, width, 1) for name, width in heads.items()}
+    parts = {"netG": generator, "discriminator": trunk, "netD": {"conv": nn.Conv2d(4 * base, 1, 4)}, "netQ": recogniser}
+    return with_statistics(nn.ModuleDict({name: nn.ModuleDict(layers) for name, layers in parts.items()}))
+
+
+@pytest.mark.parametrize(("data", "codes", "continuous"), [("SVHN", 4, 4), ("CelebA", 10, 0)])
+@torch.no_grad()
+def test_infogan_of_natsu6767_in_color(tmp_path: Path, data: str, codes: int, continuous: int) -> None:
+    nets = color_port(codes, continuous, 5, 4)
+    params = {"dataset": data, "num_z": 5, "num_dis_c": codes, "dis_c_dim": 10, "num_con_c": continuous}
+    model = convert.infogan([save_port(nets, tmp_path / "model_final", params)]).double()
+    nets = nets.double()
+    assert isinstance(model, ConvInfoGAN)
+    assert (model.latent_dim, model.codes.categorical, model.codes.continuous) == (5, (10,) * codes, continuous)
+
+    g, d, q = nets["netG"], nets["discriminator"], nets["netQ"]
+    z = model.latent(3, seed=0).double()
+    x = z[:, :, None, None]
+    for i in (1, 2):
+        x = g[f"bn{i}"](g[f"tconv{i}"](x)).relu()
+    for i in (3, 4):
+        x = g[f"tconv{i}"](x).relu()
+    x = g["tconv5"](x).tanh()
+    images = 2 * x - 1 if data == "SVHN" else x  # the port trains on SVHN's pixels from 0 to 1
+    assert_near(model.generate(z), images.clamp(-1, 1))
+
+    images, x = images.clamp(-1, 1), x.clamp(0, 1) if data == "SVHN" else x
+    h = F.leaky_relu(d["conv1"](x), 0.1)
+    for i in (2, 3):
+        h = F.leaky_relu(d[f"bn{i}"](d[f"conv{i}"](h)), 0.1)
+    assert_near(model.score(images), -F.logsigmoid(nets["netD"]["conv"](h).flatten()))
+    h = F.leaky_relu(q["bn1"](q["conv1"](h)), 0.1)
+    probabilities = q["conv_disc"](h).flatten(1).view(3, codes, 10).softmax(2).flatten(1)
+    mean = q["conv_mu"](h).flatten(1)[:, :continuous]
+    assert_near(model.encode(images), torch.cat([probabilities, mean], 1))
+
+
+def test_settings_tell_svhn_from_celeba(tmp_path: Path) -> None:
+    path = save_port(color_port(4, 4, 5, 4), tmp_path / "file.pth")
+    with pytest.raises(
+        ValueError, match=r"file\.pth lacks params with dataset, num_z, num_dis_c, dis_c_dim, num_con_c: g"
+    ):
+        convert.infogan([path])
 
 
 # All layouts ----------------------------------------------------------------------------------------------------------

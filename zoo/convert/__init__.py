@@ -8,7 +8,7 @@ from zoo.engine.lazy import lazy_exports
 
 _EXPORTS = {
     "dcgan": "zoo.convert.gans",
-    "infogan": "zoo.convert.gans",
+    "infogan": "zoo.convert.infogans",
     "beta_vae": "zoo.convert.latent",
     "vae": "zoo.convert.latent",
     "nade": "zoo.convert.likelihood",

@@ -1,4 +1,4 @@
-"""Importers of DCGAN and InfoGAN."""
+"""Importer of DCGAN."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from zoo.convert import layouts
 from zoo.convert.files import CONFIG, COUNT, NORM, State, axes_of, build, expect, fill, load_pth, read_pth, state_of
 from zoo.dcgan import DCGAN
-from zoo.infogan import InfoGAN
 
-__all__ = ["dcgan", "infogan"]
+__all__ = ["dcgan"]
 
 
 def dcgan(paths: Sequence[Path], *, layout: str = "pytorch-examples") -> DCGAN:
@@ -129,74 +127,3 @@ def _layers(state: State, path: Path, first_norm: int) -> list[State]:
             raise ValueError(f"{path} lacks the BatchNorm main.{norm} behind main.{n}")
         layers.append(layer)
     return layers
-
-
-def infogan(paths: Sequence[Path], *, layout: str = "natsu6767") -> InfoGAN:
-    """InfoGAN from the file of another implementation.
-
-    Args:
-        paths: the file.
-        layout: whose file it is. "natsu6767": a whole checkpoint of that repository's network for MNIST, with netG,
-            discriminator (the trunk), netD and netQ; optimizers and settings in it are ignored.
-
-    Returns:
-        The model, with z ~ N(0, 1) and a slope of 0.1 as in that port. Its convolutions over whole maps are linear
-        layers here. The port normalizes the channels of the generator's first map, we normalize each feature: the same
-        in evaluation, but not in further training. The port trains Q with the generator and learns the deviations of
-        continuous codes; further training here has the authors' objective.
-
-    Raises:
-        ValueError: an unknown layout, or a file that does not have it.
-    """
-    layouts.check("infogan", layout, len(paths))
-    path = Path(paths[0])
-    parts = ("netG", "discriminator", "netD", "netQ")
-    state = {f"{part}.{key}": value for part in parts for key, value in read_pth(path, part).items()}
-    plain = [f"netG.tconv{i}" for i in (1, 2, 3, 4)] + [f"discriminator.conv{i}" for i in (2, 3)] + ["netQ.conv1"]
-    heads = [f"netQ.conv_{name}" for name in ("disc", "mu", "var")]
-    norms = [f"netG.bn{i}" for i in (1, 2, 3)] + [f"discriminator.bn{i}" for i in (2, 3)] + ["netQ.bn1"]
-    axes = axes_of(plain, 4, ("weight",)) | axes_of(["discriminator.conv1", "netD.conv", *heads], 4)
-    expect(state, axes | axes_of(norms, 1, NORM), path, layout)
-
-    inputs, hidden = state["netG.tconv1.weight"].shape[:2]
-    start = state["netG.tconv2.weight"].shape[-1]
-    image_channels = state["netG.tconv4.weight"].shape[1]
-    values, continuous = len(state["netQ.conv_disc.weight"]), len(state["netQ.conv_mu.weight"])
-    model = build(
-        lambda: InfoGAN(
-            image_size=4 * start,
-            image_channels=image_channels,
-            latent_dim=inputs - values - continuous,
-            categorical_codes=(values,),
-            num_continuous=continuous,
-            noise="normal",
-            base_channels=len(state["discriminator.conv1.weight"]),
-            hidden_features=hidden,
-            negative_slope=0.1,
-        ),
-        path,
-    )
-    renamed: dict[str, Tensor | list[Tensor]] = {
-        "generator.linear.0.weight": state["netG.tconv1.weight"].flatten(1).T,
-        "generator.linear.3.weight": state["netG.tconv2.weight"].flatten(1).T,
-        "generator.conv.0.weight": state["netG.tconv3.weight"],
-        "generator.conv.3.weight": state["netG.tconv4.weight"],
-        "generator.conv.3.bias": torch.zeros(image_channels),
-        "trunk.conv.0.weight": state["discriminator.conv1.weight"],
-        "trunk.conv.0.bias": state["discriminator.conv1.bias"],
-        "trunk.conv.2.weight": state["discriminator.conv2.weight"],
-        "trunk.linear.0.weight": state["discriminator.conv3.weight"].flatten(1),
-        "discriminator.weight": state["netD.conv.weight"].flatten(1),
-        "discriminator.bias": state["netD.conv.bias"],
-        "recogniser.0.weight": state["netQ.conv1.weight"].flatten(1),
-        # conv_var gives log variances: the port takes their exponential.
-        "recogniser.3.weight": [state[f"{head}.weight"].flatten(1) for head in heads],
-        "recogniser.3.bias": [state[f"{head}.bias"] for head in heads],
-    }
-    ours = ("generator.linear.1", "generator.linear.4", "generator.conv.1", "trunk.conv.3", "trunk.linear.1")
-    for norm, name in zip(norms, (*ours, "recogniser.1"), strict=True):
-        for kind in NORM:
-            value = state[f"{norm}.{kind}"]
-            renamed[f"{name}.{kind}"] = value.repeat_interleave(start**2) if norm == "netG.bn2" else value
-    fill(model, renamed, path)
-    return model.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from zoo.convert import layouts
 from zoo.convert.files import COUNT, LINEAR, State, axes_of, build, expect, fill, read_pth
@@ -82,7 +82,8 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
         layout: whose files they are.
 
     Returns:
-        The model. The files do not say the size of the images: it is 256 pixels from 9 residual blocks on, else 128.
+        The model. The files of a resnet do not say the size of the images: it is 256 pixels from 9 residual blocks on,
+        else 128; that of a U-Net is the one which it halves down to a pixel.
 
     Raises:
         ValueError: an unknown layout, or files that do not have it.
@@ -92,20 +93,23 @@ def cyclegan(paths: Sequence[Path], *, layout: str = "junyanz") -> CycleGAN:
     # Files from before torch 0.4 have statistics of their instance normalisations, which nothing uses.
     unused = ("running_mean", "running_var", COUNT)
     states = [{k: v for k, v in read_pth(path).items() if not k.endswith(unused)} for path in paths]
-    renamed = [_resnet(state, path) for state, path in zip(states[:2], paths, strict=False)]
+    unet = any(key.startswith("model.model.") for key in states[0])
+    renamed = [(_unet if unet else _resnet)(state, path) for state, path in zip(states[:2], paths, strict=False)]
     renamed += [_patches(state, path) for state, path in zip(states[2:], paths[2:], strict=True)]
 
-    base_channels, image_channels = renamed[0]["start.weight"].shape[:2]
-    num_blocks = sum(key.endswith("conv1.weight") for key in renamed[0])
+    generator, options = renamed[0], cast(dict[str, Any], {})
+    base_channels, image_channels = generator["down.0.weight" if unet else "start.weight"].shape[:2]
+    if unet:
+        options |= {"generator_kind": "unet", "image_size": 2 ** _halvings(generator)}
+    else:
+        options["num_blocks"] = sum(key.endswith("conv1.weight") for key in generator)
+        options["image_size"] = 256 if options["num_blocks"] >= 9 else 128
+    if len(renamed) > 2:
+        start = renamed[2]["start.weight"]
+        options["discriminator_channels"] = len(start)
+        options["discriminator_layers"] = len(renamed[2]) - 4 if start.shape[-1] > 1 else 0
     model = build(
-        lambda: CycleGAN(
-            256 if num_blocks >= 9 else 128,
-            image_channels,
-            base_channels,
-            num_blocks,
-            discriminator_layers=len(renamed[2]) - 4 if len(renamed) > 2 else 3,
-            discriminator_channels=len(renamed[2]["start.weight"]) if len(renamed) > 2 else None,
-        ),
+        lambda: CycleGAN(image_channels=image_channels, base_channels=base_channels, **options),
         paths[0],
     )
     names = ("generator_ab", "generator_ba", "discriminator_b", "discriminator_a")[: len(renamed)]
@@ -129,11 +133,34 @@ def _resnet(state: State, path: Path) -> State:
     return renamed | {f"end.{kind}": state[f"{end}.{kind}"] for kind in LINEAR}
 
 
+def _halvings(state: State) -> int:
+    """How often a U-Net halves the side: each time has a convolution on the way in, and one on the way out."""
+    return sum(value.dim() == 4 for value in state.values()) // 2
+
+
+def _unet(state: State, path: Path) -> State:
+    """The same of a U-Net, whose blocks lie in one another."""
+    halvings = _halvings(state)
+    if halvings < 2:
+        raise ValueError(f"{path} does not have the layout of junyanz: it has {halvings} blocks of a U-Net")
+    names, block = {}, "model.model"
+    for i in range(halvings):
+        first, last = i == 0, i == halvings - 1
+        names[f"{block}.{0 if first else 1}"] = f"down.{i}"
+        names[f"{block}.{3 if first or last else 5}"] = f"up.{i}"
+        block += ".1.model" if first else ".3.model"
+    expect(state, axes_of(names, 4), path, "junyanz")
+    biases = ("down.0", f"down.{halvings - 1}", "up.0")
+    renamed = {f"{name}.weight": state[f"{layer}.weight"] for layer, name in names.items()}
+    return renamed | {f"{name}.bias": state[f"{layer}.bias"] for layer, name in names.items() if name in biases}
+
+
 def _patches(state: State, path: Path) -> State:
-    """The same of a discriminator."""
+    """The same of a discriminator, of patches (model) or of single pixels (net)."""
+    prefix = "net" if "net.0.weight" in state else "model"
     count = sum(value.dim() == 4 for value in state.values()) - 2
-    names = {f"model.{2 + 3 * i}": f"layers.{i}" for i in range(count)}
-    ends = {"model.0": "start", f"model.{2 + 3 * count}": "end"}
+    names = {f"{prefix}.{2 + 3 * i}": f"layers.{i}" for i in range(count)}
+    ends = {f"{prefix}.0": "start", f"{prefix}.{2 + 3 * count}": "end"}
     expect(state, axes_of([*names, *ends], 4), path, "junyanz")
     renamed = {f"{name}.weight": state[f"{layer}.weight"] for layer, name in names.items()}
     return renamed | {f"{name}.{kind}": state[f"{layer}.{kind}"] for layer, name in ends.items() for kind in LINEAR}

@@ -125,6 +125,7 @@ RANGES: dict[str, Range] = {
     "num_classes": COUNT,
     **dict.fromkeys(
         (
+            "CycleGAN.discriminator_layers",
             "head_layers",
             "max_shift",
             "minibatch_stddev_group",

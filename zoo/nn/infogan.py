@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,20 @@ from torch.nn import functional as F
 
 from zoo.nn.layers import stages
 
-__all__ = ["Generator", "LatentCodes", "RecognitionNetwork", "SharedTrunk", "initialize"]
+__all__ = ["Generator", "LatentCodes", "RecognitionNetwork", "SharedTrunk", "Trunk", "initialize", "make_networks"]
+
+
+class Trunk(nn.Module):
+    """Image to features, shared by the discriminator and the recognition network.
+
+    Attributes:
+        features: how many there are.
+
+    Shape:
+        x: (N, image_channels, image_size, image_size) in [0, 1]; output: (N, features).
+    """
+
+    features: int
 
 
 class Generator(nn.Module):
@@ -52,12 +65,8 @@ class Generator(nn.Module):
         return cast(Tensor, self.conv(x))
 
 
-class SharedTrunk(nn.Module):
-    """Image to features, shared by the discriminator and the recognition network.
-
-    Shape:
-        x: (N, image_channels, image_size, image_size) in [0, 1]; output: (N, hidden).
-    """
+class SharedTrunk(Trunk):
+    """A trunk of strided convolutions, then a linear layer."""
 
     def __init__(
         self, image_size: int, image_channels: int, base_channels: int, hidden: int, negative_slope: float
@@ -79,10 +88,23 @@ class SharedTrunk(nn.Module):
             nn.BatchNorm1d(hidden),
             nn.LeakyReLU(negative_slope, True),
         )
+        self.features = hidden
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of images."""
         return cast(Tensor, self.linear(self.conv(x).flatten(1)))
+
+
+def make_networks(inputs: int, options: Mapping[str, Any]) -> tuple[Generator, SharedTrunk]:
+    """Generator, and the trunk of discriminator and recognition network.
+
+    Args:
+        inputs: length of the generator's input.
+        options: those of `zoo.InfoGAN`.
+    """
+    names = ("image_size", "image_channels", "base_channels", "hidden_features")
+    sizes = [options[name] for name in names]
+    return Generator(inputs, *sizes), SharedTrunk(*[*sizes, options["negative_slope"]])
 
 
 class RecognitionNetwork(nn.Sequential):
