@@ -81,6 +81,11 @@ model would reach. *Parameters*: of the networks in the published file; its card
 table of its own: values under different protocols cannot be compared.
 """
 
+FINE_TUNING = """## Fine-tuning
+
+`python -m benchmarks.fine_tuning`. Runs on the same pictures for as many steps, from a checkpoint and from nothing:
+means with their deviations over the seeds. Values are of the last weights.
+"""
 
 SEEDS = """## Seeds of training
 
@@ -328,6 +333,25 @@ def seeds(rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def fine_tuning(rows: Iterable[Row]) -> str:
+    """A table for each comparison: a line for each start."""
+    parts = []
+    for row in rows:
+        lines = [
+            [start, ", ".join(next(iter(values.values()))["seeds"])]
+            + [" ± ".join(f"{values[name][k]:.3g}" for k in ("value", "deviation")) for name in row["protocols"]]
+            for start, values in row["starts"].items()
+        ]
+        seconds = f"{min(row['training_seconds'])} to {max(row['training_seconds'])} seconds"
+        parts.append(
+            f"{row['architecture']}, {row['data']}: {row['steps']:,} steps, {row['images']:,} images, {seconds} of "
+            f"training, {row['precision']}; with {origin(row)}, on {hardware(row)}.\n"
+        )
+        parts.append(markdown(["start", "seeds", *row["protocols"]], lines))
+        parts += [f"- `{protocol}`" for protocol in row["protocols"].values()] + [""]
+    return "\n".join(parts)
+
+
 def _seeds_cells(row: Row) -> list[str]:
     def number(value: float | None) -> str:
         return "" if value is None else cards.value(row | {"value": value})
@@ -355,6 +379,7 @@ def page(rows: Sequence[Row]) -> str:
     kinds = (
         ("quality", QUALITY, quality),
         ("seeds", SEEDS, seeds),
+        ("fine_tuning", FINE_TUNING, fine_tuning),
         ("sampling", SAMPLING, sampling),
         ("speed", SPEED, speed),
         ("launches", LAUNCHES, launches),

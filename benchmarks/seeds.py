@@ -27,7 +27,7 @@ from zoo.pretrained.measures import configured_measures
 from zoo.pretrained.publish import changed
 from zoo.pretrained.verify import data_module
 
-__all__ = ["main", "row"]
+__all__ = ["finished", "main", "one_commit", "row", "spread"]
 
 OWN = ("seed_everything", "data.init_args.data_dir", "trainer.precision")
 """Settings in which runs of one recipe may differ: seeds and places; bf16 is a matter of the hardware."""
@@ -52,10 +52,7 @@ def row(runs: Sequence[Path], recipe: str, measure: str, objective: str) -> dict
     protocols: dict[str, set[str]] = {"validation": set(), "test": set()}
     found: Result | None = None
     for run in runs:
-        for path in (run / "config.yaml", run / "run.json"):
-            if not path.exists():
-                raise FileNotFoundError(f"{run} is no finished run: {path} is missing")
-        config, summary = yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "run.json").read_text())
+        config, summary = finished(run)
         seed = str(config["seed_everything"])
         if seed in values["test"]:
             raise ValueError(f"{run} has seed {seed}, as another of the runs has")
@@ -74,7 +71,7 @@ def row(runs: Sequence[Path], recipe: str, measure: str, objective: str) -> dict
     if any(config != configs[0] for config in configs) or any(len(names) > 1 for names in protocols.values()):
         raise ValueError("the runs differ in more than their seeds: give those of one setting")
     assert found is not None
-    facts = environment(torch.device("cpu")) | {"commit": _one_commit(summaries)}
+    facts = environment(torch.device("cpu")) | {"commit": one_commit(summaries)}
     return {
         "benchmark": "seeds",
         "recipe": recipe,
@@ -86,7 +83,7 @@ def row(runs: Sequence[Path], recipe: str, measure: str, objective: str) -> dict
         "unit": MEASURES[measure].unit,
         "chance": found.chance,
         "standard_error": found.error,
-        **{split: {"protocol": protocols[split].pop(), **_spread(values[split])} for split in values},
+        **{split: {"protocol": protocols[split].pop(), **spread(values[split])} for split in values},
         "steps": summaries[0]["steps"],
         "training_seconds": [round(summary["training_seconds"]) for summary in summaries],
         "precision": summaries[0]["precision"],
@@ -104,13 +101,31 @@ def _validated(run: Path, config: dict[str, Any], measure: str) -> Result:
     return found
 
 
-def _spread(values: dict[str, float]) -> dict[str, Any]:
+def finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and summary of a run.
+
+    Raises:
+        FileNotFoundError: it has not finished.
+    """
+    for path in (run / "config.yaml", run / "run.json"):
+        if not path.exists():
+            raise FileNotFoundError(f"{run} is no finished run: {path} is missing")
+    return yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "run.json").read_text())
+
+
+def spread(values: dict[str, float]) -> dict[str, Any]:
+    """Mean and deviation of values by their seeds."""
     numbers = list(values.values())
     deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
     return {"value": statistics.mean(numbers), "deviation": deviation, "seeds": values}
 
 
-def _one_commit(summaries: Sequence[dict[str, Any]]) -> str:
+def one_commit(summaries: Sequence[dict[str, Any]]) -> str:
+    """The commit that trained all of these runs.
+
+    Raises:
+        ValueError: there are several.
+    """
     commits = {str(summary.get("commit") or "unknown") for summary in summaries}
     if len(commits) > 1:
         raise ValueError(f"the runs are of several commits: {', '.join(sorted(commits))}")
