@@ -32,6 +32,7 @@ lint: install ## style, types and import rules
 	$(BIN)/lint-imports
 
 docs: install ## build the documentation site into build/site; a warning is an error
+	$(if $(shell command -v npm),npm install --silent --prefix build/npm onnxruntime-web@1.30.0,@echo "no npm: the site gets no live page")
 	$(BIN)/python -m docs.build
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f build/mkdocs.yml
 

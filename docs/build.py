@@ -18,7 +18,7 @@ import yaml
 
 import zoo
 from benchmarks import readme
-from docs import architectures, gallery, notebooks, reference, walks
+from docs import architectures, demo, gallery, notebooks, reference, walks
 from docs.source import ROOT
 from zoo import pretrained, recipes
 from zoo.pretrained import index
@@ -117,11 +117,12 @@ def _bibtex() -> str:
     return "\n".join(["@software{generative_zoo,", *lines, "}"])
 
 
-def navigation(paths: Sequence[str]) -> list[Any]:
+def navigation(paths: Sequence[str], has_demo: bool = False) -> list[Any]:
     """The menu.
 
     Args:
         paths: all pages.
+        has_demo: whether there is a live page.
     """
 
     def under(folder: str) -> list[str]:
@@ -134,6 +135,7 @@ def navigation(paths: Sequence[str]) -> list[Any]:
     return [
         {"Start": "index.md"},
         {"Gallery": "gallery.md"},
+        *([{"Live": "demo/index.html"}] if has_demo else []),
         {
             "Tutorials": [
                 "tutorials/index.md",
@@ -184,11 +186,14 @@ def build(folder: Path, figures: bool = True) -> None:
     for slug in filter(walks.has_walk, index() if figures else ()):
         walks.write(slug, folder / "pages" / "walks" / f"{slug}.gif")
     notebooks.write_files(folder / "pages" / "notebooks")
+    has_demo = figures and demo.RUNTIME.is_dir()
+    if has_demo:
+        demo.write(folder / "pages" / "demo")
     settings = {
         "INHERIT": str(ROOT / "docs" / "mkdocs.yml"),
         "docs_dir": str(folder.absolute() / "pages"),
         "site_dir": str(folder.absolute() / "site"),
-        "nav": navigation(list(made)),
+        "nav": navigation(list(made), has_demo),
         "plugins": {"mkdocstrings": {"handlers": {"python": {"paths": [str(ROOT)]}}}},
     }
     (folder / "mkdocs.yml").write_text(json.dumps(settings, indent=1))  # which is YAML, too

@@ -11,6 +11,7 @@ import zoo
 from zoo import recipes
 from zoo.cli import checkpoints, listing
 from zoo.cli.bench import bench
+from zoo.cli.demo import demo
 from zoo.cli.evaluate import evaluate
 from zoo.cli.export import export
 from zoo.cli.local import local_path
@@ -168,6 +169,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {
         "zoo evaluate dcgan-emoji32 --metrics fd,precision,recall",
     ),
     "bench": (bench, "compare architectures on the same data and budget", "zoo bench run emoji32 --minutes 1"),
+    "demo": (demo, "sample, walk, draw and translate in the browser", "zoo demo dcgan-emoji32 vae-mnist28"),
     "pull": (checkpoints.pull, "fetch a checkpoint and print its path", "zoo pull dcgan-emoji32"),
     "publish": (
         checkpoints.publish,
