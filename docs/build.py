@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ def pages(figures: bool = True) -> dict[str, str]:
     Raises:
         ValueError: a written page names a part that does not exist.
     """
-    found = {str(path.relative_to(WRITTEN)): _filled(path) for path in sorted(WRITTEN.rglob("*.md"))}
+    live = " [Live](demo/index.html){ .md-button }" if _has_demo(figures) else ""
+    parts = PARTS | {"live": lambda: live}
+    found = {str(path.relative_to(WRITTEN)): _filled(path, parts) for path in sorted(WRITTEN.rglob("*.md"))}
     found["gallery.md"] = gallery.page()
     found["architectures/index.md"] = architectures.table()
     found |= {f"architectures/{name}.md": architectures.page(name, figures) for name in zoo.ARCHITECTURES}
@@ -69,13 +71,18 @@ def pages(figures: bool = True) -> dict[str, str]:
     return found
 
 
-def _filled(path: Path) -> str:
+def _has_demo(figures: bool) -> bool:
+    """Whether the site gets the live page, which takes minutes and onnxruntime-web."""
+    return figures and demo.RUNTIME.is_dir()
+
+
+def _filled(path: Path, parts: Mapping[str, Callable[[], str]]) -> str:
     """A written page with its made parts."""
 
     def part(match: re.Match[str]) -> str:
-        if match[1] not in PARTS:
-            raise ValueError(f"{path.name} names a part {match[1]!r}: there are {', '.join(PARTS)}")
-        return PARTS[match[1]]()
+        if match[1] not in parts:
+            raise ValueError(f"{path.name} names a part {match[1]!r}: there are {', '.join(parts)}")
+        return parts[match[1]]()
 
     return re.sub(r"\{\{(\w+)\}\}", part, path.read_text())
 
@@ -158,7 +165,10 @@ def navigation(paths: Sequence[str], has_demo: bool = False) -> list[Any]:
     ]
 
 
-TUTORIALS = ("own_pictures", "architecture", "measure", "benchmark", "fine_tune", "many_devices", "loggers")
+TUTORIALS = (
+    "models", "own_code", "checkpoints", "own_pictures", "fine_tune", "benchmark", "architecture", "measure",
+    "many_devices", "loggers",
+)  # fmt: skip
 """Written tutorials, in their order."""
 
 
@@ -186,8 +196,7 @@ def build(folder: Path, figures: bool = True) -> None:
     for slug in filter(walks.has_walk, index() if figures else ()):
         walks.write(slug, folder / "pages" / "walks" / f"{slug}.gif")
     notebooks.write_files(folder / "pages" / "notebooks")
-    has_demo = figures and demo.RUNTIME.is_dir()
-    if has_demo:
+    if has_demo := _has_demo(figures):
         demo.write(folder / "pages" / "demo")
     settings = {
         "INHERIT": str(ROOT / "docs" / "mkdocs.yml"),

@@ -26,6 +26,13 @@ def test_readme_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 150
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
+    assert targets
+    assert all((ROOT / target).exists() for target in targets)
+
+
 def test_readme_names_recipes_and_checkpoints_that_exist() -> None:
     assert set(re.findall(r"--config ([\w-]+)", README)) <= set(recipes.list_recipes())
     assert set(re.findall(r"zoo (?:show|sample|verify) ([\w-]+-\w+)", README)) <= set(pretrained.list_pretrained())
