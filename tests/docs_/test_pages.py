@@ -112,7 +112,7 @@ def test_commands_of_written_pages_name_what_exists() -> None:
 def test_a_written_page_with_an_unknown_part_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("{{nothing}}")
     with pytest.raises(ValueError, match=r"page.md names a part 'nothing'"):
-        build._filled(tmp_path / "page.md")
+        build._filled(tmp_path / "page.md", build.PARTS)
 
 
 def test_tiles_say_family_data_and_task() -> None:
