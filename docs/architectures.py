@@ -12,7 +12,7 @@ import zoo
 from benchmarks.architectures import PAPERS, shown_value
 from docs.networks import figure, networks
 from docs.source import ROOT, first_sentence, notes_of, paragraphs
-from docs.walks import has_walk
+from docs.walks import caption
 from zoo import recipes
 from zoo.base import AdversarialModel, GenerativeModel
 from zoo.base.autoregressive import AutoregressiveModel
@@ -183,10 +183,10 @@ def _checkpoints(name: str, slugs: list[str]) -> list[str]:
 def _walks(slugs: list[str]) -> list[str]:
     """Animations, closed at first: nothing moves before a reader asks."""
     return [
-        f'??? example "Walks between samples of {slug}"\n\n'
-        f"    ![{slug}: eight samples turn into each other](../walks/{slug}.gif){{ .grid loading=lazy }}"
+        f'??? example "Animation of {slug}"\n\n'
+        f"    ![{slug}: {caption(slug)}](../walks/{slug}.gif){{ .grid loading=lazy }}"
         for slug in slugs
-        if has_walk(slug)
+        if caption(slug)
     ]
 
 

@@ -6,9 +6,11 @@ import html
 import re
 import subprocess
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -150,9 +152,34 @@ def test_a_walk_leads_from_each_sample_to_the_next(tmp_path: Path) -> None:
         animation.seek(frame)
         shown, made = (np.asarray(picture.convert("L")).astype(int) for picture in (animation, expected))
         assert abs(shown - made).max() <= 2
-    assert not walks.has_walk("infogan-mnist28")
     assert not walks.has_walk("text2image-emoji64")
     assert "(../walks/dcgan-emoji32.gif)" in architectures.page("DCGAN", figures=True)
+
+
+def test_codes_turn_and_images_are_drawn(tmp_path: Path) -> None:
+    def frames(slug: str) -> list[np.ndarray[Any, Any]]:
+        walks.write(slug, tmp_path / f"{slug}.gif")
+        animation = Image.open(tmp_path / f"{slug}.gif")
+        found = []
+        for i in range(walks.FRAMES):
+            animation.seek(i)
+            found.append(np.asarray(animation.convert("L")).astype(int))
+        return found
+
+    model = zoo.load("infogan-mnist28")
+    strips = model.traversals(1, walks.FRAMES, seed=0)
+    ends = [zoo.grid(torch.stack([strips[f"continuous{i}"][0, end] for i in (0, 1)]), columns=4) for end in (0, -1)]
+    found = frames("infogan-mnist28")
+    assert all(abs(found[end] - np.asarray(ends[end].convert("L"))).max() <= 2 for end in (0, -1))
+
+    model = zoo.load("pixelcnn-mnist28")
+    whole = np.asarray(zoo.grid(model.sample(8, seed=0), columns=4).convert("L")).astype(int)
+    found = frames("pixelcnn-mnist28")
+    assert abs(found[-1] - whole).max() <= 2
+    assert abs(found[5][2:15] - whole[2:15]).max() <= 2  # the upper half is there, and nothing below it
+    assert set(np.unique(found[5][17:29, 4:28])) <= {127, 128}
+    assert walks.caption("nade-mnist28") == "eight samples as they are drawn"
+    assert walks.caption("classifier-mnist28") is None
 
 
 def test_docstrings_become_markdown() -> None:
