@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 import torch
-from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -18,6 +17,7 @@ from torch.optim import SGD
 from zoo.base.batches import Batch
 from zoo.base.conventions import ConventionalModule
 from zoo.base.for_data import ShapedByData
+from zoo.base.hyperparameters import Hyperparameters
 from zoo.base.loaded import start_training
 from zoo.base.shared import Shared
 from zoo.engine import cross_rank, rng
@@ -202,12 +202,12 @@ class GenerativeModel(ShapedByData, Shared, ConventionalModule):
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         """Keep the constructor's arguments in `hparams`; called in the constructor of each architecture.
 
-        A variant calls this too, after its parent has: then `hparams` holds the variant's own arguments alone, so that
+        A variant calls this too, after its parent has: then `hparams` lists the variant's own arguments alone, so that
         `type(model)(**model.hparams)` builds the same model again.
         """
         frame = kwargs.pop("frame", None) or cast(FrameType, currentframe()).f_back
         if not args and frame is not None and frame.f_code is type(self).__init__.__code__:
-            self._hparams = AttributeDict()
+            self._hparams = Hyperparameters(self.hparams)
         super().save_hyperparameters(*args, frame=frame, **kwargs)
         kept: dict[str, Any]
         for kept in (self.hparams, self._hparams_initial):  # type: ignore[assignment]
