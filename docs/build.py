@@ -65,7 +65,7 @@ def pages(figures: bool = True) -> dict[str, str]:
     found["reference/data.md"] = reference.data_sets()
     found["reference/callbacks.md"] = reference.callbacks_page()
     found["reference/api.md"] = reference.api()
-    found["benchmarks.md"] = readme.page(readme.read())
+    found["benchmarks.md"] = f"---\nhide: [navigation]\n---\n\n{readme.page(readme.read())}"  # its tables are wide
     found["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
     found |= notebooks.pages()
     return found
