@@ -333,13 +333,17 @@ def seeds(rows: Iterable[Row]) -> str:
     return "\n".join(parts)
 
 
+def _short(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
 def fine_tuning(rows: Iterable[Row]) -> str:
     """A table for each comparison: a line for each start."""
     parts = []
     for row in rows:
         lines = [
             [start, ", ".join(next(iter(values.values()))["seeds"])]
-            + [" ± ".join(f"{values[name][k]:.3g}" for k in ("value", "deviation")) for name in row["protocols"]]
+            + [" ± ".join(_short(values[name][k]) for k in ("value", "deviation")) for name in row["protocols"]]
             for start, values in row["starts"].items()
         ]
         seconds = f"{min(row['training_seconds'])} to {max(row['training_seconds'])} seconds"
