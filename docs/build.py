@@ -193,7 +193,7 @@ def build(folder: Path, figures: bool = True) -> None:
     (folder / "pages" / "grids").mkdir()
     for picture in (ROOT / "zoo" / "weights").glob("*.png"):
         shutil.copy(picture, folder / "pages" / "grids" / picture.name)
-    for slug in filter(walks.has_walk, index() if figures else ()):
+    for slug in filter(walks.caption, index() if figures else ()):
         walks.write(slug, folder / "pages" / "walks" / f"{slug}.gif")
     notebooks.write_files(folder / "pages" / "notebooks")
     if has_demo := _has_demo(figures):

@@ -13,7 +13,7 @@ from zoo.base.autoregressive import AutoregressiveModel
 from zoo.callbacks.interpolation import walk
 from zoo.pretrained import index
 
-__all__ = ["caption", "has_walk", "write"]
+__all__ = ["caption", "write"]
 
 IMAGES, FRAMES = 8, 12
 """Images side by side, and steps from one end to the other."""
@@ -33,15 +33,6 @@ def caption(slug: str) -> str | None:
     if hasattr(kind, "latent") and not hasattr(kind, "encode_text"):  # sentences have no way between
         return "eight samples turn into each other"
     return None
-
-
-def has_walk(slug: str) -> bool:
-    """Whether a checkpoint has an animation.
-
-    Args:
-        slug: the checkpoint.
-    """
-    return caption(slug) is not None
 
 
 def write(slug: str, path: Path) -> None:

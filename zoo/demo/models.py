@@ -9,14 +9,19 @@ from zoo.base.latent import ClassCodeModel, LatentVariableModel
 from zoo.base.loaded import absent_networks
 from zoo.base.noise import NoiseToImageGAN
 from zoo.classifier import Classifier
-from zoo.export.functions import functions_of
+from zoo.export.functions import Function, functions_of
 from zoo.nn.text import ALPHABET, CharEncoder
 from zoo.semi_supervised_aae import SemiSupervisedAAE
 
-__all__ = ["FUNCTIONS", "described", "has_panels"]
+__all__ = ["described", "has_panels", "page_functions"]
 
 FUNCTIONS = ("generate", "reconstruct", "classify", "encode_text", "translate")
 """Functions that the page calls; of models with a network for each direction also `translate:<domain>`."""
+
+
+def page_functions(model: GenerativeModel) -> dict[str, Function]:
+    """The functions of a model that the page calls, by name."""
+    return {name: found for name, found in functions_of(model).items() if name.partition(":")[0] in FUNCTIONS}
 
 
 def described(model: GenerativeModel, slug: str, data: str | None = None) -> dict[str, Any]:
@@ -27,11 +32,7 @@ def described(model: GenerativeModel, slug: str, data: str | None = None) -> dic
         slug: what the page calls it.
         data: name of the class of its data set, if that is known.
     """
-    functions = {
-        name: {"inputs": list(function.inputs)}
-        for name, function in functions_of(model).items()
-        if name.partition(":")[0] in FUNCTIONS
-    }
+    functions = {name: {"inputs": list(function.inputs)} for name, function in page_functions(model).items()}
     absent = {*absent_networks(model)}
     translates = any(name.partition(":")[0] == "translate" for name in functions)
     joint = translates and "domain" in functions.get("translate", {}).get("inputs", ())

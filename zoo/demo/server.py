@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from zoo.base import GenerativeModel
-from zoo.demo.models import FUNCTIONS, described
-from zoo.export.functions import functions_of
+from zoo.demo.models import described, page_functions
 
 __all__ = ["PAGE", "Demo", "serve"]
 
@@ -47,7 +46,7 @@ class Demo:
 
     def __init__(self, models: Mapping[str, GenerativeModel], data: Mapping[str, str | None] | None = None) -> None:
         self.models = models
-        self.functions = {slug: functions_of(model) for slug, model in models.items()}
+        self.functions = {slug: page_functions(model) for slug, model in models.items()}
         own = data or {}
         self.entries = [described(model, slug, own.get(slug)) for slug, model in models.items()]
         self._lock = threading.Lock()
@@ -67,7 +66,7 @@ class Demo:
         if not isinstance(request, dict) or request.get("model") not in self.models:
             raise ValueError(f"no such model: there are {', '.join(self.models)}")
         slug, name = request["model"], request.get("function")
-        known = {n: f for n, f in self.functions[slug].items() if n.partition(":")[0] in FUNCTIONS}
+        known = self.functions[slug]
         if name not in known:
             raise ValueError(f"{slug} has no function {name!r}: it has {', '.join(known)}")
         given, function, model = request.get("inputs"), known[name], self.models[slug]

@@ -40,9 +40,8 @@ function pixels(source, box, target) {
   const [channels, height, width] = model.shape;
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "#fff";
+  context.fillStyle = target ? "#000" : "#fff"; // of digits and of emoji
   context.fillRect(0, 0, width, height);
-  if (target) context.fillStyle = "#000", context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(source, ...box, ...(target ?? [0, 0, width, height]));
   const found = context.getImageData(0, 0, width, height).data;
@@ -345,7 +344,7 @@ async function choose(source) {
 
 function select(slug) {
   model = models.find((other) => other.slug === slug);
-  $("about").textContent = `${model.class}, ${model.parameters.toLocaleString("en")} parameters${model.note ? `. ${model.note}` : ""}`;
+  $("about").textContent = `${model.class}, ${model.parameters.toLocaleString("en")} parameters`;
   for (const [name, panel] of Object.entries(panels)) {
     $(name).hidden = !panel.fits();
     if ($(name).hidden) continue;
