@@ -85,6 +85,23 @@ def make_networks(inputs: int, options: Mapping[str, Any]) -> tuple[Generator, C
     return Generator(inputs, *sizes), ConvTrunk(*[*sizes, options["negative_slope"]])
 
 
+class ConvInfoGANOptions(NoiseOptions, total=False):
+    """Options that are those of `InfoGAN`, with its defaults in brackets."""
+
+    noise: Literal["uniform", "normal"]
+    """z ~ U(-1, 1), or N(0, 1) ("uniform")."""
+    category_weight: float
+    """Weight of the mutual information with categorical codes (1)."""
+    continuous_weight: float
+    """Weight of the mutual information with continuous codes (1)."""
+    generator_learning_rate: float
+    """Adam's step size for the generator (0.001)."""
+    discriminator_learning_rate: float
+    """Adam's step size for the discriminator and Q (0.0002)."""
+    update: Literal["alternating", "simultaneous"]
+    """Two steps with latents of their own, or both steps from one pass ("alternating")."""
+
+
 class ConvInfoGAN(InfoGAN):
     """InfoGAN for images in color.
 
@@ -94,17 +111,11 @@ class ConvInfoGAN(InfoGAN):
         latent_dim: length of the incompressible noise z.
         categorical_codes: number of values of each categorical code.
         num_continuous: number of continuous codes.
-        noise: as in `InfoGAN`.
         base_channels: channels of the largest hidden feature map in both networks.
         negative_slope: of the leaky ReLUs.
         signed: the networks work on images in [-1, 1]; False: in [0, 1], also behind the tanh, as in a common port's
             experiment with SVHN.
-        category_weight: as in `InfoGAN`.
-        continuous_weight: as in `InfoGAN`.
-        generator_learning_rate: as in `InfoGAN`.
-        discriminator_learning_rate: as in `InfoGAN`.
-        update: as in `InfoGAN`.
-        options: see `NoiseOptions`.
+        options: see `ConvInfoGANOptions`.
 
     Raises:
         ValueError: an unsupported size, or as in `InfoGAN`.
@@ -124,16 +135,10 @@ class ConvInfoGAN(InfoGAN):
         categorical_codes: Sequence[int] = (10, 10, 10, 10),
         num_continuous: int = 4,
         *,
-        noise: Literal["uniform", "normal"] = "uniform",
         base_channels: int = 64,
         negative_slope: float = 0.1,
         signed: bool = True,
-        category_weight: float = 1.0,
-        continuous_weight: float = 1.0,
-        generator_learning_rate: float = 1e-3,
-        discriminator_learning_rate: float = 2e-4,
-        update: Literal["alternating", "simultaneous"] = "alternating",
-        **options: Unpack[NoiseOptions],
+        **options: Unpack[ConvInfoGANOptions],
     ) -> None:
         if image_size < 16 or image_size & (image_size - 1):
             raise ValueError(f"image_size must be a power of two from 16, not {image_size}")
@@ -143,14 +148,8 @@ class ConvInfoGAN(InfoGAN):
             latent_dim,
             categorical_codes,
             num_continuous,
-            noise=noise,
             base_channels=base_channels,
             negative_slope=negative_slope,
-            category_weight=category_weight,
-            continuous_weight=continuous_weight,
-            generator_learning_rate=generator_learning_rate,
-            discriminator_learning_rate=discriminator_learning_rate,
-            update=update,
             **options,
         )
         self.save_hyperparameters()
