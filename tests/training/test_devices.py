@@ -103,8 +103,14 @@ def test_measures_on_a_gpu_without_float64_sum_on_the_cpu(made: Metric, monkeypa
         metric.compute()
 
 
-def test_only_cpus_compute_bf16_in_software(monkeypatch: pytest.MonkeyPatch) -> None:
-    for supported in (True, False):
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)  # noqa: B023
-        assert devices.slow_in_bf16(torch.device("cpu")) is not supported
-        assert not devices.slow_in_bf16(torch.device("cuda"))
+@pytest.mark.parametrize(("machine", "multiplies"), [("x86_64", True), ("AMD64", False), ("aarch64", True)])
+def test_only_cpus_without_products_compute_bf16_in_software(
+    machine: str, multiplies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_x86 = machine != "aarch64"
+    monkeypatch.setattr(devices.platform, "machine", lambda: machine)
+    # On x86 without AVX512-BF16, oneDNN says yes all the same.
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: multiplies or is_x86)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies and is_x86)
+    assert devices.slow_in_bf16(torch.device("cpu")) is not multiplies
+    assert not devices.slow_in_bf16(torch.device("cuda"))

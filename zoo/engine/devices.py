@@ -60,12 +60,19 @@ def name_of(device: torch.device | str) -> str:
 
 
 def slow_in_bf16(device: torch.device) -> bool:
-    """Whether a device computes bf16 in software: most CPUs without AVX-512 do, at a sixth of float32's speed or less.
+    """Whether a device computes bf16 in software, at a third of float32's speed or less: most CPUs do.
+
+    oneDNN says that it supports bf16 wherever it can convert; products need instructions of their own, which on x86
+    are AVX512-BF16, on newer processors beside AMX.
 
     Args:
         device: the device.
     """
-    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type != "cpu":
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return not torch.cpu._is_avx512_bf16_supported()
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def double(x: Tensor) -> Tensor:
