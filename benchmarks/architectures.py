@@ -79,19 +79,17 @@ def shown_value(metric: dict[str, Any], data: str) -> str:
 
 
 def table() -> str:
-    """The table in Markdown, a line for each checkpoint, one for an architecture without any."""
+    """The table in Markdown, a row for each architecture with its checkpoints below each other."""
     checkpoints: dict[str, list[str]] = {name: [] for name in zoo.ARCHITECTURES}
     for slug, entry in index().items():
         checkpoints[entry["class"].rpartition(".")[2]].append(slug)
     lines = ["| model | paper | checkpoint | value | the paper's |", "|---|---|---|---|---|"]
     for name in sorted(zoo.ARCHITECTURES, key=str.lower):
-        paper = PAPERS[name]
+        paper, slugs = PAPERS[name], checkpoints[name]
         source = f"[{paper.citation}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.citation
-        for slug in checkpoints[name] or [""]:
-            metrics = index()[slug]["metrics"] if slug else []
-            value = shown_value(metrics[0], index()[slug]["data"]["name"]) if metrics else ""
-            cells = [f"`{name}`", source, f"`{slug}`" if slug else "", value, paper.value]
-            lines.append(f"| {' | '.join(cells)} |")
+        values = [shown_value(index()[slug]["metrics"][0], index()[slug]["data"]["name"]) for slug in slugs]
+        cells = [f"`{name}`", source, "<br>".join(f"`{slug}`" for slug in slugs), "<br>".join(values), paper.value]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -31,11 +31,10 @@ def write_report(collection: Collection, folder: Path) -> dict[str, Any]:
         ValueError: none of the runs is finished.
     """
     board = leaderboard(collection)
-    pictured = {run.entry: run for run in reversed(collection.runs) if run.picture is not None}
     content = {
         "json": json.dumps(board, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "md": markdown(board),
-        "html": page(board, pictured),
+        "html": page(board, collection.pictured),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # several workers of a suite may end at once

@@ -94,6 +94,11 @@ class Collection:
     runs: Sequence[Run]
     measures: Sequence[str] = ()
 
+    @property
+    def pictured(self) -> dict[str, Run]:
+        """Of each entry the first run with a grid of samples, where there is one."""
+        return {run.entry: run for run in reversed(self.runs) if run.picture is not None}
+
 
 def find_suite(name: str, runs_dir: Path) -> Path:
     """The folder of a suite's runs.
