@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from tests.cli.parts import TINY, checkpoint, command
 from zoo.cli import fit
+from zoo.engine.devices import name_of
 
 Fails = Callable[..., str]
 FIT = ["fit", *TINY, "--name=run"]
@@ -36,7 +39,7 @@ def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["training_images_per_second"] > 0
     assert 0 < found["seconds"] < 600
     assert found["peak_memory_bytes"] > 2**20
-    assert "CPU cores" in found["hardware"]
+    assert found["hardware"] == f"{name_of('cpu')}, {torch.get_num_threads()} of {os.cpu_count()} cores"
     assert found["data"] == "noise8"
     assert found["commit"] is None or len(found["commit"].rstrip("+")) == 40
 

@@ -10,7 +10,6 @@ private names of Lightning that are used here.
 from __future__ import annotations
 
 import os
-import platform
 import time
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
@@ -30,7 +29,7 @@ from zoo.engine.background import WRITER
 from zoo.engine.boundary import install_boundaries, note_position, resume_at_boundary
 from zoo.engine.capture import CapturedStep, refusal
 from zoo.engine.checkpoint import AtomicCheckpointIO
-from zoo.engine.devices import generators, tf32_products
+from zoo.engine.devices import generators, name_of, tf32_products
 from zoo.engine.finite import FiniteWatch
 from zoo.engine.keyed_kernels import kernels
 from zoo.engine.lean_loop import logs_now
@@ -274,8 +273,8 @@ def _forget_values(trainer: Trainer) -> None:
 
 
 def hardware(model: LightningModule, world_size: int) -> str:
-    """What the run computes on, such as "2 CPU cores (x86_64)" or "4 x NVIDIA H100"."""
-    if model.device.type == "cuda":
-        name = torch.cuda.get_device_name(model.device)
-        return name if world_size == 1 else f"{world_size} x {name}"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    """What the run computes on, such as "AMD EPYC (AVX2), 1 of 2 cores" or "4 x NVIDIA H100"."""
+    name = name_of(model.device)
+    if model.device.type != "cuda":
+        name += f", {torch.get_num_threads()} of {os.cpu_count()} cores"
+    return name if world_size == 1 else f"{world_size} x {name}"
