@@ -52,11 +52,15 @@ def test_the_best_is_marked_only_beyond_deviations(entries: dict[str, Any], best
 
 
 def test_higher_is_better_where_the_metric_says_so() -> None:
-    values = [[{"precision": 0.5 + s / 100, "mine": (v, "mine[x=1]")} for s in (0, 1)] for v in (1.0, 9.0)]
+    values: list[list[dict[str, Any]]] = [
+        [{"precision": 0.5 + s / 100, "authenticity": v / 10, "mine": (v, "mine[x=1]")} for s in (0, 1)]
+        for v in (1.0, 9.0)
+    ]
     values[1][0]["precision"] = values[1][1]["precision"] = 0.9
     write_suite(Path("runs/bench/digits"), {"a": values[0], "b": values[1]})
     table = report("digits")[0]["tables"][0]
     assert [name for name, cell in column(table, "precision").items() if cell.get("best")] == ["b"]
+    assert not any(cell.get("best") for cell in column(table, "authenticity").values()), "noise has most of it"
     # Nobody has said which way a user's own measure goes.
     assert not any(cell.get("best") for cell in column(table, "mine").values())
 
@@ -151,6 +155,8 @@ def test_speeds_of_two_machines_are_not_marked() -> None:
 
 def test_unfinished_runs_are_named_and_do_not_count() -> None:
     suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, None, 12.0], "b": [9.0, 10.0], "c": [None]})
+    run = suite / "b-0" / "run.json"
+    run.write_text(run.read_text().replace("0123abc", f"{'0123456789' * 4}+"))
     (suite / "a-1.log").write_text("step 5\rstep 6\n\x1b[31mzoo: error: the disk is full\x1b[0m\n\n")
     (suite / "c-0.log").write_text("training <b>\n")
     board, text, page = report("digits")
@@ -159,10 +165,10 @@ def test_unfinished_runs_are_named_and_do_not_count() -> None:
         "a, seed 1: failed: zoo: error: the disk is full",
         "b, seed 2: not begun",
         "c, seed 0: unfinished: training <b>",
-        "c, seed 1: not begun",
-        "c, seed 2: not begun",
+        "c, seeds 1, 2: not begun",
     ]
     assert "- a, seed 1: failed: zoo: error: the disk is full" in text
+    assert "commit: 0123abc (a, b); 0123456789+ (b)" in text
     assert {row["entry"] for row in board["tables"][0]["rows"]} == {"a", "b"}
 
 

@@ -13,6 +13,8 @@ from zoo.bench.spread import COSTS, cost, differs, direction, spread
 __all__ = ["SPEEDS", "facts_of", "leaderboard", "rank", "without_weights"]
 
 KIND = "leaderboard of generative-zoo"
+UNMARKED = ("authenticity",)
+"""Metrics whose best value is not marked: nothing is less like the training images than noise."""
 FIRST = (
     *("fd", "fid", "fd_infinity", "fid_infinity", "kd", "kid", "precision", "recall", "density", "coverage"),
     *("authenticity", "cs", "is", "nll", "iw_nll", "elbo", "bits_per_dim"),
@@ -206,7 +208,7 @@ def rank(metric: str) -> tuple[int, int, str]:
 def _mark(rows: Sequence[dict[str, Any]], key: str, column: Mapping[str, Any]) -> None:
     """Mark the best value of a column, if it differs from the next one by more than their deviations."""
     cells = [row["cells"][key] for row in rows if key in row["cells"] and row["cells"][key]["mean"] is not None]
-    if column["better"] is None or len(cells) < 2:
+    if column["better"] is None or column.get("metric") in UNMARKED or len(cells) < 2:
         return
     best, following = sorted(cells, key=lambda cell: cell["mean"], reverse=column["better"] == "higher")[:2]
     if differs(best, following):

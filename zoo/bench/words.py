@@ -139,17 +139,21 @@ def budget(board: Mapping[str, Any]) -> str:
 
 
 def unfinished(board: Mapping[str, Any]) -> list[str]:
-    """The runs that do not count, with the last words of their logs.
+    """The runs that do not count, with the last words of their logs; those of an entry with the same words together.
 
     Args:
         board: the leaderboard.
     """
-    lines = []
+    groups: dict[tuple[str, str], list[Any]] = {}
     for entry in board["entries"]:
         for run in entry["runs"]:
             if run["state"] != "finished":
-                name = entry["name"] if run["seed"] is None else f"{entry['name']}, seed {run['seed']}"
-                lines.append(f"{name}: {run['state']}" + (f": {run['message']}" if run.get("message") else ""))
+                state = run["state"] + (f": {run['message']}" if run.get("message") else "")
+                groups.setdefault((entry["name"], state), []).append(run["seed"])
+    lines = []
+    for (name, state), seeds in groups.items():
+        known = ", ".join(str(seed) for seed in seeds if seed is not None)
+        lines.append(f"{name}, seed{'s' if len(seeds) > 1 else ''} {known}: {state}" if known else f"{name}: {state}")
     return lines
 
 
@@ -158,9 +162,14 @@ def origins(board: Mapping[str, Any]) -> list[tuple[str, str]]:
     runs = [(e["name"], run) for e in board["entries"] for run in e["runs"] if run["state"] == "finished"]
     lines = []
     for label in ("data", "hardware", "precision", "commit"):
-        lines.append((label, _who([(name, str(run[label])) for name, run in runs if run.get(label)])))
+        lines.append((label, _who([(name, _short(label, str(run[label]))) for name, run in runs if run.get(label)])))
     versions = [(n, ", ".join(f"{k} {v}" for k, v in run["versions"].items())) for n, run in runs if "versions" in run]
     return [(label, text) for label, text in [*lines, ("versions", _who(versions))] if text]
+
+
+def _short(label: str, text: str) -> str:
+    """A commit as its first ten digits, with the sign of changes; other facts whole."""
+    return text[:10] + ("+" if text.endswith("+") else "") if label == "commit" and len(text) > 10 else text
 
 
 def _who(pairs: Iterable[tuple[str, str]]) -> str:

@@ -38,5 +38,6 @@ def report(parser: Parser, arguments: list[str]) -> None:
     board = write_report(collection, folder)
     if missing := unfinished(board):
         print("\n".join(["Runs that do not count:", *(f"  {line}" for line in missing)]))
-    finished = len(collection.runs) - len(missing)
-    print(f"{finished} of {len(collection.runs)} runs, {len(board['tables'])} tables: {folder / 'leaderboard.html'}")
+    finished = sum(run.state == "finished" for run in collection.runs)
+    tables = "1 table" if len(board["tables"]) == 1 else f"{len(board['tables'])} tables"
+    print(f"{finished} of {len(collection.runs)} runs, {tables}: {folder / 'leaderboard.html'}")
