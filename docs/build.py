@@ -17,10 +17,11 @@ from typing import Any
 import yaml
 
 import zoo
-from benchmarks import readme
+from benchmarks import leaderboards, readme
 from docs import architectures, demo, gallery, notebooks, reference, walks
 from docs.source import ROOT
 from zoo import pretrained, recipes
+from zoo.bench.page import page
 from zoo.pretrained import index
 
 __all__ = ["build", "main", "pages"]
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "measures": reference.measures,
     "families": lambda: _families(),
     "sheet": lambda: _sheet(),
+    "leaderboards": lambda: _leaderboards(),
     "bibtex": lambda: _bibtex(),
 }
 """What a written page may name in double braces."""
@@ -114,6 +116,25 @@ def _sheet() -> str:
     return f'<div class="sheet">{"".join(tiles)}</div>'
 
 
+def _leaderboards() -> str:
+    """For each suite that was run what it is, and its picture, which leads to its page."""
+    parts = []
+    for folder in leaderboards.kept():
+        _, board = leaderboards.read(folder)
+        image = f"![Entries of {folder.name} with their values and samples](leaderboards/{folder.name}.png)"
+        parts.append(f"## {folder.name}\n\n{board['description']}.\n\n[{image}](leaderboards/{folder.name}.html)")
+    return "\n\n".join(parts)
+
+
+def _write_leaderboards(folder: Path) -> None:
+    """The pages of the suites that were run, and their pictures."""
+    folder.mkdir()
+    for suite in leaderboards.kept():
+        collection, board = leaderboards.read(suite)
+        (folder / f"{suite.name}.html").write_text(page(board, collection.pictured))
+        shutil.copy(suite / "leaderboard.png", folder / f"{suite.name}.png")
+
+
 def _bibtex() -> str:
     """The BibTeX entry, from CITATION.cff."""
     cited: dict[str, Any] = yaml.safe_load((ROOT / "CITATION.cff").read_text())
@@ -160,7 +181,7 @@ def navigation(paths: Sequence[str], has_demo: bool = False) -> list[Any]:
                 {"API": "reference/api.md"},
             ]
         },
-        {"Benchmarks": "benchmarks.md"},
+        {"Benchmarks": ["leaderboards.md", {"All results": "benchmarks.md"}]},
         {"About": [{"Changelog": "changelog.md"}, {"Cite": "cite.md"}]},
     ]
 
@@ -196,6 +217,7 @@ def build(folder: Path, figures: bool = True) -> None:
     for slug in filter(walks.caption, index() if figures else ()):
         walks.write(slug, folder / "pages" / "walks" / f"{slug}.gif")
     notebooks.write_files(folder / "pages" / "notebooks")
+    _write_leaderboards(folder / "pages" / "leaderboards")
     if has_demo := _has_demo(figures):
         demo.write(folder / "pages" / "demo")
     settings = {
