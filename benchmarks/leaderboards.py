@@ -211,12 +211,15 @@ def section(boards: Mapping[str, Mapping[str, Any]]) -> str:
     pictures = [f"[![Leaderboard of {name}]({_path(name)}.png)]({_path(name)}.md)" for name in boards]
     shown = [(board, t, row) for board in boards.values() for t in board["tables"] for row in t["rows"][:SHOWN]]
     metrics = [name for name in IN_README if any(_value(table, row, name) for _, table, row in shown)]
-    lines = [f"| data | entry | {' | '.join(metrics)} | train img/s |", "|:--|:--|" + "--:|" * (len(metrics) + 1)]
+    lines = [
+        f"| data | entry | {' | '.join(metrics)} | train img/s | seeds |",
+        "|:--|:--|" + "--:|" * (len(metrics) + 2),
+    ]
     for board, table, row in shown:
         runs = next(entry["runs"] for entry in board["entries"] if entry["name"] == row["entry"])
         data = next(run["data"] for run in runs if run["state"] == "finished")
         cells = [_value(table, row, metric, named=False) for metric in metrics]
-        cells.append(number({"cost": SPEED}, row["cells"][SPEED]["mean"]))
+        cells += [number({"cost": SPEED}, row["cells"][SPEED]["mean"]), str(len(row["seeds"]))]
         lines.append(f"| {data} | {row['entry']} | {' | '.join(cells)} |")
     return "\n".join([*pictures, "", *lines])
 

@@ -64,8 +64,8 @@ def test_a_kept_suite_says_what_its_runs_say(tmp_path: Path) -> None:
         assert np.array_equal(first, np.asarray(image))
     text = leaderboards.section({"digits": board})
     assert "](benchmarks/leaderboards/digits/leaderboard.png)](benchmarks/leaderboards/digits/leaderboard.md)" in text
-    assert "| data | entry | fd | precision | recall | train img/s |" in text
-    assert "| mnist28 | vae | 205.0 ± 7.1 | 0.500 ± 0.000 | 0.100 ± 0.000 | 100 |" in text
+    assert "| data | entry | fd | precision | recall | train img/s | seeds |" in text
+    assert "| mnist28 | vae | 205.0 ± 7.1 | 0.500 ± 0.000 | 0.100 ± 0.000 | 100 | 2 |" in text
 
 
 def test_further_seeds_and_entries_join(tmp_path: Path) -> None:
