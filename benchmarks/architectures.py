@@ -93,6 +93,24 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def filled(text: str, start: str, end: str, content: str) -> str:
+    """A text with other lines between two marks.
+
+    Args:
+        text: the text.
+        start: the line in front of them.
+        end: the line behind them.
+        content: the lines.
+
+    Raises:
+        ValueError: the text lacks a mark.
+    """
+    if start not in text or end not in text:
+        raise ValueError(f"README.md lacks the lines {start!r} and {end!r}")
+    head, _, rest = text.partition(start)
+    return f"{head}{start}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
 def document(text: str) -> str:
     """A README with the present table.
 
@@ -102,10 +120,7 @@ def document(text: str) -> str:
     Raises:
         ValueError: the README lacks the marks between which the table stands.
     """
-    if START not in text or END not in text:
-        raise ValueError(f"README.md lacks the lines {START!r} and {END!r}")
-    head, _, rest = text.partition(START)
-    return f"{head}{START}\n{table()}\n{END}{rest.partition(END)[2]}"
+    return filled(text, START, END, table())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.architectures import filled
 from zoo.bench.leaderboard import leaderboard
 from zoo.bench.rows import Collection, Run, read_suite
 from zoo.bench.words import cell, head, markdown, number
@@ -56,8 +57,8 @@ def keep(folder: Path, home: Path = KEPT) -> Path:
 
     Raises:
         FileNotFoundError: there is no suite in the folder.
-        ValueError: none of its runs is finished, runs are of changed code or of several commits, or runs that are kept
-            already are of another data set, budget or measurement.
+        ValueError: none of its runs is finished, one is of changed code, or runs that are kept already
+            are of another data set, budget or measurement.
     """
     if not (folder / "suite.yaml").is_file():
         raise FileNotFoundError(f"{folder} is no suite's folder: there is no suite.yaml in it")
@@ -117,13 +118,9 @@ def _keep_run(run: Run, target: Path) -> None:
         shutil.copy(run.picture, target / "samples")
 
 
-def kept(folder: Path = KEPT) -> list[Path]:
-    """The folders of the suites that are kept, by name.
-
-    Args:
-        folder: the folder that has them.
-    """
-    return sorted(path.parent for path in folder.glob("*/suite.yaml"))
+def kept() -> list[Path]:
+    """The folders of the suites that are kept, by name."""
+    return sorted(path.parent for path in KEPT.glob("*/suite.yaml"))
 
 
 # Showing -------------------------------------------------------------------------------------------------------------
@@ -237,11 +234,7 @@ def document(text: str) -> str:
     Raises:
         ValueError: the README lacks the marks between which the part stands.
     """
-    if START not in text or END not in text:
-        raise ValueError(f"README.md lacks the lines {START!r} and {END!r}")
-    boards = {folder.name: read(folder)[1] for folder in kept()}
-    before, _, rest = text.partition(START)
-    return f"{before}{START}\n{section(boards)}\n{END}{rest.partition(END)[2]}"
+    return filled(text, START, END, section({folder.name: read(folder)[1] for folder in kept()}))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
