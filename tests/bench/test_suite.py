@@ -12,6 +12,7 @@ import yaml
 from zoo import recipes, suites
 from zoo.bench.plan import checked, narrowed, planned
 from zoo.bench.suite import Suite, check_budget, check_seeds, read_suite
+from zoo.cli.bench.run import _seeds
 from zoo.datamodules import MNIST, FashionMNIST, ImageFolder
 
 SMALL = """
@@ -61,7 +62,8 @@ def test_what_an_entry_comes_to(tmp_path: Path) -> None:
     assert not {"image_size", "image_channels"} & gan["model"]["init_args"].keys()
     recipe = yaml.safe_load(recipes.find("gan-mnist28-smoke").read_text())
     assert gan["data"]["init_args"] == {"batch_size": recipe["data"]["init_args"]["batch_size"]}
-    assert gan["trainer"]["precision"] == recipe["trainer"]["precision"]
+    assert recipe["trainer"]["precision"] == "bf16-mixed"
+    assert "precision" not in gan["trainer"], "entries are compared in float32"
     kinds = [callback["class_path"].rpartition(".")[2] for callback in gan["trainer"]["callbacks"]]
     assert kinds == ["Budget", "SampleGrid", "Evaluate", "Measure"]
     measured = [c["init_args"]["measure"] for c in nade["trainer"]["callbacks"] if "measure" in c["init_args"]]
@@ -156,7 +158,11 @@ def test_what_cannot_be_built_is_named(tmp_path: Path, before: str, after: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_budgets_and_seeds_of_the_command() -> None:
+def test_seeds_of_the_command() -> None:
+    assert [_seeds(text) for text in (None, "3", "0,2", "2,")] == [None, [0, 1, 2], [0, 2], [2]]
+
+
+def test_budgets_and_seeds_of_a_suite() -> None:
     check_budget({"flops": 1e15})
     check_seeds([0, 7])
     for wrong in ({"images": 1, "minutes": 1}, {"images": 1.5}, {"minutes": float("nan")}):

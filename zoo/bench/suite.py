@@ -11,8 +11,9 @@
       mine: {model: {class_path: my_models.MyGAN}, note: with a larger critic}
 
 An entry is a recipe, or names a `recipe`, a `model` or both, and may have `data` and `trainer` settings and a `note` of
-its own. Of a recipe it takes the model, the batch size and the precision; size, channels and classes come from the
-data. Measures are taken of those entries that have what the measure needs.
+its own. Of a recipe it takes the model and the batch size; size, channels and classes come from the data. Training is
+in float32, whatever the recipe says, so that entries and machines with and without bf16 compare; `trainer:
+{precision: bf16-mixed}` takes bf16. Measures are taken of those entries that have what the measure needs.
 """
 
 from __future__ import annotations
@@ -129,8 +130,6 @@ class Suite:
             "enable_model_summary": False,
             "limit_val_batches": 0,
         }
-        if recipe := self._recipe(entry):
-            trainer |= {k: v for k, v in recipe["trainer"].items() if k == "precision"}
         trainer |= self.entries[entry].get("trainer") or {}
         end = {"images": images} if "flops" in self.budget else dict(self.budget)
         looks = {"looks": self.curve["looks"]} if self.curve else {}
