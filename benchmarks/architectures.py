@@ -79,17 +79,26 @@ def shown_value(metric: dict[str, Any], data: str) -> str:
 
 
 def table() -> str:
-    """The table in Markdown, a row for each architecture with its checkpoints below each other."""
+    """The table in Markdown, a row for each architecture with its checkpoints below each other.
+
+    Architectures without a checkpoint or a value of their paper's stand in a sentence below.
+    """
     checkpoints: dict[str, list[str]] = {name: [] for name in zoo.ARCHITECTURES}
     for slug, entry in index().items():
         checkpoints[entry["class"].rpartition(".")[2]].append(slug)
     lines = ["| model | paper | checkpoint | value | the paper's |", "|---|---|---|---|---|"]
+    others = []
     for name in sorted(zoo.ARCHITECTURES, key=str.lower):
         paper, slugs = PAPERS[name], checkpoints[name]
         source = f"[{paper.citation}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.citation
+        if not slugs and not paper.value:
+            others.append(f"`{name}` ({source})")
+            continue
         values = [shown_value(index()[slug]["metrics"][0], index()[slug]["data"]["name"]) for slug in slugs]
         cells = [f"`{name}`", source, "<br>".join(f"`{slug}`" for slug in slugs), "<br>".join(values), paper.value]
         lines.append(f"| {' | '.join(cells)} |")
+    if others:
+        lines += ["", f"Without a checkpoint or a value to compare: {', '.join(others)}."]
     return "\n".join(lines)
 
 

@@ -41,6 +41,7 @@ def test_readme_names_recipes_and_checkpoints_that_exist() -> None:
 def test_readme_has_the_table_of_architectures() -> None:
     assert set(architectures.PAPERS) == set(zoo.ARCHITECTURES), "each architecture needs a line in PAPERS"
     assert architectures.document(README) == README, "run python -m benchmarks.architectures"
+    assert all(architectures.table().count(f"`{name}`") == 1 for name in zoo.ARCHITECTURES)
     cells = [line.strip("| ").split(" | ") for line in architectures.table().splitlines()[2:]]
     shown = {}
     for row in (row for row in cells if len(row) > 3 and row[2]):
