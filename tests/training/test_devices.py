@@ -114,3 +114,12 @@ def test_only_cpus_without_products_compute_bf16_in_software(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies and is_x86)
     assert devices.slow_in_bf16(torch.device("cpu")) is not multiplies
     assert not devices.slow_in_bf16(torch.device("cuda"))
+
+
+def test_a_device_is_called_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("cuda", "xpu"):
+        monkeypatch.setattr(getattr(torch, kind), "get_device_name", lambda device, kind=kind: f"{kind} of {device}")
+        assert devices.name_of(f"{kind}:1") == f"{kind} of {kind}:1"
+    cpu = devices.name_of("cpu")
+    assert cpu.startswith(devices.processor())
+    assert devices.name_of("mps") not in (cpu, devices.processor())

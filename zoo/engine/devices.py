@@ -54,8 +54,12 @@ def processor() -> str:
 
 def name_of(device: torch.device | str) -> str:
     """Name of a device; devices of the same name round alike."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
+    kind = torch.device(device).type
+    if kind in ("cuda", "xpu"):
+        name: str = torch.get_device_module(kind).get_device_name(device)
+        return name
+    if kind == "mps":
+        return f"{processor()} GPU"
     return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 

@@ -275,6 +275,6 @@ def _forget_values(trainer: Trainer) -> None:
 def hardware(model: LightningModule, world_size: int) -> str:
     """What the run computes on, such as "AMD EPYC (AVX2), 1 of 2 cores" or "4 x NVIDIA H100"."""
     name = name_of(model.device)
-    if model.device.type != "cuda":
+    if model.device.type == "cpu":
         name += f", {torch.get_num_threads()} of {os.cpu_count()} cores"
     return name if world_size == 1 else f"{world_size} x {name}"
