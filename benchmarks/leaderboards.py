@@ -31,7 +31,7 @@ __all__ = ["keep", "kept", "main", "picture", "read", "rows", "section", "write"
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "leaderboards"
 START, END = "<!-- leaderboards: python -m benchmarks.leaderboards -->", "<!-- end of leaderboards -->"
-SHOWN = 5
+SHOWN = 3
 """Rows of a table that the README has, the best by its first column."""
 IN_README = ("fd", "precision", "recall", "nll")
 """Metrics in the README's table."""
