@@ -16,7 +16,7 @@ def run(parser: Parser, arguments: list[str]) -> None:
     add = parser.add_argument
     add("suite", help="name of a suite, or its YAML file")
     add("--only", help="names of entries, as dcgan,vae")
-    add("--seeds", help="number of seeds, or a list of them, as 0,1,2 or, for one, 2, with its comma (the suite's)")
+    add("--seeds", help="number of seeds, or a list such as 0,1,2; '2,' is seed 2 alone (the suite's)")
     for kind in ("minutes", "images", "flops"):
         add(f"--{kind}", type=float, help=f"budget of each run in {kind}, in place of the suite's")
     add("--data_dir", type=local_path, help="folder of the data, where the package does not carry them")
