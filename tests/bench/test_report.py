@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_speeds_of_two_machines_are_not_marked() -> None:
     assert "hardware: GPU (a); CPU (b)" in text
 
 
+def test_of_an_entry_that_differs_the_seeds_are_named() -> None:
+    folder = Path("runs/bench/digits")
+    write_suite(folder, {"a": [10.0, 11.0, 12.0], "b": [10.0, 11.0, 12.0], "c": [9.0]})
+    for name, commit in (("a-0", "one"), ("b-0", "one"), ("c-0", "one")):
+        file = folder / name / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit, "precision": commit}))
+    for name in ("a-2", "b-2"):
+        file = folder / name / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"hardware": "GPU"}))
+    text = report("digits")[1]
+    assert "commit: one (seed 0 of a, b; c); 0123abc (seeds 1, 2 of a, b)" in text
+    assert "hardware: 2 CPU cores (x86\\_64) (seeds 0, 1 of a, b; c); GPU (seed 2 of a, b)" in text
+    shutil.rmtree(folder / "c-0")
+    assert "commit: one (seed 0 of all entries); 0123abc (seeds 1, 2 of all entries)" in report("digits")[1]
+
+
 def test_unfinished_runs_are_named_and_do_not_count() -> None:
     suite = write_suite(Path("runs/bench/digits"), {"a": [10.0, None, 12.0], "b": [9.0, 10.0], "c": [None]})
     run = suite / "b-0" / "run.json"
@@ -168,7 +185,7 @@ def test_unfinished_runs_are_named_and_do_not_count() -> None:
         "c, seeds 1, 2: not begun",
     ]
     assert "- a, seed 1: failed: zoo: error: the disk is full" in text
-    assert "commit: 0123abc (a, b); 0123456789+ (b)" in text
+    assert "commit: 0123abc (a; seed 1 of b); 0123456789+ (seed 0 of b)" in text
     assert {row["entry"] for row in board["tables"][0]["rows"]} == {"a", "b"}
 
 

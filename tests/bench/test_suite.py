@@ -144,6 +144,10 @@ UNBUILT: list[tuple[str, str, str]] = [
     ("hidden_channels: 4", "hiden: 4", "entry nade: .*hiden"),
     ("batch_size: 4", "batchsize: 4", "entry nade: Noise has no option 'batchsize': did you mean 'batch_size'"),
     ("tests.cli.parts.Noise}", "tests.cli.parts.Noise, init_args: {image_size: 12}}", "entry dcgan: .*12 is not"),
+    ("num_samples: 8", "metrics: [fd, pr]", "evaluate: there is no metric 'pr': .*precision"),
+    ("num_samples: 8", "num_smples: 8", "evaluate: .*num_smples"),
+    ("measures:", "curve: {looks: 2, metrics: [fdd]}\nmeasures:", "curve: there is no metric 'fdd': did you mean 'fd'"),
+    ("classifier-mnist28}", "classifier-mnits28}", "evaluate: unknown extractor 'classifier-mnits28': did you mean"),
     ("[nll,", "[nlll,", "no measure 'nlll': did you mean 'nll'"),
     ("[nll,", "[my_own.thing,", "the measure my_own.thing cannot be imported: No module named 'my_own'"),
 ]

@@ -14,6 +14,8 @@ from zoo.base.growing import GrowingGAN
 from zoo.bench.flops import flops_per_image, images_for
 from zoo.bench.random_batches import random_batch
 from zoo.bench.suite import Suite
+from zoo.callbacks import Evaluate
+from zoo.callbacks.extractors import load_extractor
 from zoo.cli.run_folder import RunFolder
 from zoo.engine.files import nearest, write_atomically
 
@@ -142,9 +144,10 @@ def checked(suite: Suite) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
         suite: the suite.
 
     Raises:
-        ValueError: an entry cannot be built; names the entry.
+        ValueError: an entry cannot be built, and names the entry; there is no such metric or extractor.
         OSError: data are missing.
     """
+    _check_metrics(suite)
     found: dict[str, dict[str, Any]] = {}
     costs: dict[str, float] = {}
     for entry in suite.entries:
@@ -198,6 +201,16 @@ def planned(suite: Suite, runs_dir: Path) -> Plan:
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _check_metrics(suite: Suite) -> None:
+    """Refuse settings that the callback `Evaluate` would refuse in each run."""
+    along = {name: value for name, value in suite.curve.items() if name != "looks"}
+    for key, settings in (("evaluate", suite.evaluate), ("curve", suite.evaluate | along)):
+        try:
+            load_extractor(Evaluate(**settings).arguments["extractor"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{key}: {error}") from error
 
 
 def _text(config: dict[str, Any]) -> str:

@@ -158,13 +158,18 @@ def unfinished(board: Mapping[str, Any]) -> list[str]:
 
 
 def origins(board: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Hardware, precision, commit and versions of the finished runs; where they differ, with the entries of each."""
+    """Hardware, precision, commit and versions of the finished runs; where they differ, with the runs of each."""
     runs = [(e["name"], run) for e in board["entries"] for run in e["runs"] if run["state"] == "finished"]
     lines = []
     for label in ("data", "hardware", "precision", "commit"):
-        lines.append((label, _who([(name, _short(label, str(run[label]))) for name, run in runs if run.get(label)])))
-    versions = [(n, ", ".join(f"{k} {v}" for k, v in run["versions"].items())) for n, run in runs if "versions" in run]
-    return [(label, text) for label, text in [*lines, ("versions", _who(versions))] if text]
+        known = [(name, run["seed"], _short(label, str(run[label]))) for name, run in runs if run.get(label)]
+        lines.append((label, _whose(known)))
+    versions = [
+        (name, run["seed"], ", ".join(f"{k} {v}" for k, v in run["versions"].items()))
+        for name, run in runs
+        if "versions" in run
+    ]
+    return [(label, text) for label, text in [*lines, ("versions", _whose(versions))] if text]
 
 
 def _short(label: str, text: str) -> str:
@@ -172,13 +177,29 @@ def _short(label: str, text: str) -> str:
     return text[:10] + ("+" if text.endswith("+") else "") if label == "commit" and len(text) > 10 else text
 
 
-def _who(pairs: Iterable[tuple[str, str]]) -> str:
-    by_text: dict[str, dict[str, None]] = {}
-    for name, text in pairs:
-        by_text.setdefault(text, {})[name] = None
+def _whose(runs: Iterable[tuple[str, int | None, str]]) -> str:
+    """What is said of runs, given by entry and seed: once where it is the same, else each text with its runs."""
+    by_text: dict[str, dict[str, list[int | None]]] = {}
+    seeds: dict[str, list[int | None]] = {}
+    for name, seed, text in runs:
+        by_text.setdefault(text, {}).setdefault(name, []).append(seed)
+        seeds.setdefault(name, []).append(seed)
     if len(by_text) < 2:
         return "".join(by_text)
-    return "; ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items())
+    return "; ".join(f"{text} ({_named(entries, seeds)})" for text, entries in by_text.items())
+
+
+def _named(entries: Mapping[str, list[int | None]], seeds: Mapping[str, list[int | None]]) -> str:
+    """Runs by their entries, with seeds where an entry has others besides."""
+    groups: dict[str, list[str]] = {}
+    for name, own in entries.items():
+        known = [] if own == seeds[name] else [str(seed) for seed in own if seed is not None]
+        groups.setdefault(f"seed{'s' if len(known) > 1 else ''} {', '.join(known)}" if known else "", []).append(name)
+    said = []
+    for which, names in groups.items():
+        whose = "all entries" if len(names) == len(seeds) else ", ".join(names)
+        said.append(f"{which} of {whose}" if which else whose)
+    return "; ".join(said)
 
 
 def markdown(board: Mapping[str, Any]) -> str:
