@@ -162,6 +162,13 @@ def test_what_cannot_be_built_is_named(tmp_path: Path, before: str, after: str, 
     assert "\n" not in str(caught.value)
 
 
+def test_an_extractor_of_ones_own_is_left_to_the_runs(tmp_path: Path) -> None:
+    own = "extractor: {class_path: tests.cli.test_evaluate.Pixels}"
+    found, _ = checked(suite(tmp_path, SMALL.replace("extractor: classifier-mnist28", own)))
+    evaluate = found["gan"]["trainer"]["callbacks"][2]["init_args"]
+    assert evaluate["extractor"] == {"class_path": "tests.cli.test_evaluate.Pixels"}
+
+
 def test_seeds_of_the_command() -> None:
     assert [_seeds(text) for text in (None, "3", "0,2", "2,")] == [None, [0, 1, 2], [0, 2], [2]]
 

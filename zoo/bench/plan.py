@@ -208,7 +208,9 @@ def _check_metrics(suite: Suite) -> None:
     along = {name: value for name, value in suite.curve.items() if name != "looks"}
     for key, settings in (("evaluate", suite.evaluate), ("curve", suite.evaluate | along)):
         try:
-            load_extractor(Evaluate(**settings).arguments["extractor"])
+            extractor = Evaluate(**settings).arguments["extractor"]
+            if isinstance(extractor, str):  # a module by its class path is built in each run
+                load_extractor(extractor)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{key}: {error}") from error
 
