@@ -36,7 +36,8 @@ MODELS: dict[str, tuple[str, ...]] = {
     "cyclegan-openmoji2noto64": ("translate:openmoji", "translate:noto"),
     "beta_vae-emoji64": ("generate",),
     "dcgan-emoji64": ("generate",),
-    "dcgan-fashionmnist32": ("generate",),
+    "sngan-emoji32": ("generate",),
+    "wgan_gp-fashionmnist32": ("generate",),
     "progressive_gan-emoji64": ("generate",),
     "text2image-emoji64": ("generate", "encode_text"),
 }

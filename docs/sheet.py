@@ -58,14 +58,14 @@ def _emoji(vendor: str, count: int) -> Tensor:
 
 
 ROWS: tuple[tuple[str, str, Callable[[Any], Tensor]], ...] = (
+    ("sngan-emoji32", "SNGAN", samples),
     ("dcgan-emoji64", "DCGAN", samples),
-    ("dcgan-fashionmnist32", "DCGAN", samples),
+    ("wgan_gp-fashionmnist32", "WGAN-GP", samples),
     ("stargan-emoji64", "StarGAN: Noto to others", vendors),
     ("cyclegan-openmoji2noto64", "CycleGAN: OpenMoji to Noto", pairs),
     ("vae-mnist28", "VAE", samples),
     ("infogan-mnist28", "InfoGAN: one category each", categories),
     ("pixelrnn-mnist28-diagonal", "PixelRNN", samples),
-    ("wae-fashionmnist28", "WAE", samples),
 )
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import Unpack, cast
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Optimizer
 
 from zoo.base import Batch, Terms
 from zoo.base.noise import NoiseOptions, NoiseToImageGAN
 from zoo.nn.layers import stages
 from zoo.nn.losses import discriminator_terms, generator_term
+from zoo.nn.spectral import normalize
 
 __all__ = ["SNGAN", "Discriminator", "Generator"]
 
@@ -67,12 +67,6 @@ def initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def normalize(module: nn.Module) -> None:
-    """Divide a layer's weights by their largest singular value, found by one power iteration in each pass."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        spectral_norm(module)
 
 
 class SNGAN(NoiseToImageGAN):

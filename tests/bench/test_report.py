@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.bench.folders import column, protocol, report, write_run, write_suite
+from zoo.bench.words import budget
 from zoo.callbacks.measures import MEASURES
 
 DYNAMIC = "real=mnist28-dynamic-train-5000, fake=5000, weights=raw"
@@ -140,18 +142,57 @@ def test_costs_and_parameters() -> None:
     assert "| 100 ± 1 | 400 | 64.5 ± 0.7 | 6.4 k | 512 | 1.50 M | 3.50 | 2 |" in text
 
 
-def test_speeds_of_two_machines_are_not_marked() -> None:
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [
+        ("minutes", 10, "10 minutes"),
+        ("minutes", 1, "1 minute"),
+        ("images", 100000, "100,000 images"),
+        ("flops", 1, "1 FLOPs"),
+    ],
+)
+def test_the_budget_in_words(name: str, number: float, said: str) -> None:
+    assert budget({"budget": {name: number}}) == f"{said} of training for each run"
+
+
+@pytest.mark.parametrize(
+    ("limit", "marked", "said"),
+    [
+        ({"images": 6400}, ["fd"], "costs and speeds are not marked."),
+        ({"minutes": 10}, [], "no value is marked, because the same minutes are more training on a faster one."),
+    ],
+)
+def test_what_depends_on_the_machine_is_not_marked_over_two(
+    limit: dict[str, int], marked: list[str], said: str
+) -> None:
     folder = Path("runs/bench/digits")
-    write_suite(folder, {"a": [10.0, 11.0], "b": [10.0, 11.0]})
-    for path, rate, machine in (("a", 900.0, "GPU"), ("b", 10.0, "CPU")):
+    write_suite(folder, {"a": [10.0, 11.0], "b": [90.0, 91.0]})
+    suite = yaml.safe_load((folder / "suite.yaml").read_text()) | {"budget": limit}
+    (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    speed = "sampling_speed[batch=64, threads=1]"
+    for name, rate in (("a", 900.0), ("b", 10.0)):
         for seed in (0, 1):
-            file = folder / f"{path}-{seed}" / "run.json"
-            content = json.loads(file.read_text())
-            content |= {"training_images_per_second": rate + seed, "hardware": machine if seed < 2 else ""}
+            file = folder / f"{name}-{seed}" / "run.json"
+            content = json.loads(file.read_text()) | {"training_images_per_second": rate + seed}
+            content["values"]["sampling_speed"] = {"value": rate + seed, "protocol": speed}
             file.write_text(json.dumps(content))
-    board, text, _ = report("digits")
-    assert not any(cell.get("best") for cell in column(board["tables"][0], "training_images_per_second").values())
-    assert "hardware: GPU (a); CPU (b)" in text
+
+    def best() -> list[str]:
+        table = board["tables"][0]
+        names = [c.get("metric", c.get("cost")) for c in table["columns"]]
+        return [name for name in names if any(cell.get("best") for cell in column(table, name).values())]
+
+    board, text, page = report("digits")
+    assert best() == ["fd", "training_images_per_second", "sampling_speed"]
+    assert "several machines" not in text + page["rule"]
+    for seed in (0, 1):
+        file = folder / f"a-{seed}" / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"hardware": "GPU"}))
+    board, text, page = report("digits")
+    assert best() == marked
+    assert "hardware: GPU (a); 2 CPU cores (x86\\_64) (b)" in text
+    for shown in (text, page["rule"]):
+        assert f"In a table with runs of several machines {said}" in shown
 
 
 def test_of_an_entry_that_differs_the_seeds_are_named() -> None:

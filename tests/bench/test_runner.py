@@ -82,6 +82,17 @@ def test_what_is_finished_is_skipped_unless_it_starts_anew(plan: Plan, monkeypat
     assert (found.skipped, started) == (["a-0"], ["b-0", "a-1", "b-1"])
 
 
+def test_the_time_left_does_not_count_on_runs_that_are_skipped(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "is_finished", property(lambda run: run.name != "b-1"))
+    pretend(monkeypatch, {})
+    bars: list[Any] = []
+    inner = runner.tqdm
+    monkeypatch.setattr(runner, "tqdm", lambda **options: bars.append(inner(**options)) or bars[-1])
+    monkeypatch.setattr(runner.tqdm, "write", inner.write, raising=False)
+    Runner(plan, plan.runs).run()
+    assert (bars[0].n, bars[0].initial) == (4, 3)
+
+
 def test_several_at_a_time(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each of two waits for the other's file."""
     line = "import os, time\nopen({!r}, 'w')\nwhile not os.path.exists({!r}): time.sleep(0.01)"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -69,6 +71,23 @@ def test_discriminator_is_no_steeper_than_one() -> None:
     linear = model.discriminator[-2].eval()
     x, y = torch.randn(2, 4, linear.in_features, dtype=torch.float64)
     assert ((linear(x) - linear(y)).norm(dim=1) <= (x - y).norm(dim=1) * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_stay_normalized(copied: Any) -> None:
+    """PyTorch's own refuse to be pickled. In training each pass moves the singular vectors on, of the copy too."""
+    model, x = SNGAN(8, base_channels=4), torch.rand(2, 3, 8, 8)
+    model.discriminator[0].requires_grad_(False)
+    before = torch.get_rng_state()
+    other = copied(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in model.parameters()]
+    for _ in range(2):
+        assert torch.equal(other.discriminator(x), model.discriminator(x))
+    for (name, one), two in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+    other.discriminator[0].parametrizations.weight.original.data.zero_()
+    assert model.discriminator[0].weight.any(), "the copy has weights of its own"
 
 
 def test_hinge_loss() -> None:

@@ -67,7 +67,7 @@ def leaderboard(collection: Collection) -> dict[str, Any]:
         "budget": dict(collection.budget),
         "made_by": f"generative-zoo {zoo.__version__}",
         "entries": [_entry(name, note, collection.runs) for name, note in collection.notes.items()],
-        "tables": [_table(runs) for runs in _split(finished)],
+        "tables": [_table(runs, collection.budget) for runs in _split(finished)],
     }
     return dict(_plain(content))
 
@@ -148,7 +148,7 @@ def _split(runs: Sequence[Run]) -> list[list[Run]]:
     )
 
 
-def _table(runs: Sequence[Run]) -> dict[str, Any]:
+def _table(runs: Sequence[Run], budget: Mapping[str, float]) -> dict[str, Any]:
     """A table: its columns, and a row for each entry with a cell for each column that was measured."""
     columns: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
@@ -170,16 +170,22 @@ def _table(runs: Sequence[Run]) -> dict[str, Any]:
                     cells[fact] = found
             rows.append({"entry": name, "weights": weights, "seeds": [run.seed for run in alike], "cells": cells})
     ordered = dict(sorted(columns.items(), key=_place))
-    machines = {(run.facts.get("hardware"), run.facts.get("devices")) for run in runs}
+    machines = len({(run.facts.get("hardware"), run.facts.get("devices")) for run in runs})
     for key, column in ordered.items():
-        if "cost" not in column or len(machines) == 1:  # what a run costs on two machines is not compared
+        # Neither what a run costs on two machines compares, nor what they made of the same minutes.
+        depends = "minutes" in budget or "cost" in column or column["metric"] in SPEEDS
+        if machines == 1 or not depends:
             _mark(rows, key, column)
     first, column = next(iter(ordered.items()))
     if "metric" in column and column["better"]:  # the best on top, what was not measured below
         sign = 1 if column["better"] == "lower" else -1
         means = {id(row): row["cells"][first]["mean"] for row in rows if first in row["cells"]}
         rows.sort(key=lambda row: math.inf if (mean := means.get(id(row))) is None else sign * mean)
-    return {"columns": [{"key": key, **column} for key, column in ordered.items()], "rows": rows}
+    return {
+        "machines": machines,
+        "columns": [{"key": key, **column} for key, column in ordered.items()],
+        "rows": rows,
+    }
 
 
 def _weights(run: Run) -> str:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from zoo.bench.leaderboard import SPEEDS, facts_of, rank, without_weights
 from zoo.bench.rows import Run
-from zoo.bench.spread import RULE, direction
-from zoo.bench.words import budget, cell, head, hint, origins, protocols, title, unfinished
+from zoo.bench.spread import direction
+from zoo.bench.words import budget, cell, head, hint, origins, protocols, rule, title, unfinished
 
 __all__ = ["page"]
 
@@ -32,10 +32,11 @@ def page(board: Mapping[str, Any], pictured: Mapping[str, Run]) -> str:
         pictured: of each entry a run whose grid of samples is shown, where there is one.
     """
     entries = {entry["name"]: entry for entry in board["entries"]}
+    values = "Values are means, with standard deviations over seeds below. Marked: the best of its column."
     content = {
         "title": board["title"],
         "lead": [text for text in (board["description"], budget(board)) if text],
-        "rule": f"Values are means, with standard deviations over seeds below. Marked: the best of its column. {RULE}",
+        "rule": f"{values} {rule(board)}",
         "unfinished": unfinished(board),
         "origins": [*origins(board), ("report", board["made_by"])],
         "entries": {name: {"note": entry["note"], **_picture(pictured.get(name))} for name, entry in entries.items()},

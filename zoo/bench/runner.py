@@ -169,6 +169,7 @@ class Runner:
         for worker in self.workers:
             over += min(0.99, (time.monotonic() - worker.since) / expected)
         bar.n = len(found.done) + len(found.skipped) + len(found.failed) + over
+        bar.initial = len(found.skipped)  # took no time, so the time left does not count on them
         bar.set_postfix_str(", ".join(worker.run.name for worker in self.workers), refresh=False)
         bar.refresh()
 

@@ -9,7 +9,9 @@ from zoo.bench.leaderboard import facts_of
 from zoo.bench.spread import COSTS, RULE
 from zoo.pretrained import cards
 
-__all__ = ["budget", "cell", "head", "hint", "markdown", "number", "origins", "protocols", "title", "unfinished"]
+__all__ = [
+    *("budget", "cell", "head", "hint", "markdown", "number", "origins", "protocols", "rule", "title", "unfinished"),
+]
 
 LABELS = {"sampling_speed": "sampling img/s"}
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -133,8 +135,10 @@ def budget(board: Mapping[str, Any]) -> str:
     Args:
         board: the leaderboard.
     """
-    names = {"minutes": "minutes", "images": "images", "flops": "FLOPs"}
-    parts = [f"{number:,g} {names.get(name, name)}" for name, number in board["budget"].items()]
+    parts = [
+        f"{number:,g} {'FLOPs' if name == 'flops' else name.removesuffix('s') if number == 1 else name}"
+        for name, number in board["budget"].items()
+    ]
     return " and ".join(parts) + " of training for each run" if parts else ""
 
 
@@ -155,6 +159,19 @@ def unfinished(board: Mapping[str, Any]) -> list[str]:
         known = ", ".join(str(seed) for seed in seeds if seed is not None)
         lines.append(f"{name}, seed{'s' if len(seeds) > 1 else ''} {known}: {state}" if known else f"{name}: {state}")
     return lines
+
+
+def rule(board: Mapping[str, Any]) -> str:
+    """When the best value of a column is marked, and what the machines of a board leave unmarked.
+
+    Args:
+        board: the leaderboard.
+    """
+    if all(table["machines"] == 1 for table in board["tables"]):
+        return RULE
+    what = "no value is" if "minutes" in board["budget"] else "costs and speeds are not"
+    why = ", because the same minutes are more training on a faster one" if "minutes" in board["budget"] else ""
+    return f"{RULE} In a table with runs of several machines {what} marked{why}."
 
 
 def origins(board: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -225,7 +242,7 @@ def markdown(board: Mapping[str, Any]) -> str:
         lines += ["", *(f"- `{line}`" for line in protocols(columns)), ""]
     if said := [f"- {_escaped(name)}: {_escaped(note)}" for name, note in notes.items() if note]:
         lines += ["Entries:", "", *said, ""]
-    lines += [f"Values are means ± standard deviations over seeds. **Bold**: the best of its column. {RULE}", ""]
+    lines += [f"Values are means ± standard deviations over seeds. **Bold**: the best of its column. {rule(board)}", ""]
     lines += [*(f"- {label}: {_escaped(text)}" for label, text in origins(board)), ""]
     if missing := unfinished(board):
         lines += ["Runs that do not count:", "", *(f"- {_escaped(line)}" for line in missing), ""]
