@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
+from tests.cli.parts import command
 from zoo.callbacks.base import Result
 from zoo.cli import fit, parsing
 from zoo.dcgan import DCGAN
@@ -60,6 +63,31 @@ def test_predictions_are_computed_on_the_trainers_device(cli: Any, monkeypatch: 
     fit._predict(cli, model)
     assert places == ["meta", "meta"]
     assert len([*cli.folder.path.glob("predictions/*.png")]) == 2
+
+
+def test_denormals_are_flushed_while_a_fit_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flushed() -> bool:
+        return bool(torch.full((), 1e-40).mul(1) == 0)
+
+    found = []
+    monkeypatch.setattr(fit, "run", lambda name, *_: found.append((name, flushed())))
+    for name in ("fit", "validate"):
+        command(name)
+    can = torch.set_flush_denormal(False)
+    assert found == [("fit", can), ("validate", False)]
+    assert not flushed()
+
+
+def test_denormals_are_flushed_in_all_threads() -> None:
+    """A mean of Adam's would else become 0 or not by the thread that computes it."""
+    lines = (
+        "import torch; from zoo.engine.devices import flushed_denormals",
+        "torch.set_num_threads(2); can = torch.set_flush_denormal(False)",
+        "with flushed_denormals(): tiny = torch.full((10**6,), 1e-40).mul(1)",
+        "assert not can or tiny.eq(0).all()",
+        "assert torch.full((), 1e-40).mul(1) > 0",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)
 
 
 @pytest.mark.parametrize(("devices", "processes"), [("auto", 1), (-1, 4), ("-1", 4), (2, 2), ("0,3", 2)])

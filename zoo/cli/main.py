@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import zoo
@@ -142,8 +143,10 @@ def _train(parser: Parser, arguments: list[str]) -> None:
     if name == "fit" and options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise UsageError(f"--checkpoint_every must be at least 1, not {options.checkpoint_every}")
     from zoo.cli import fit
+    from zoo.engine.devices import flushed_denormals
 
-    fit.run(name, options, [str(recipes.find(config)) for config in options.config], rest)
+    with flushed_denormals() if name == "fit" else nullcontext():
+        fit.run(name, options, [str(recipes.find(config)) for config in options.config], rest)
 
 
 COMMANDS: dict[str, tuple[Callable[[Parser, list[str]], None], str, str]] = {

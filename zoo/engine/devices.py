@@ -1,4 +1,4 @@
-"""What devices differ in: float64, generators, copies from the CPU, how CUDA rounds float32.
+"""What devices differ in: float64, generators, copies from the CPU, how CUDA and CPUs round float32.
 
 On CUDA a fit in float32 multiplies in TF32, which keeps 10 bits of each factor: convolutions because torch does so, and
 products of matrices, for which torch asks, because `tf32_products` says so. NVIDIA_TF32_OVERRIDE=0 in the environment,
@@ -20,6 +20,7 @@ from torch import Tensor
 __all__ = [
     "double",
     "exact_kernels",
+    "flushed_denormals",
     "generators",
     "has_float64",
     "name_of",
@@ -130,6 +131,21 @@ def tf32_products(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 are 0 on CPUs that can do so, on which they may take a hundred times as long as others.
+
+    Adam's means of a weight whose gradient has become 0, as at an image's blank border, fall that low within 900 steps.
+    Threads that torch has started before keep what they do: enter this before anything is computed.
+    """
+    before = bool(torch.full((), 1e-40).mul(1) == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @contextmanager
