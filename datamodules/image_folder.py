@@ -47,6 +47,7 @@ class ImageFolder(ImageDataModule):
         on_error: "refuse" stops at a file that cannot be read and names it; "skip" leaves it out with a warning.
         val_share: share of the validation split, if there is no folder for it.
         test_share: share of the test split, if there is no folder for it.
+        license: SPDX expression of the pictures' license, for the card of a checkpoint that learned from them.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ImageFolder(ImageDataModule):
         on_error: Literal["refuse", "skip"] = "refuse",
         val_share: float = 0.1,
         test_share: float = 0.1,
+        license: str = "none stated",
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(data_dir, image_size=image_size, **options)
@@ -76,6 +78,7 @@ class ImageFolder(ImageDataModule):
         self.flip = flip
         self.squeeze = squeeze
         self.on_error = on_error
+        self.license = license
         self.shares = {"val": val_share, "test": test_share}
         # Part of the cache's file names, too.
         self.name = f"{self.folder.name}{image_size}" + ("-grey" if image_channels == 1 else "")

@@ -34,7 +34,6 @@ MODELS: dict[str, tuple[str, ...]] = {
     "infogan-mnist28": ("generate",),
     "stargan-emoji64": ("translate",),
     "cyclegan-openmoji2noto64": ("translate:openmoji", "translate:noto"),
-    "beta_vae-emoji64": ("generate",),
     "dcgan-emoji64": ("generate",),
     "sngan-emoji32": ("generate",),
     "wgan_gp-fashionmnist32": ("generate",),

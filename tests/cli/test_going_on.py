@@ -196,7 +196,10 @@ def test_precision_of_a_file_is_for_hardware_that_has_it(
 
 def test_differences() -> None:
     old = {"model": {"init_args": {"a": 1, "b": [1, 2]}}, "data": {"init_args": {"num_workers": 0}}}
-    new = {"model": {"init_args": {"a": 1, "b": [1, 3]}}, "data": {"init_args": {"num_workers": 4}}}
+    new = {
+        "model": {"init_args": {"a": 1, "b": [1, 3]}},
+        "data": {"init_args": {"num_workers": 4, "license": "CC0-1.0"}},
+    }
     assert differences(old, new) == [Change("model.init_args.b.1", 2, 3)]
     assert differences(old, old) == []
     assert differences({"a": {}}, {"a": {"b": 1}})

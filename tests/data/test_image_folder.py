@@ -76,6 +76,12 @@ def test_labels_splits_and_batches(folder: Path, options: dict[str, Any]) -> Non
     assert {split: reds(other, split) for split in parts} == parts, "whatever the seed and the size"
 
 
+def test_the_license_is_the_users_to_state(folder: Path, options: dict[str, Any]) -> None:
+    module = ImageFolder(folder, license="CC0-1.0", **options)
+    assert repr(module).endswith("license: CC0-1.0)")
+    assert repr(ImageFolder(folder, **options)).endswith("license: none stated)")
+
+
 def test_without_folders_there_are_no_labels(folder: Path, options: dict[str, Any]) -> None:
     module = ImageFolder(folder / "dog", **options)
     assert module.class_names == {}

@@ -23,6 +23,7 @@ FREE = (
     "trainer.default_root_dir",
     "data.init_args.num_workers",
     "data.init_args.cache_dir",
+    "data.init_args.license",
 )
 # Also for models with a global batch size of their own, whose batches do not depend on the devices.
 FREE_WITH_SCHEDULE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
