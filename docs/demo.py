@@ -36,6 +36,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "cyclegan-openmoji2noto64": ("translate:openmoji", "translate:noto"),
     "dcgan-emoji64": ("generate",),
     "sngan-emoji32": ("generate",),
+    "sngan-clothing64": ("generate",),
     "wgan_gp-fashionmnist32": ("generate",),
     "progressive_gan-emoji64": ("generate",),
     "text2image-emoji64": ("generate", "encode_text"),

@@ -58,8 +58,8 @@ def _emoji(vendor: str, count: int) -> Tensor:
 
 
 ROWS: tuple[tuple[str, str, Callable[[Any], Tensor]], ...] = (
+    ("sngan-clothing64", "SNGAN", samples),
     ("sngan-emoji32", "SNGAN", samples),
-    ("dcgan-emoji64", "DCGAN", samples),
     ("wgan_gp-fashionmnist32", "WGAN-GP", samples),
     ("stargan-emoji64", "StarGAN: Noto to others", vendors),
     ("cyclegan-openmoji2noto64", "CycleGAN: OpenMoji to Noto", pairs),
