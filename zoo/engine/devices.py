@@ -135,7 +135,7 @@ def tf32_products(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 are 0 on CPUs that can do so, on which they may take a hundred times as long as others.
+    """CPUs that can do so take numbers below 1e-38 for 0, with which they compute several times more slowly.
 
     Adam's means of a weight whose gradient has become 0, as at an image's blank border, fall that low within 900 steps.
     Threads that torch has started before keep what they do: enter this before anything is computed.
