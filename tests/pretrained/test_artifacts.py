@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,7 +70,10 @@ def test_the_run_that_trained_it_logs_it(tmp_path: Path) -> None:
     after = sorted((run / "wandb").glob("offline-run-*"))
     assert {artifacts.run_id(path) for path in after} == {trained.id}, "another run than the one that trained"
     logs = [log for path in after for log in path.glob("*.wandb") if path != before or len(after) == 1]
-    assert any(b"model.safetensors" in content_of(log) for log in logs)
+    end = time.monotonic() + 60  # the client's process may still be writing
+    while not (found := any(b"model.safetensors" in content_of(log) for log in logs)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert found
 
 
 def test_an_artifact_is_pulled_once_and_kept_for_offline_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
