@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -483,7 +484,9 @@ def test_a_run_without_measurement(run: Path, out: Path) -> None:
 def test_the_card_says_where_a_run_departs_from_its_recipe(
     run: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    recipe = copy.deepcopy(RECIPE)
+    recipe["data"].setdefault("init_args", {})["data_dir"] = "data/somewhere"  # where the data lie is no departure
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     monkeypatch.setattr(recipes, "list_recipes", lambda: ["dcgan-tiny8-smoke"])
     monkeypatch.setattr(recipes, "find", lambda name: tmp_path / "recipe.yaml")
     publish.publish(run)

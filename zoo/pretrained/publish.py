@@ -25,7 +25,7 @@ from zoo.pretrained.migrations import current_names
 from zoo.pretrained.preview import preview_of
 from zoo.pretrained.registries import registries
 from zoo.pretrained.trust import Trust
-from zoo.pretrained.verify import LOCAL, data_module, measured, measurements
+from zoo.pretrained.verify import LOCAL, PLACES, data_module, measured, measurements
 
 __all__ = ["name_of_run", "publish", "republish"]
 
@@ -245,7 +245,8 @@ def _recipe(run: Path, config: dict[str, Any]) -> dict[str, Any]:
     if name not in recipes.list_recipes():
         return {"recipe": None, "changed": {}}
     settings = yaml.safe_load(recipes.find(name).read_text())
-    return {"recipe": name, "changed": dict(changed(settings, config))}
+    places = {f"data.init_args.{argument}" for argument in PLACES}
+    return {"recipe": name, "changed": {key: value for key, value in changed(settings, config) if key not in places}}
 
 
 def changed(recipe: Any, config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,14 +24,25 @@ if TYPE_CHECKING:
 
     from zoo.base import GenerativeModel
 
-__all__ = ["Measurement", "Verification", "data_module", "measured", "measurements", "portable", "verify"]
+__all__ = [
+    "LOCAL",
+    "PLACES",
+    "Measurement",
+    "Verification",
+    "data_module",
+    "measured",
+    "measurements",
+    "portable",
+    "verify",
+]
 
 SEEDS = 5
 """Seeds over which a published value is a mean."""
 RELATIVE = 1e-3
 """What other processors and versions may change; the same processor changes a tenth of it."""
-# Arguments of a DataModule that do not change the data.
-LOCAL = ("data_dir", "data_dir_b", "cache_dir", "num_workers", "seed", "batch_size", "labelled_batch_size")
+# Arguments of a DataModule that name places of a machine, and all those that do not change the data.
+PLACES = ("data_dir", "data_dir_b", "cache_dir")
+LOCAL = (*PLACES, "num_workers", "seed", "batch_size", "labelled_batch_size")
 
 
 class Measurement(NamedTuple):
