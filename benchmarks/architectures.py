@@ -51,6 +51,7 @@ PAPERS = {
     "PixelRNN": Paper("van den Oord et al. 2016", "1601.06759", "79.20 nats (Diagonal, fixed binarization)"),
     "PixelTransformer": Paper("Parmar et al. 2018", "1802.05751", "2.90 bits per dimension on CIFAR-10"),
     "ProgressiveGAN": Paper("Karras et al. 2018", "1710.10196", "IS 8.80 on CIFAR-10"),
+    "ProjectionText2Image": Paper("not the paper's: Text2Image with a projection discriminator"),
     "PuzzleGAN": Paper("Lee et al. 2018", "1703.10730"),
     "RNADE": Paper("Uria et al. 2013", "1306.0186"),
     "SemiSupervisedAAE": Paper(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from zoo.pretrained import load as load
     from zoo.pretrained.evaluation import evaluate as evaluate
     from zoo.progressive_gan import ProgressiveGAN as ProgressiveGAN
+    from zoo.projection_text2image import ProjectionText2Image as ProjectionText2Image
     from zoo.puzzlegan import PuzzleGAN as PuzzleGAN
     from zoo.recipes import list_recipes as list_recipes
     from zoo.rnade import RNADE as RNADE
@@ -85,6 +86,7 @@ ARCHITECTURES = {
     "PixelRNN": "zoo.pixelrnn",
     "PixelTransformer": "zoo.pixel_transformer",
     "ProgressiveGAN": "zoo.progressive_gan",
+    "ProjectionText2Image": "zoo.projection_text2image",
     "PuzzleGAN": "zoo.puzzlegan",
     "RNADE": "zoo.rnade",
     "SNGAN": "zoo.sngan",

@@ -20,7 +20,7 @@ from zoo.nn.layers import stages
 from zoo.nn.losses import discriminator_terms, generator_term
 from zoo.nn.spectral import normalize
 
-__all__ = ["SNGAN", "Discriminator", "Generator"]
+__all__ = ["SNGAN", "Discriminator", "Generator", "initialize", "trunk"]
 
 
 class Generator(nn.Sequential):
@@ -41,24 +41,36 @@ class Generator(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(c, image_channels, 3, 1, 1), nn.Tanh())  # (N, 3, 32, 32)
 
 
+def trunk(image_size: int, image_channels: int, base_channels: int) -> tuple[list[nn.Module], int]:
+    """Layers from an image to its features: 3x3 convolutions, each but the last followed by a 4x4 one that halves.
+
+    Args:
+        image_size: side of the images.
+        image_channels: channels of the images.
+        base_channels: channels of the largest map.
+
+    Returns:
+        The layers, whose output is (N, C, 4, 4), and C.
+    """
+    layers: list[nn.Module] = []
+    before, c = image_channels, base_channels
+    for _ in range(stages(image_size)[1]):
+        for conv in (nn.Conv2d(before, c, 3, 1, 1), nn.Conv2d(c, c, 4, 2, 1)):  # (N, C, 32, 32), (N, C, 16, 16)
+            layers += [conv, nn.LeakyReLU(0.1, True)]
+        before, c = c, 2 * c
+    return [*layers, nn.Conv2d(before, c, 3, 1, 1), nn.LeakyReLU(0.1, True)], c  # (N, 8C, 4, 4)
+
+
 class Discriminator(nn.Sequential):
-    """Image to logit: 3x3 convolutions, each followed by a 4x4 one that halves the side; spectral norm everywhere.
+    """Image to logit, with spectral norm everywhere.
 
     Shape:
         x: (N, image_channels, image_size, image_size); output: (N,) logits.
     """
 
     def __init__(self, image_size: int, image_channels: int, base_channels: int) -> None:
-        start, halvings = stages(image_size)
-        layers: list[nn.Module] = []
-        before, c = image_channels, base_channels
-        for _ in range(halvings):
-            for conv in (nn.Conv2d(before, c, 3, 1, 1), nn.Conv2d(c, c, 4, 2, 1)):  # (N, C, 32, 32), (N, C, 16, 16)
-                layers += [conv, nn.LeakyReLU(0.1, True)]
-            before, c = c, 2 * c
-        layers += [nn.Conv2d(before, c, 3, 1, 1), nn.LeakyReLU(0.1, True)]  # (N, 8C, 4, 4)
-        layers += [nn.Flatten(), nn.Linear(c * start**2, 1), nn.Flatten(0)]
-        super().__init__(*layers)
+        layers, c = trunk(image_size, image_channels, base_channels)
+        super().__init__(*layers, nn.Flatten(), nn.Linear(c * stages(image_size)[0] ** 2, 1), nn.Flatten(0))
 
 
 def initialize(module: nn.Module) -> None:
