@@ -127,6 +127,7 @@ def measure(
     selected: str | None = None,
     seeds: Sequence[int] | None = None,
     untrained_seeds: Sequence[int] | None = None,
+    known: Sequence[dict[str, Any]] = (),
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Metrics of an index entry, each with a row: the value, that of the untrained model and of other real images.
 
@@ -138,9 +139,10 @@ def measure(
         seeds: seeds of what the measure draws; None for those of `zoo.pretrained.verify.measured`.
         untrained_seeds: seeds of initial weights, a value for each; None takes 0, 1 and 2, or fewer where a value
             takes minutes.
+        known: the model's metrics, where they were measured before; none are measured now.
     """
     start, options = time.monotonic(), {"selected": selected}
-    metrics = verify.measured(model, data, measurement, seeds=seeds, **options)
+    metrics = [*known] or verify.measured(model, data, measurement, seeds=seeds, **options)
     each = (time.monotonic() - start) / len(metrics[0].get("seeds", [0]))
     first, arguments = [seeds[0] if seeds else measurement.arguments.get("seed", 0)], measurement.arguments
     is_set = measurement.measure in SETS
@@ -219,6 +221,11 @@ def parser() -> argparse.ArgumentParser:
     add("--cache-dir", help="folder of decoded images")
     add("--measures", nargs="+", help="names of the measures; default: all. The values of others stay")
     add("--selected", choices=("val", "test"), help="split by whose values options or checkpoint were chosen")
+    add(
+        "--keep",
+        action="store_true",
+        help="keep the values that `zoo publish` has just measured, and measure untrained models and other images only",
+    )
     add("--seeds", type=int, nargs="+", help="seeds of samples and draws; default: five where a measure draws")
     add(
         "--untrained-seeds",
@@ -246,12 +253,13 @@ def main(arguments: list[str] | None = None) -> None:
         metrics: list[dict[str, Any]] = []
         for measurement in asked:
             start = time.monotonic()
+            key = _key(measurement.measure, measurement.arguments)
+            known = [dict(m) for m in entry["metrics"] if _key_of(m) == key]
             if measurement not in chosen:
-                kept = [m for m in entry["metrics"] if _key_of(m) == _key(measurement.measure, measurement.arguments)]
-                metrics, rows = metrics + kept, rows | {m["protocol"]: None for m in kept}
+                metrics, rows = metrics + known, rows | {m["protocol"]: None for m in known}
                 continue
             options = {"seeds": args.seeds, "untrained_seeds": args.untrained_seeds, "selected": selected}
-            found = measure(model, data, measurement, **options)
+            found = measure(model, data, measurement, **options, known=known if args.keep else ())
             for metric, row in found:
                 metrics.append(metric)
                 rows[metric["protocol"]] = {

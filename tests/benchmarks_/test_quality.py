@@ -247,3 +247,20 @@ def test_the_command_writes_entry_and_rows(tmp_path: Path, monkeypatch: pytest.M
     ((_, metrics), _) = entered.pop()
     assert metrics[0] == ENTRY["metrics"][1]
     assert (out / "quality-dcgan-emoji32-class_error.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("other")
+def test_values_that_were_just_published_can_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of untrained models are measured; what the entry has no value of is measured, too."""
+    entered: list[Any] = []
+    error = ENTRY["metrics"][1] | {"value": 12.5, "seeds": {"4": 12.0, "5": 13.0}, "chance": 90}
+    monkeypatch.setattr(quality, "published", lambda slug, device: (tiny(), ENTRY | {"metrics": [error]}))
+    monkeypatch.setattr(quality, "data_of", lambda settings, **_: Noise(80))
+    monkeypatch.setattr(quality.publish, "republish", lambda slug, metrics, **_: entered.extend(metrics))
+    quality.main(["dcgan-emoji32", "--out-dir", str(tmp_path), "--keep"])
+    row = json.loads((tmp_path / "quality-dcgan-emoji32-class_error.json").read_text())
+    assert (row["value"], row["seeds"], row["chance"]) == (12.5, error["seeds"], 90)
+    assert list(row["untrained_seeds"]) == ["0", "1", "2"]
+    assert entered[0] == error | {"untrained": row["untrained"], "better": "lower"}
+    assert [metric["name"] for metric in entered] == ["class_error", "mig", "gap"]
+    assert "untrained" not in error
