@@ -93,10 +93,16 @@ def test_a_full_file_starts_all_networks_and_the_card_tells_it(
     assert "untrained" not in said
     publish.publish(Path("runs/two"), "dcgan-two")
     start = pretrained.index()["dcgan-two"]["training"]["start"]
-    assert start == {"name": "dcgan-one", "sha256": entry["full"]["sha256"], "warmup": 0}
-    assert f"| started from | dcgan-one, sha256 `{start['sha256'][:16]}` |" in pretrained.card("dcgan-two")
+    spent = entry["training"]["seconds"]
+    assert start == {"name": "dcgan-one", "sha256": entry["full"]["sha256"], "warmup": 0, "steps": 2, "seconds": spent}
+    told = f"dcgan-one after 2 steps and 0 minutes, sha256 `{start['sha256'][:16]}`"
+    assert f"| started from | {told} |" in pretrained.card("dcgan-two")
     with pytest.raises(LookupError, match="dcgan-two has no full file, only generator_ema: take dcgan-two"):
         zoo.load("dcgan-two-full")
+    # From a run's file: the card names the run, and no folder of this machine.
+    assert command(*FIT, "--name=three", "--trainer.max_steps=1", "--init=runs/one/checkpoints/last.ckpt") == 0
+    publish.publish(Path("runs/three"), "dcgan-three")
+    assert "| started from | run one after 2 steps and 0 minutes, sha256 `" in pretrained.card("dcgan-three")
 
 
 def test_layers_that_fit_are_taken_where_one_asks_for_it(fails: Fails, capsys: pytest.CaptureFixture[str]) -> None:

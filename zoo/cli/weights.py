@@ -78,11 +78,30 @@ def initialize(model: GenerativeModel, name: str, *, strict: bool = True) -> Non
         raise ValueError(f"--init {name} does not fit: no layer has the size that it has here")
     model.load_state_dict(own | taken)
     warmup = WARMUP if absent and isinstance(model, AdversarialModel) else 0
-    model.start = {"name": name, "sha256": pretrained.sha256(path), "warmup": warmup}
+    model.start = {"name": _called(name), "sha256": pretrained.sha256(path), "warmup": warmup} | _trained(name, path)
     print(f"Starting from {name}: {_words(own, taken, wrong)}")
     if absent:
         alone = f", and train alone for {warmup} steps" if warmup else ""
         print(f"  not in its file, so untrained{alone}: {', '.join(sorted(absent))}")
+
+
+def _called(name: str) -> str:
+    """What a card calls a checkpoint: a file of this machine by its run or its own name, without the folder."""
+    path = Path(name)
+    if not path.is_file():
+        return name
+    return f"run {path.absolute().parts[-3]}" if path.parent.name == "checkpoints" else path.name
+
+
+def _trained(name: str, path: Path) -> dict[str, Any]:
+    """Steps and seconds of training of a checkpoint, as far as it tells them."""
+    if path.suffix == ".ckpt":
+        saved = AtomicCheckpointIO().load_checkpoint(path)
+        facts = {"steps": saved.get("global_step"), "seconds": saved.get("zoo", {}).get("seconds")}
+    else:
+        training = pretrained.entry_of(name).get("training", {})
+        facts = {key: training.get(key) for key in ("steps", "seconds")}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _words(own: Mapping[str, Any], taken: Mapping[str, Any], wrong: Mapping[str, Any]) -> str:

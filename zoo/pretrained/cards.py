@@ -188,7 +188,9 @@ def _facts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if selected := entry.get("selected"):
         yield "chosen by", f"values of the {selected} split: options or checkpoint"
     if training and (start := training.get("start")):
-        yield "started from", f"{start['name']}, sha256 `{start['sha256'][:16]}`"
+        steps = f" after {start['steps']:,} steps" if "steps" in start else ""
+        minutes = f" and {start['seconds'] / 60:.0f} minutes" if "seconds" in start else ""
+        yield "started from", f"{start['name']}{steps}{minutes}, sha256 `{start['sha256'][:16]}`"
     if training and (commit := training.get("commit")):
         yield "trained by", f"commit {commit}"
     if training and training["seconds"]:
