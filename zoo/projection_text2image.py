@@ -2,7 +2,7 @@
 
     D(x, t) = (a + V t) . sum_ij phi(x)_ij + b,   every weight divided by its largest singular value
     D minimizes  E max(0, 1 - D(x, t)) + (1 - w) E max(0, 1 + D(G(z, t), t)) + w E max(0, 1 + D(x, t'))
-    G minimizes  -E D(G(z, t), t)
+    G minimizes  -E D(G(z, t), t) - v E min(|G(z, t) - G(z', t)| / |z - z'|, tau)
 
 t is the embedding of the image's own sentence, t' that of an image of another class. What differs from GAN-CLS (Reed et
 al. 2016, `zoo.text2image`), and why:
@@ -12,6 +12,9 @@ al. 2016, `zoo.text2image`), and why:
   `zoo.sngan`. The paper's discriminator, normalized over the batch, lets its generator forget the noise.
 - Noise and sentence set scale and shift of every normalization of the generator (de Vries et al. 2017, "Modulating
   early visual processing by language"; noise and class together: Brock et al. 2019, section 3).
+- Images of a sentence differ from one noise to another by tau times the noises' difference, or the generator is told so
+  (Yang et al. 2019, "Diversity-Sensitive Conditional Generative Adversarial Networks", equation 3; |.| are means of
+  absolute values).
 - Mismatched pairs stay, with the paper's weight. Sentences between two (GAN-INT) are gone.
 """
 
@@ -30,7 +33,7 @@ from zoo.base import Batch, Terms
 from zoo.base.noise import NoiseOptions
 from zoo.base.sentences import SentenceToImageGAN
 from zoo.nn.layers import stages
-from zoo.nn.losses import discriminator_terms, generator_term
+from zoo.nn.losses import at_least_float32, discriminator_terms, generator_term
 from zoo.nn.spectral import normalize
 from zoo.nn.text import load_text_encoder
 from zoo.nn.text2image import PROJECTION_DIM
@@ -156,6 +159,8 @@ class ProjectionText2Image(SentenceToImageGAN):
         latent_dim: length of the noise.
         base_channels: channels of the largest map of both networks.
         mismatch_weight: w, the share of mismatched pairs among the pairs that the discriminator refuses.
+        diversity_weight: v, the weight of the difference between images of one sentence; 0 makes no second images.
+        diversity_limit: tau, the difference from which on it is not counted, as a part of that of the noises.
         learning_rate: Adam's step size, for both networks.
         options: see `NoiseOptions`.
 
@@ -174,6 +179,8 @@ class ProjectionText2Image(SentenceToImageGAN):
         latent_dim: int = 128,
         base_channels: int = 64,
         mismatch_weight: float = 0.5,
+        diversity_weight: float = 5.0,
+        diversity_limit: float = 0.35,
         learning_rate: float = 2e-4,
         **options: Unpack[NoiseOptions],
     ) -> None:
@@ -193,9 +200,14 @@ class ProjectionText2Image(SentenceToImageGAN):
     # Training --------------------------------------------------------------------------------------------------------
 
     def forward_shared(self, batch: Batch) -> dict[str, Tensor]:
-        """Embeddings of the batch and fakes of them."""
+        """Embeddings of the batch and fakes of them; for the generator's step as many of other noise."""
         text = self.embedding(batch, "caption")
-        return {"text": text, "fake": self.generator(self.training_noise(len(text)), text)}
+        n, z = len(text), self.training_noise(len(text))
+        if self.hparams["diversity_weight"] == 0 or self.active_phases == ("discriminator",):
+            return {"text": text, "fake": self.generator(z, text)}
+        z = torch.cat([z, self.noise(n, self.draw_key("z of others"), self.first_index(n))])
+        fake, others = self.generator(z, torch.cat([text, text])).chunk(2)
+        return {"text": text, "fake": fake, "others": others, "z": z}
 
     def discriminator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """E max(0, 1 - D(x, t)), (1 - w) E max(0, 1 + D(G(z, t), t)) and w E max(0, 1 + D(x, t'))."""
@@ -211,9 +223,20 @@ class ProjectionText2Image(SentenceToImageGAN):
         return {"real": terms["real"], "fake": (1 - weight) * terms["fake"], "mismatched": weight * mismatched}
 
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
-        """-E D(G(z, t), t)."""
-        logits = self.discriminator(self.augmented(shared["fake"], "fake"), shared["text"])
-        return {"adversarial": generator_term("hinge", logits)}
+        """-E D(G(z, t), t) and -v E min(|G(z, t) - G(z', t)| / |z - z'|, tau)."""
+        fake = shared["fake"]
+        terms = {
+            "adversarial": generator_term("hinge", self.discriminator(self.augmented(fake, "fake"), shared["text"]))
+        }
+        if "others" in shared:
+            images, noises = (
+                (a - b).abs().flatten(1).mean(1) for a, b in ((fake, shared["others"]), shared["z"].chunk(2))
+            )
+            ratio = at_least_float32(images) / noises
+            terms["diversity"] = (
+                -self.hparams["diversity_weight"] * ratio.clamp(max=self.hparams["diversity_limit"]).mean()
+            )
+        return terms
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network."""

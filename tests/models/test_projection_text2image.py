@@ -42,7 +42,7 @@ class TestProjectionText2Image(ModelContract):
 class TestProjectionText2ImageSentences(TestProjectionText2Image):
     """Batches of sentences, and what is off by default."""
 
-    options = {"ema_decay": 0.9, "accumulate": 2, "channels_last": True, "augment": True}  # noqa: RUF012
+    options = {"ema_decay": 0.9, "accumulate": 2, "channels_last": True, "augment": True, "diversity_weight": 0.0}  # noqa: RUF012
 
     def test_overfits_one_batch(self, model: Any) -> None:
         pytest.skip("DiffAugment shows the discriminator other images in each step, so that it cannot")
@@ -109,6 +109,30 @@ def test_terms_by_hand(model: ProjectionText2Image, batch: Batch) -> None:
     # hinges: real 0 .5; fake 0 1.5; mismatched 2 .5
     assert [terms[name].item() for name in ("real", "fake", "mismatched")] == [0.25, 0.75 * 0.75, 0.25 * 1.25]
     assert model.generator_loss(batch, shared)["adversarial"].item() == -1.25
+
+
+def test_diversity_by_hand(model: ProjectionText2Image, batch: Batch) -> None:
+    """Mean absolute differences of images and of noises, divided, counted up to the limit."""
+    model.hparams.update(diversity_weight=2.0, diversity_limit=0.5)
+    z = torch.tensor(
+        [[0.0] * 4 + [1.0], [0.0] * 5, [1.0] * 5, [0.0] * 4 + [-1.0], [2.0] * 5, [1.0, -1.0, 1.0, 1.0, 0.0]]
+    )
+    fake, others = torch.zeros(3, 3, 16, 16), torch.tensor([0.1, -0.6, 0.5])[:, None, None, None].expand(-1, 3, 16, 16)
+    shared = {"text": batch["caption_embedding"][:3], "fake": fake, "others": others, "z": z}
+    # images differ by .1, .6, .5, noises by .4, 2, .8: ratios .25, .3, .625, the last of which counts as .5
+    assert model.generator_loss(batch, shared)["diversity"].item() == pytest.approx(-2 * (0.25 + 0.3 + 0.5) / 3)
+
+
+def test_second_images_are_of_the_same_sentences_and_other_noise(model: ProjectionText2Image, batch: Batch) -> None:
+    given: list[tuple[Tensor, Tensor]] = []
+    model.generator.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    shared = model.forward_shared(batch)
+    z, text = given[0]
+    assert torch.equal(text, torch.cat([shared["text"]] * 2))
+    assert (z[:6] != z[6:]).all()
+    assert torch.equal(z[:6], model.training_noise(6)), "the discriminator's fakes are those of this batch"
+    model.hparams["diversity_weight"] = 0.0
+    assert "others" not in model.forward_shared(batch)
 
 
 def test_which_sentence_meets_which_image(model: ProjectionText2Image, batch: Batch) -> None:
