@@ -42,7 +42,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 SHEET = (
     "sngan-clothing64", "cyclegan-openmoji2noto64", "vae-mnist28", "wgan_gp-fashionmnist32",
-    "stargan-emoji64", "sngan-emoji32", "pixelrnn-mnist28-diagonal", "infogan-mnist28",
+    "stargan-emoji64", "sngan-emoji64", "pixelrnn-mnist28-diagonal", "infogan-mnist28",
 )  # fmt: skip
 """Checkpoints on the first page."""
 

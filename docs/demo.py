@@ -36,10 +36,11 @@ MODELS: dict[str, tuple[str, ...]] = {
     "cyclegan-openmoji2noto64": ("translate:openmoji", "translate:noto"),
     "dcgan-emoji64": ("generate",),
     "sngan-emoji32": ("generate",),
+    "sngan-emoji64": ("generate",),
     "sngan-clothing64": ("generate",),
     "wgan_gp-fashionmnist32": ("generate",),
     "progressive_gan-emoji64": ("generate",),
-    "text2image-emoji64": ("generate", "encode_text"),
+    "projection_text2image-emoji64": ("generate", "encode_text"),
 }
 """Checkpoints of the page, the first one first, with the functions that it needs."""
 

@@ -36,6 +36,13 @@ def categories(model: Any) -> Tensor:
     return torch.as_tensor(model.generate(torch.cat([z[:, : model.latent_dim], chosen], 1)))
 
 
+def sentences(model: Any) -> Tensor:
+    """Two people, half the pictures each."""
+    texts = ["woman teacher: dark skin tone", "man astronaut: light skin tone"]
+    half = COLUMNS // 2
+    return torch.cat([torch.as_tensor(model.sample(half, seed=0, text=text)) for text in texts])
+
+
 def vendors(model: Any) -> Tensor:
     """Pictures of one vendor, each followed by its translations."""
     x = _emoji("noto", 2)
@@ -59,7 +66,8 @@ def _emoji(vendor: str, count: int) -> Tensor:
 
 ROWS: tuple[tuple[str, str, Callable[[Any], Tensor]], ...] = (
     ("sngan-clothing64", "SNGAN", samples),
-    ("sngan-emoji32", "SNGAN", samples),
+    ("sngan-emoji64", "SNGAN", samples),
+    ("projection_text2image-emoji64", "Text: teacher, astronaut", sentences),
     ("wgan_gp-fashionmnist32", "WGAN-GP", samples),
     ("stargan-emoji64", "StarGAN: Noto to others", vendors),
     ("cyclegan-openmoji2noto64", "CycleGAN: OpenMoji to Noto", pairs),

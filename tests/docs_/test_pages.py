@@ -152,7 +152,7 @@ def test_a_walk_leads_from_each_sample_to_the_next(tmp_path: Path) -> None:
         animation.seek(frame)
         shown, made = (np.asarray(picture.convert("L")).astype(int) for picture in (animation, expected))
         assert abs(shown - made).max() <= 2
-    assert walks.caption("text2image-emoji64") is None
+    assert walks.caption("projection_text2image-emoji64") is None
     assert "(../walks/dcgan-emoji32.gif)" in architectures.page("DCGAN", figures=True)
 
 
