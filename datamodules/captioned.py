@@ -61,7 +61,6 @@ class Captioned(ImageDataModule):
             of an untrained encoder; None gives sentences only.
         average: captions drawn per image, whose embeddings are averaged; `caption` is the first of them.
         near: share of mismatched captions of emoji that differ from the right one in skin tone or gender alone.
-        near_vendors: let near captions also be of the same emoji by another vendor, whom the sentence then names.
         holdout: "combinations" keeps two of the ten pairs of skin tone and gender of every profession among the emoji
             out of training and makes them the test split: known words in a new pairing. The usual test split, of
             unknown emoji, is then called `unseen`.
@@ -93,7 +92,6 @@ class Captioned(ImageDataModule):
         text_encoder: str | dict[str, Any] | None = None,
         average: int = 1,
         near: float = 0.0,
-        near_vendors: bool = False,
         holdout: Literal["combinations"] | None = None,
         templates: Sequence[str] | None = None,
         vendors: Sequence[str] | None = None,
@@ -110,13 +108,7 @@ class Captioned(ImageDataModule):
         is_paper = source in PICTURES  # one of the two data sets of the paper
         if squeeze and source == "emoji":
             raise ValueError("squeeze is for folders of pictures: emoji are square")
-        emoji = {
-            "near": near,
-            "near_vendors": near_vendors,
-            "holdout": holdout,
-            "templates": templates,
-            "vendors": vendors,
-        }
+        emoji = {"near": near, "holdout": holdout, "templates": templates, "vendors": vendors}
         for name, value in emoji.items():
             if value and source != "emoji":
                 raise ValueError(f"{name} is for source='emoji'; the source is {source!r}")
@@ -131,7 +123,6 @@ class Captioned(ImageDataModule):
         self.text_encoder = text_encoder
         self.average = average
         self.near = near
-        self.near_vendors = near_vendors
         self.holdout = holdout
         self.train_on_val = train_on_val
         self.flip = is_paper if flip is None else flip
@@ -166,19 +157,16 @@ class Captioned(ImageDataModule):
     def open(self) -> dict[str, ImageSet]:
         """The splits, with captions."""
         splits = self.images.open()
-        options: dict[str, Any] = {"average": self.average, "near": self.near}
         if self.source == "emoji":
-            captions, classes, options["groups"] = self._of_emoji(splits["train"])
-            if self.near_vendors:
-                options["parts"] = splits["train"].tensor("vendor")
+            captions, classes, groups = self._of_emoji(splits["train"])
         else:
-            captions, classes = self._of_pictures(splits)
+            captions, classes, groups = *self._of_pictures(splits), None
         if self.source in PICTURES:
             splits = self._by_class(splits["train"])
         if self.holdout:
             splits = splits | {"test": splits["combinations"], "unseen": splits["test"]}
             del splits["combinations"]
-        known = Captions.of(captions, classes, **options)
+        known = Captions.of(captions, classes, groups=groups, average=self.average, near=self.near)
         if self.text_encoder is not None:
             encoder = load_text_encoder(self.text_encoder)
             self.encoder_digest = encoder.digest()

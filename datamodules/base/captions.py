@@ -28,12 +28,10 @@ class Captions:
         numbers: numbers of the sentences of image 0, then of image 1, ...
         starts: image i has the sentences `numbers[starts[i]:starts[i + 1]]`.
         classes: class of each image; a mismatched caption is from another class.
-        parts: part of its class of each image; a mismatched caption may then be from another part of the same class, if
-            the image lacks it. None for classes as a whole.
         groups: group of each image, of similar classes; None for no groups.
         embeddings: one row per sentence, or None.
         average: sentences drawn per image, with replacement, whose embeddings are averaged.
-        near: share of mismatched captions from another class, or part, of the image's own group, if there is one.
+        near: share of mismatched captions from another class of the image's own group, if there is one.
     """
 
     texts: list[str]
@@ -41,7 +39,6 @@ class Captions:
     starts: Tensor
     classes: Tensor
     groups: Tensor | None = None
-    parts: Tensor | None = None
     embeddings: Tensor | None = None
     average: int = 1
     near: float = 0.0
@@ -106,14 +103,10 @@ class CaptionedImages(ImageSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # `_order` lists the images group after group, and within a group class after class (or part after part). For
-        # each image `_class` and `_group` hold where the block of its class and of its group starts there, and the
-        # length of the block.
+        # `_order` lists the images group after group, and within a group class after class. For each image `_class`
+        # and `_group` hold where the block of its class and of its group starts there, and the length of the block.
         rows = self._rows
-        classes = self.captions.classes[rows]
-        if (parts := self.captions.parts) is not None:
-            classes = classes * (int(parts.max()) + 1) + parts[rows]
-        self._classes = classes = classes.unique(return_inverse=True)[1]
+        self._classes = classes = self.captions.classes[rows].unique(return_inverse=True)[1]
         groups = torch.zeros_like(classes)
         if self.captions.groups is not None:
             groups = self.captions.groups[rows].unique(return_inverse=True)[1]

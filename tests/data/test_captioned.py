@@ -111,30 +111,6 @@ def test_a_mismatched_caption_is_never_of_the_images_class(cache: Path, near: fl
     assert not same[~variants].any()
 
 
-def test_near_captions_may_name_another_vendor(cache: Path) -> None:
-    """Of the same emoji; an image never gets a sentence that it has itself, and its class stays the emoji."""
-    module = emoji(cache, near=1.0, near_vendors=True)
-    known, images = captions_of(module), module.split("train")
-    owner = {text: int(known.classes[i]) for i in range(len(known.classes)) for text in _own(known, i)}
-    index = torch.arange(len(images))
-    batch = images.batch(index, seed=3)
-    assert torch.equal(batch["caption_class"], batch["emoji"])
-    assert batch["caption"] == emoji(cache, near=1.0).split("train").batch(index, seed=3)["caption"]
-    names = module.class_names["vendor"]
-    same = [
-        owner[text] == int(number) for text, number in zip(batch["mismatched_caption"], batch["emoji"], strict=True)
-    ]
-    for text, vendor, is_same in zip(batch["mismatched_caption"], batch["vendor"].tolist(), same, strict=True):
-        if is_same:
-            named = [name for name in names if name in text.split()]
-            assert named
-            assert named != [names[vendor]]
-    bases = [row["base"] for row in module.images.table]  # type: ignore[attr-defined]
-    variants = [bases.count(bases[i]) > 1 for i in batch["emoji"].tolist()]
-    assert 0 < sum(s for s, v in zip(same, variants, strict=True) if v) < sum(variants)
-    assert sum(s for s, v in zip(same, variants, strict=True) if not v) > 0.95 * (len(variants) - sum(variants))
-
-
 def _own(known: Any, image: int) -> list[str]:
     return [known.texts[i] for i in known.numbers[known.starts[image] : known.starts[image + 1]].tolist()]
 
@@ -415,7 +391,6 @@ def test_layouts_of_the_paper(tmp_path: Path, source: Any) -> None:
         ({"source": "birds"}, "unknown source 'birds'"),
         ({"source": "folder"}, "needs data_dir"),
         ({"source": "cub", "near": 0.5}, "near is for source='emoji'"),
-        ({"source": "cub", "near_vendors": True}, "near_vendors is for source='emoji'"),
         ({"train_on_val": True}, "for source='cub' and 'flowers'"),
         ({"squeeze": True}, "squeeze is for folders of pictures"),
         ({"average": 4}, "above 1 it needs a text_encoder"),
