@@ -76,6 +76,16 @@ def test_a_signal_saves_first(
     compare(here / "runs/run", straight)
 
 
+def test_a_stopped_run_may_end_where_it_stands(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With fewer steps asked for: no step is left at whose end callbacks measure, and the command says so."""
+    assert signalled(str(here), signal.SIGTERM, 6, [0], [*ARGS, "--name=run"]) == 143
+    capfd.readouterr()
+    assert command(*ARGS, "--name=run", "--trainer.max_steps=7") == 0
+    said = capfd.readouterr().out
+    assert "Finished: 7 steps." in said
+    assert "No step was left, so nothing was measured: `zoo evaluate runs/run` measures" in said
+
+
 RANKS = ["--data.batch_size=4", "--trainer.devices=2"]
 
 

@@ -199,7 +199,10 @@ def _train(cli: ZooCLI, model: GenerativeModel) -> None:
 
 def _say_what_came_out(cli: ZooCLI, model: GenerativeModel) -> None:
     """The values that the run's callbacks measured at its end, and what can be done next."""
-    values = json.loads((cli.folder.path / "run.json").read_text())["values"]
+    summary = cli.folder.path / "run.json"
+    if not summary.is_file():  # a run that was stopped goes on with fewer steps than it has
+        print(f"  No step was left, so nothing was measured: `zoo evaluate {cli.folder.path}` measures")
+    values = json.loads(summary.read_text())["values"] if summary.is_file() else {}
     width = max(map(len, values), default=0)
     for name, found in values.items():
         error = found.get("error")
