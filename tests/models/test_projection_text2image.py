@@ -98,8 +98,10 @@ def test_noise_and_sentence_set_every_normalization(model: ProjectionText2Image)
     assert torch.equal(given[0], torch.cat([z, model.generator.project(text)], 1))
 
 
-def test_terms_by_hand(model: ProjectionText2Image, batch: Batch) -> None:
-    model.hparams["mismatch_weight"] = 0.25
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_terms_by_hand(batch: Batch, weight: float) -> None:
+    """With mismatched pairs, and without them, which is the plain conditional GAN."""
+    model = ProjectionText2Image(16, text_features=6, latent_dim=5, base_channels=4, mismatch_weight=weight)
     logits = torch.tensor([[2.0, 0.5], [-2.0, 0.5], [1.0, -0.5]])
     model.discriminator.features = lambda x: x.flatten(1)[:, :1]  # type: ignore[method-assign]
     model.discriminator.discriminate = lambda features, text: logits[: len(features) // 2].flatten()  # type: ignore[method-assign]
@@ -107,7 +109,8 @@ def test_terms_by_hand(model: ProjectionText2Image, batch: Batch) -> None:
     shared = model.forward_shared(batch)
     terms = model.discriminator_loss(batch, shared)
     # hinges: real 0 .5; fake 0 1.5; mismatched 2 .5
-    assert [terms[name].item() for name in ("real", "fake", "mismatched")] == [0.25, 0.75 * 0.75, 0.25 * 1.25]
+    found = [terms[name].item() for name in ("real", "fake", "mismatched")]
+    assert found == [0.25, (1 - weight) * 0.75, weight * 1.25]
     assert model.generator_loss(batch, shared)["adversarial"].item() == -1.25
 
 
