@@ -9,12 +9,12 @@ al. 2016, `zoo.text2image`), and why:
 
 - The sentence meets the image in an inner product and the losses are hinges, as Miyato and Koyama do with classes
   ("cGANs with Projection Discriminator", ICLR 2018, arXiv 1802.05637, equations 3 and 4); phi are the layers of
-  `zoo.sngan`. The paper's discriminator, normalized over the batch, lets its generator forget the noise.
+  `zoo.sngan`.
 - Noise and sentence set scale and shift of every normalization of the generator (de Vries et al. 2017, "Modulating
   early visual processing by language"; noise and class together: Brock et al. 2019, section 3).
-- Images of a sentence differ from one noise to another by tau times the noises' difference, or the generator is told so
-  (Yang et al. 2019, "Diversity-Sensitive Conditional Generative Adversarial Networks", equation 3; |.| are means of
-  absolute values).
+- Images of one sentence are to differ by tau times the difference of their noises (Yang et al. 2019, "Diversity-
+  Sensitive Conditional Generative Adversarial Networks", equation 3; |.| are means of absolute values). With v = 0
+  noise changes little: the card of projection_text2image-emoji64 has the figures.
 - Mismatched pairs stay, with the paper's weight. Sentences between two (GAN-INT) are gone.
 """
 
