@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.base import Batch, Terms, TrainingOptions
+from zoo.base.augmentation import AugmentedModel
 from zoo.engine import rng
 from zoo.nn.layers import instance_norm
 from zoo.nn.losses import discriminator_terms, generator_term
@@ -121,7 +122,7 @@ class DomainCritics(nn.Module):
         return values, values.mean((2, 3))
 
 
-class DomainCriticStarGAN(StarGAN):
+class DomainCriticStarGAN(StarGAN, AugmentedModel):
     """Translator between domains, each with a critic of its own.
 
     Batches hold `image` and `label` (N,) int64, or `attributes` (N, number of domains) one-hot. Probabilities
@@ -140,6 +141,7 @@ class DomainCriticStarGAN(StarGAN):
         n_critic: critic steps per generator step.
         learning_rate: Adam's step size, for both networks.
         decay: how this rate falls, by steps of the critics; None keeps it.
+        augment: DiffAugment for whatever the critics see, real images and translations alike.
         options: see `TrainingOptions`.
 
     Raises:
@@ -163,6 +165,7 @@ class DomainCriticStarGAN(StarGAN):
         n_critic: int = 5,
         learning_rate: float = 1e-4,
         decay: Decay | dict[str, Any] | None = DECAY,
+        augment: bool = False,
         **options: Unpack[TrainingOptions],
     ) -> None:
         domains = list(domains)
@@ -184,6 +187,7 @@ class DomainCriticStarGAN(StarGAN):
             **options,
         )
         self.save_hyperparameters()
+        self.augment = augment
 
     def draw_targets(self, domain: Tensor) -> Tensor:
         """For each image another domain, drawn.
@@ -199,7 +203,8 @@ class DomainCriticStarGAN(StarGAN):
         """E (D_c(x) - 1)^2 + 1/2 E D_c'(G(x, c'))^2 + 1/2 E D_k(x)^2."""
         x, own, target = batch["image"], shared["domain"].argmax(1), shared["target"].argmax(1)
         # In one pass: nothing is normalized here.
-        values, _ = self.discriminator(torch.cat([x, shared["fake"].detach().to(x.dtype)]))
+        fake = self.augmented(shared["fake"].detach(), "fake").to(x.dtype)
+        values, _ = self.discriminator(torch.cat([self.augmented(x, "real"), fake]))
         n, count = len(x), len(self.target_names)
         image = torch.arange(n, device=x.device)
         others = (own[:, None] + 1 + torch.arange(count - 1, device=x.device)) % count
@@ -211,7 +216,7 @@ class DomainCriticStarGAN(StarGAN):
     def generator_loss(self, batch: Batch, shared: dict[str, Tensor]) -> Terms:
         """E (D_c'(G(x, c')) - 1)^2 + w E |x - G(G(x, c'), c)|_1."""
         x, fake = batch["image"], shared["fake"]
-        values, _ = self.discriminator(fake)
+        values, _ = self.discriminator(self.augmented(fake, "fake"))
         back = self.generator(fake, shared["domain"])
         wanted = values[torch.arange(len(x), device=x.device), shared["target"].argmax(1)]
         return {

@@ -1,4 +1,4 @@
-"""Adversarial models that make images from noise: drawing, sampling, augmentation."""
+"""Adversarial models that make images from noise: drawing and sampling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any, Literal, TypedDict, cast
 
 from torch import Tensor, nn
 
-from zoo.base.adversarial import AdversarialModel
+from zoo.base.augmentation import AugmentedModel
 from zoo.base.model import Batch, inference
 from zoo.engine import rng
-from zoo.nn.augment import diff_augment
 
 __all__ = ["NoiseOptions", "NoiseToImageGAN"]
 
@@ -34,7 +33,7 @@ class NoiseOptions(TypedDict, total=False):
     """DiffAugment for whatever the discriminator sees, real and generated images alike (false)."""
 
 
-class NoiseToImageGAN(AdversarialModel):
+class NoiseToImageGAN(AugmentedModel):
     """A model with a network `generator(z, label)` that makes images from noise, and from a class if it has any.
 
     Subclasses set `latent_dim`, build `generator` and call `average_networks` once the networks are built.
@@ -48,9 +47,6 @@ class NoiseToImageGAN(AdversarialModel):
         num_classes: number of classes of a conditional model, 0 for others.
         noise_kind: distribution of each element of the noise, N(0, 1) or U(-noise_limit, noise_limit).
         noise_limit: see `noise_kind`.
-
-    References:
-        Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (augment).
     """
 
     main_function = "generate"
@@ -96,23 +92,6 @@ class NoiseToImageGAN(AdversarialModel):
         """
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         return rng.uniform((n,), self.draw_key(purpose), self.first_index(n), **options)
-
-    def augmented(self, x: Tensor, purpose: str, first: int | None = None) -> Tensor:
-        """Images as the discriminator sees them: the images themselves, or in training changed at random by `augment`.
-
-        Args:
-            x: images.
-            purpose: what they are, such as "real" and "fake"; each has draws of its own.
-            first: global index of the first one; None if each image of the batch is one of them.
-
-        Shape:
-            Input and output: (N, C, H, W).
-        """
-        if not (self.augment and self.training):
-            return x
-        return diff_augment(
-            x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)) if first is None else first
-        )
 
     # Sampling --------------------------------------------------------------------------------------------------------
 
