@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from tests.contract import ModelContract
 from zoo.base import Batch, GenerativeModel
 from zoo.engine import rng
+from zoo.nn.augment import diff_augment
 from zoo.nn.stargan import Generator
 from zoo.pretrained.migrations import current_arguments
 from zoo.stargan_critics import DomainCritics, DomainCriticStarGAN, DomainGenerator, DomainNorm
@@ -27,6 +28,7 @@ class TestDomainCriticStarGAN(ModelContract):
             discriminator_layers=2,
             n_critic=2,
             ema_decay=0.5,
+            augment=True,
         )
         nn.init.normal_(model.generator.layers[-1].weight, 0, 0.1)
         model.generator_ema.load_state_dict(model.generator.state_dict())
@@ -89,15 +91,20 @@ def test_far_from_the_border_only_normalizations_tell_the_domain() -> None:
     assert changes[0] < 0.1 * changes[1]
 
 
-def test_terms(model: DomainCriticStarGAN) -> None:
-    model.double()
+@pytest.mark.parametrize("augment", [False, True])
+def test_terms(model: DomainCriticStarGAN, augment: bool) -> None:
+    model.double().augment = augment
     batch = TestDomainCriticStarGAN().batch(6, dtype=torch.float64)
     shared = model.forward_shared(batch)
     own, target, fake = shared["domain"].argmax(1), shared["target"].argmax(1), shared["fake"]
     assert torch.equal(own, batch["label"])
     assert (own != target).all()
     rows = torch.arange(6)
-    real, made = model.discriminator(batch["image"])[0], model.discriminator(fake)[0]
+    # Only what the critics see is changed, each kind of image by draws of its own.
+    seen = {"real": batch["image"], "fake": fake}
+    if augment:
+        seen = {name: diff_augment(x, model.draw_key(f"augment/{name}")) for name, x in seen.items()}
+    real, made = model.discriminator(seen["real"])[0], model.discriminator(seen["fake"])[0]
     others = torch.stack([real[rows, (own + i) % 3] for i in (1, 2)])
     expected = {
         "real": (real[rows, own] - 1).square().mean().item(),
