@@ -141,13 +141,14 @@ class DomainCriticStarGAN(StarGAN, AugmentedModel):
         n_critic: critic steps per generator step.
         learning_rate: Adam's step size, for both networks.
         decay: how this rate falls, by steps of the critics; None keeps it.
-        augment: DiffAugment for whatever the critics see, real images and translations alike.
+        augment: DiffAugment's translation and cutout for whatever the critics see, real images and translations alike.
         options: see `TrainingOptions`.
 
     Raises:
         ValueError: an unsupported size, fewer than two domains, or a name given twice.
     """
 
+    augment_colors = False  # by which domains may differ
     generator_class = DomainGenerator
     discriminator_class = DomainCritics
 

@@ -84,6 +84,8 @@ def test_diff_augment_translates_and_cuts() -> None:
         assert rest.max() - rest.min() < 1e-5
         assert abs(rest.mean() - 0.5) <= 0.5 + 1e-6
     assert F.mse_loss(y, x) > 0
+    # Without colors the same places are hidden, and the others keep their values.
+    assert torch.equal(diff_augment(x, 1, colors=False), x * ~hidden.unsqueeze(1))
 
 
 def test_losses_of_half_precision_logits_are_taken_in_single_precision() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from zoo.base.adversarial import AdversarialModel
@@ -15,12 +17,14 @@ class AugmentedModel(AdversarialModel):
 
     Attributes:
         augment: whether they are changed.
+        augment_colors: whether brightness, saturation and contrast are among the changes.
 
     References:
         Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
     """
 
     augment = False
+    augment_colors: ClassVar[bool] = True
 
     def augmented(self, x: Tensor, purpose: str, first: int | None = None) -> Tensor:
         """Images as the discriminator sees them: the images themselves, or in training changed at random by `augment`.
@@ -35,6 +39,5 @@ class AugmentedModel(AdversarialModel):
         """
         if not (self.augment and self.training):
             return x
-        return diff_augment(
-            x, self.draw_key(f"augment/{purpose}"), self.first_index(len(x)) if first is None else first
-        )
+        first = self.first_index(len(x)) if first is None else first
+        return diff_augment(x, self.draw_key(f"augment/{purpose}"), first, colors=self.augment_colors)

@@ -13,13 +13,14 @@ from zoo.engine import rng
 __all__ = ["diff_augment", "random_affine", "random_shift"]
 
 
-def diff_augment(x: Tensor, key: rng.Key, first: int = 0) -> Tensor:
+def diff_augment(x: Tensor, key: rng.Key, first: int = 0, *, colors: bool = True) -> Tensor:
     """DiffAugment: random brightness, saturation, contrast, translation and cutout, differentiable in the images.
 
     Args:
         x: images in [-1, 1].
         key: key of the draws (see `zoo.engine.rng`).
         first: global index of the first image.
+        colors: change brightness, saturation and contrast, too.
 
     Shape:
         Input and output: (N, C, S, S).
@@ -31,11 +32,12 @@ def diff_augment(x: Tensor, key: rng.Key, first: int = 0) -> Tensor:
     draws = rng.uniform((n, 7), key, first, device=x.device).to(x.dtype)
     brightness, saturation, contrast = draws[:, :3].view(n, 3, 1, 1, 1).unbind(1)
     shift, cut = draws[:, 3:].view(n, 2, 2).unbind(1)  # along both axes at once: each operation is a kernel
-    x = x + (brightness - 0.5)
-    gray = x.mean(1, keepdim=True)
-    x = torch.lerp(gray, x, 2 * saturation)
-    mean = x.mean((1, 2, 3), keepdim=True)
-    x = torch.lerp(mean, x, contrast + 0.5)
+    if colors:
+        x = x + (brightness - 0.5)
+        gray = x.mean(1, keepdim=True)
+        x = torch.lerp(gray, x, 2 * saturation)
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = torch.lerp(mean, x, contrast + 0.5)
 
     places = torch.arange(size, device=x.device)
     # Translation by up to an eighth of the image, zeros moved in.
