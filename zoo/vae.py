@@ -29,7 +29,7 @@ from zoo.nn.autoencoders import (
     MLPEncoder,
 )
 from zoo.nn.layers import unit
-from zoo.nn.losses import bernoulli_nats
+from zoo.nn.losses import at_least_float32, bernoulli_nats
 from zoo.nn.schedules import Decay
 
 __all__ = ["VAE", "Networks", "VAEOptions", "kl_to_standard_normal"]
@@ -202,7 +202,8 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         return bernoulli_nats(logits, x).flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_var = self.encoder(x).chunk(2, 1)
+        # The KL of a dimension that carries little is a difference of nearly equal numbers.
+        mean, log_var = at_least_float32(self.encoder(x)).chunk(2, 1)
         return mean, log_var
 
     # Training --------------------------------------------------------------------------------------------------------
