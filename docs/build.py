@@ -41,7 +41,7 @@ PARTS: dict[str, Callable[[], str]] = {
 """What a written page may name in double braces."""
 
 SHEET = (
-    "sngan-clothing64", "cyclegan-openmoji2noto64", "vae-mnist28", "wgan_gp-fashionmnist32",
+    "sngan-clothing64", "cyclegan-openmoji2noto64", "vae-mnist28", "sngan-fashionmnist32",
     "stargan-emoji64", "sngan-emoji64", "pixelrnn-mnist28-diagonal", "infogan-mnist28",
 )  # fmt: skip
 """Checkpoints on the first page."""

@@ -38,6 +38,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "sngan-emoji32": ("generate",),
     "sngan-emoji64": ("generate",),
     "sngan-clothing64": ("generate",),
+    "sngan-fashionmnist32": ("generate",),
     "wgan_gp-fashionmnist32": ("generate",),
     "progressive_gan-emoji64": ("generate",),
     "projection_text2image-emoji64": ("generate", "encode_text"),

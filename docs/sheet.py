@@ -68,7 +68,7 @@ ROWS: tuple[tuple[str, str, Callable[[Any], Tensor]], ...] = (
     ("sngan-clothing64", "SNGAN", samples),
     ("sngan-emoji64", "SNGAN", samples),
     ("projection_text2image-emoji64", "Text: teacher, astronaut", sentences),
-    ("wgan_gp-fashionmnist32", "WGAN-GP", samples),
+    ("sngan-fashionmnist32", "SNGAN", samples),
     ("stargan-emoji64", "StarGAN: Noto to others", vendors),
     ("cyclegan-openmoji2noto64", "CycleGAN: OpenMoji to Noto", pairs),
     ("vae-mnist28", "VAE", samples),
