@@ -58,11 +58,13 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) of each dimension: (mean^2 + exp(log_var) - log_var - 1) / 2.
 
     Shape:
-        mean, log_var, output: the same.
+        mean, log_var, output: the same; output in float32 at least.
 
     References:
         Kingma and Welling 2014, appendix B.
     """
+    # Of a dimension that carries little this is a difference of nearly equal numbers.
+    mean, log_var = at_least_float32(mean), at_least_float32(log_var)
     return 0.5 * (mean.square() + log_var.exp() - log_var - 1)
 
 
@@ -202,8 +204,7 @@ class VAE(SingleObjectiveModel, LatentVariableModel):
         return bernoulli_nats(logits, x).flatten(1).sum(1)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # The KL of a dimension that carries little is a difference of nearly equal numbers.
-        mean, log_var = at_least_float32(self.encoder(x)).chunk(2, 1)
+        mean, log_var = self.encoder(x).chunk(2, 1)
         return mean, log_var
 
     # Training --------------------------------------------------------------------------------------------------------
