@@ -23,7 +23,17 @@ from torch.nn import functional as F
 
 from zoo.base.autoregressive import AutoregressiveModel, LikelihoodOptions, OptimizerName
 from zoo.nn.masked import MaskedConv2d, PixelLayer, PixelNetwork, colors
-from zoo.nn.pixelrnn import LSTM, Cell, Scan, compiled_scan, diagonal_scan, plain_scan, row_scan
+from zoo.nn.pixelrnn import (
+    LSTM,
+    Cell,
+    Scan,
+    compiled_scan,
+    diagonal_scan,
+    images_first,
+    images_last,
+    plain_scan,
+    row_scan,
+)
 from zoo.nn.pixelrnn_sampling import DiagonalSampler, RecurrentSampler, RowSampler
 from zoo.nn.sampling import Sampler
 
@@ -122,13 +132,16 @@ class DiagonalLayer(RecurrentLayer):
 
     def states(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Hidden states of all pixels."""
-        gates = self.input_to_state(x)
-        if self.context is not None:
-            gates = gates + self.context(context)
-        from_left, from_right = gates.chunk(2, 1)
-        both = torch.stack([from_left, from_right.flip(3)]).transpose(1, 2)  # (2, gates x h, N, H, W)
-        from_left, from_right = diagonal_scan(both, self.state_to_state, self.cell, self.scan).transpose(1, 2)
-        return cast(Tensor, from_left + F.pad(from_right.flip(3), (0, 0, 1, -1)))
+        weight, bias = self.input_to_state.masked.flatten(1), self.input_to_state.bias
+        assert bias is not None
+        maps, columns = [images_last(x)], [weight]
+        if self.context is not None and context is not None:
+            maps, columns = [*maps, images_last(context)], [*columns, self.context.weight.flatten(1)]
+        seen = torch.cat([*maps, torch.ones_like(maps[0][:1])])
+        weights = torch.cat([*columns, bias[:, None]], 1).unflatten(0, (2, -1))
+        both = torch.stack([seen, seen.flip(2)])
+        from_left, from_right = diagonal_scan(both, weights, self.state_to_state, self.cell, self.scan)
+        return images_first(from_left + F.pad(from_right.flip(2), (0, 0, 0, 0, 1, -1)))
 
 
 class PixelRNN(AutoregressiveModel):

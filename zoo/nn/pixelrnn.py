@@ -11,7 +11,19 @@ from torch.nn import functional as F
 
 from zoo.engine.tracing import is_exported
 
-__all__ = ["LSTM", "Cell", "Scan", "compiled_scan", "diagonal_scan", "plain_scan", "row_scan", "skew", "unskew"]
+__all__ = [
+    "LSTM",
+    "Cell",
+    "Scan",
+    "compiled_scan",
+    "diagonal_scan",
+    "images_first",
+    "images_last",
+    "plain_scan",
+    "row_scan",
+    "skew",
+    "unskew",
+]
 
 
 class Cell:
@@ -79,7 +91,7 @@ def _three_above(h: Tensor) -> Tensor:
 
 def _upper_and_left(h: Tensor) -> Tensor:
     # On the skewed map the upper pixel is in the column before, one row up: zeros enter at the top, never below.
-    return torch.cat([F.pad(h, (1, -1)), h], 1)
+    return torch.cat([F.pad(h, (0, 0, 1, -1)), h], 1)
 
 
 def plain_scan(
@@ -95,18 +107,18 @@ def plain_scan(
         neighbors: these states, one after the other in the axis of units.
 
     Shape:
-        steps: (D, gates x units, N, places) each; weight: (D, gates x units, taps x units); outputs: (D, units, N,
-        places).
+        steps: (D, gates x units, A, B) each, all pixels of a step of all images; weight: (D, gates x units, taps x
+        units); outputs: (D, units, A, B).
     """
-    directions, _, n, places = steps[0].shape
+    directions, _, *pixels = steps[0].shape
     weight = cell.from_state(weight)
-    h = weight.new_zeros(directions, weight.size(2) // taps, n, places)
+    h = weight.new_zeros(directions, weight.size(2) // taps, *pixels)
     memory = h.flatten(2)
     hidden = []
     # The input's contribution is computed for all steps at once: a step is one product and the cell.
     for gates in steps:
         state, memory = cell.step(torch.baddbmm(gates.flatten(2), weight, neighbors(h).flatten(2)), memory)
-        h = state.unflatten(2, (n, places))
+        h = state.unflatten(2, pixels)
         hidden.append(h)
     return hidden
 
@@ -149,20 +161,35 @@ def row_scan(gates: Tensor, weight: Tensor, cell: Cell, scan: Scan = plain_scan)
     return torch.stack(scan(steps, weight, cell, 3, _three_above), 2)[0]
 
 
-def diagonal_scan(gates: Tensor, weight: Tensor, cell: Cell, scan: Scan = plain_scan) -> Tensor:
-    """Hidden states diagonal by diagonal; a state follows from those of the upper and of the left pixel.
+def images_last(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (C, H, W, N): there, a pixel of all images is one block of memory, which a skew moves whole."""
+    return cast(Tensor, x.flatten(1).t().contiguous().unflatten(0, x.shape[1:]))
+
+
+def images_first(x: Tensor) -> Tensor:
+    """The inverse of `images_last`."""
+    return cast(Tensor, x.flatten(0, -2).t().contiguous().unflatten(1, x.shape[:-1]))
+
+
+def diagonal_scan(x: Tensor, input_weight: Tensor, weight: Tensor, cell: Cell, scan: Scan = plain_scan) -> Tensor:
+    """Hidden states diagonal by diagonal; a state follows from the pixel and the states of the upper and the left one.
+
+    What is beside the image stays zero through all steps, if its gates are: the input has a map of ones for the bias.
 
     Args:
-        gates: the input's contributions to the gates, by direction.
-        weight: its columns belong to the upper and the left state.
+        x: the input, by direction.
+        input_weight: input-to-state weight.
+        weight: state-to-state weight; its columns belong to the upper and the left state.
         cell: the cell.
         scan: goes through the diagonals.
 
     Shape:
-        gates: (D, gates x units, N, H, W); weight: (D, gates x units, 2 units); output: (D, units, N, H, W).
+        x: (D, C, H, W, N); input_weight: (D, gates x units, C); weight: (D, gates x units, 2 units); output: (D, units,
+        H, W, N).
     """
-    steps = skew(gates)  # (T, D, gates x units, N, H)
-    steps = cell.from_input(steps.flatten(3)).unflatten(3, steps.shape[3:])
+    # Skewed before the product, not after: the gates have several times the maps of the input.
+    x = skew(x)  # (T, D, C, H, N)
+    steps = (cell.from_input(input_weight) @ x.flatten(3)).unflatten(3, x.shape[3:])
     return unskew(torch.stack(scan(steps.unbind(), weight, cell, 2, _upper_and_left)))
 
 
@@ -173,11 +200,11 @@ class _Skew(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, back: bool) -> Tensor:
         ctx.back = back
         if back:
-            steps, *rest, height = x.shape
-            return _diagonals(x.contiguous(), steps - height + 1).permute(*range(1, x.dim()), 0).contiguous()
-        *rest, height, width = x.shape
-        y = x.new_zeros(height + width - 1, *rest, height)
-        _diagonals(y, width).copy_(x.movedim(-1, 0))
+            steps, *_, height, _ = x.shape
+            return _diagonals(x.contiguous(), steps - height + 1).movedim(0, -2).contiguous()
+        *rest, height, width, n = x.shape
+        y = x.new_zeros(height + width - 1, *rest, height, n)
+        _diagonals(y, width).copy_(x.movedim(-2, 0))
         return y
 
     @staticmethod
@@ -186,21 +213,21 @@ class _Skew(torch.autograd.Function):
 
 
 def _diagonals(skewed: Tensor, width: int) -> Tensor:
-    """A view (W, ..., H) on the pixels in a skewed map (T, ..., H): one row further down is one step later."""
-    strides = skewed.stride()
-    return skewed.as_strided((width, *skewed.shape[1:]), (*strides[:-1], strides[0] + strides[-1]))
+    """A view (W, ..., H, N) on the pixels in a skewed map (T, ..., H, N): one row further down is one step later."""
+    *outer, rows, images = skewed.stride()
+    return skewed.as_strided((width, *skewed.shape[1:]), (*outer, outer[0] + rows, images))
 
 
 def skew(x: Tensor) -> Tensor:
     """Diagonals as steps: row r is shifted to the right by r, zeros fill the rest, and columns come first.
 
     Shape:
-        x: (..., H, W); output: (H + W - 1, ..., H).
+        x: (..., H, W, N); output: (H + W - 1, ..., H, N).
     """
     if is_exported():  # strides are no part of a graph
-        height = x.size(-2)
-        rows = F.pad(x, (0, height)).flatten(-2)[..., :-height]
-        return cast(Tensor, rows.unflatten(-1, (height, -1)).movedim(-1, 0))
+        height = x.size(-3)
+        rows = F.pad(x, (0, 0, 0, height)).flatten(-3, -2)[..., :-height, :]
+        return cast(Tensor, rows.unflatten(-2, (height, -1)).movedim(-2, 0))
     return cast(Tensor, _Skew.apply(x, False))
 
 
@@ -208,10 +235,10 @@ def unskew(x: Tensor) -> Tensor:
     """The inverse of `skew`.
 
     Shape:
-        x: (T, ..., H); output: (..., H, T - H + 1).
+        x: (T, ..., H, N); output: (..., H, T - H + 1, N).
     """
     if is_exported():
-        steps, *_, height = x.shape
-        rows = F.pad(x.movedim(0, -1).flatten(-2), (0, height)).unflatten(-1, (height, steps + 1))
-        return cast(Tensor, rows[..., : steps - height + 1])
+        steps, *_, height, _ = x.shape
+        rows = F.pad(x.movedim(0, -2).flatten(-3, -2), (0, 0, 0, height)).unflatten(-2, (height, steps + 1))
+        return cast(Tensor, rows[..., : steps - height + 1, :])
     return cast(Tensor, _Skew.apply(x, True))
